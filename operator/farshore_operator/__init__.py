@@ -1,0 +1,1 @@
+"""The operator: converges protected machines on the manifests that a team commits."""
