@@ -1,0 +1,138 @@
+"""Frames: how bytes become messages on the data port, with every length checked before memory is taken.
+
+A frame is a fixed 12-byte prefix, a JSON header and an optional binary payload::
+
+    magic  u16  0xFA52
+    kind   u8   FrameKind of the message
+    zero   u8   reserved, 0
+    header u32  length of the JSON header in bytes, at most MAX_HEADER
+    body   u32  length of the payload in bytes, at most MAX_PAYLOAD
+
+All integers are little-endian. Only the standard library is used: the agent runs this code too.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+MAGIC = 0xFA52
+PREFIX = struct.Struct("<HBBII")
+MAX_HEADER = 1 << 20
+MAX_PAYLOAD = 4 << 20
+PROTOCOL = 1
+
+
+class FrameKind(IntEnum):
+    """What a frame carries; the names of the messages are in `messages`."""
+
+    HELLO = 1
+    WELCOME = 2
+    REFUSE = 3
+    NEED_DIGESTS = 4
+    DIGESTS = 5
+    DATA = 6
+    ZEROS = 7
+    ACK = 8
+    SYNCED = 9
+    TAKE_POINT = 10
+    POINT_END = 11
+    POINT_FAILED = 12
+    COMMITTED = 13
+    PROGRESS = 14
+    RESYNC_REQUIRED = 15
+    SETTINGS = 16
+    PING = 17
+    PONG = 18
+    BYE = 19
+
+
+class WireError(Exception):
+    """The peer broke the protocol; the connection is closed, nothing of the frame is used."""
+
+
+class PeerClosed(Exception):
+    """The peer closed the connection between two frames, or it broke."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One received frame: its kind, its decoded JSON header and its payload (empty if none)."""
+
+    kind: FrameKind
+    header: dict[str, Any]
+    payload: memoryview
+
+
+def encode_prefix(kind: FrameKind, header: dict[str, Any], payload_length: int = 0) -> bytes:
+    """Return prefix and header of a frame whose payload of `payload_length` bytes is sent right behind them."""
+    text = json.dumps(header, separators=(",", ":")).encode()
+    if len(text) > MAX_HEADER or payload_length > MAX_PAYLOAD:
+        raise WireError(f"{kind.name} frame too large: header {len(text)} bytes, payload {payload_length} bytes")
+    return PREFIX.pack(MAGIC, kind, 0, len(text), payload_length) + text
+
+
+def send_frame(
+    sock: socket.socket, kind: FrameKind, header: dict[str, Any], payload: bytes | bytearray | memoryview = b""
+) -> None:
+    """Send one frame; raises PeerClosed when the connection is gone."""
+    view = memoryview(payload).cast("B") if payload else memoryview(b"")
+    try:
+        sock.sendall(encode_prefix(kind, header, view.nbytes))
+        if view.nbytes:
+            sock.sendall(view)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise PeerClosed(str(error)) from error
+
+
+def receive_exactly(sock: socket.socket, buffer: memoryview) -> None:
+    """Fill `buffer` from the socket; raises PeerClosed when the stream ends first."""
+    done = 0
+    while done < len(buffer):
+        try:
+            count = sock.recv_into(buffer[done:])
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise PeerClosed(str(error)) from error
+        if count == 0:
+            raise PeerClosed("the peer closed the connection")
+        done += count
+
+
+def receive_frame(sock: socket.socket) -> Frame:
+    """Receive one frame into fresh buffers.
+
+    Raises:
+        WireError: bad magic, unknown kind, a length over its limit, or a header that is not a JSON object.
+        PeerClosed: the connection ended.
+        TimeoutError: the socket's timeout passed.
+    """
+    prefix = bytearray(PREFIX.size)
+    receive_exactly(sock, memoryview(prefix))
+    magic, kind_value, reserved, header_length, payload_length = PREFIX.unpack(prefix)
+    if magic != MAGIC or reserved != 0:
+        raise WireError("not a Farshore frame")
+    if header_length > MAX_HEADER or payload_length > MAX_PAYLOAD:
+        raise WireError(f"frame too large: header {header_length} bytes, payload {payload_length} bytes")
+    try:
+        kind = FrameKind(kind_value)
+    except ValueError as error:
+        raise WireError(f"unknown frame kind {kind_value}") from error
+    text = bytearray(header_length)
+    receive_exactly(sock, memoryview(text))
+    payload = bytearray(payload_length)
+    receive_exactly(sock, memoryview(payload))
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise WireError("frame header is not JSON") from error
+    if not isinstance(header, dict):
+        raise WireError("frame header is not a JSON object")
+    return Frame(kind, header, memoryview(payload))
