@@ -1,0 +1,125 @@
+"""What the control plane asks of a process server for one machine, with every reference already resolved."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import Field, SecretBytes, SecretStr
+
+from farshore_engine.contract.faults import Fault
+from farshore_engine.contract.model import Model
+
+
+class Desired(StrEnum):
+    """What the process server should do with the machine now."""
+
+    REPLICATE = "Replicate"
+    PAUSE = "Pause"  # keep the agent and the tracking, send nothing
+    STOP = "Stop"  # failed over: take no point, extend no chain, leave the agent alone
+    UNINSTALL = "Uninstall"  # protection ends: remove the agent, then report State.UNINSTALLED
+
+
+class InstallMode(StrEnum):
+    """Who puts the agent into the machine."""
+
+    PUSH = "Push"
+    MANUAL = "Manual"
+
+
+class SSHCredentials(Model):
+    """How to log in: password or private key (PEM or OpenSSH), root or a user who may sudo."""
+
+    username: str = "root"
+    password: SecretStr | None = None
+    private_key: SecretStr | None = None
+    passphrase: SecretStr | None = None
+    sudo_password: SecretStr | None = None
+
+
+class Source(Model):
+    """Where the machine is. `host_key`: the pinned SSH host key (type and base64 on a line), None before first use."""
+
+    address: str
+    port: int = 22
+    install: InstallMode = InstallMode.PUSH
+    credentials: SSHCredentials | None = None
+    host_key: str | None = None
+    include_disks: tuple[str, ...] = ()
+    exclude_disks: tuple[str, ...] = ()
+
+
+class Retention(Model):
+    """How long points are kept: every point for `keep_all`, then one an hour, a day and a week for the counts given."""
+
+    keep_all: timedelta = timedelta(hours=24)
+    hourly: int = 0
+    daily: int = 0
+    weekly: int = 0
+
+
+class Policy(Model):
+    """The replication policy as the engine needs it; bandwidth in bytes per second, 0 for no limit."""
+
+    crash_consistent_interval: timedelta = timedelta(minutes=5)
+    app_consistent_interval: timedelta | None = None
+    retention: Retention = Field(default_factory=Retention)
+    bandwidth_limit: int = 0
+
+
+class AzureBlobAccess(Model):
+    """A container in Azure Blob Storage. Exactly one of the credentials is set."""
+
+    account_url: str
+    container: str
+    account_key: SecretStr | None = None
+    connection_string: SecretStr | None = None
+    sas_token: SecretStr | None = None
+
+
+class DirectoryAccess(Model):
+    """A directory that every appliance of the vault sees at the same path."""
+
+    path: Path
+
+
+class VaultAccess(Model):
+    """A vault that can be opened: where it is, and the key-encryption key (32 bytes)."""
+
+    name: str
+    storage: AzureBlobAccess | DirectoryAccess
+    prefix: str = ""
+    key: SecretBytes
+
+
+class MachineAssignment(Model):
+    """One machine that this process server is responsible for.
+
+    `machine_id` ("<namespace>.<name>") names the machine in the vault; `certificate` is the PEM chain that the
+    operator signed for the machine's last certificate request, None until then.
+    """
+
+    name: str
+    machine_id: str
+    epoch: int
+    desired: Desired
+    source: Source
+    policy: Policy
+    vault: VaultAccess
+    certificate: str | None = None
+    enrolment_tokens: tuple[SecretStr, ...] = ()  # one-time tokens of manual installs that may still enrol
+
+
+class BrokenAssignment(Model):
+    """A machine that is assigned here but cannot be served, because something that it refers to does not resolve."""
+
+    name: str
+    machine_id: str
+    message: str
+    remedy: str
+
+    @classmethod
+    def of(cls, name: str, machine_id: str, fault: Fault) -> BrokenAssignment:
+        """Keep a fault beside the machine that it concerns."""
+        return cls(name=name, machine_id=machine_id, message=fault.message, remedy=fault.remedy)
