@@ -1,0 +1,1 @@
+"""The appliance: receives changes from agents, spools them durably, commits recovery points and carries out tasks."""
