@@ -1,0 +1,64 @@
+"""Names a process so that it is never mistaken for another that got its pid later."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ProcessRef:
+    """A process: its pid and when it started, in clock ticks since boot (field 22 of /proc/PID/stat)."""
+
+    pid: int
+    start_ticks: int
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessRef | None:
+        """The process that has this pid now; None if there is none or it is a zombie."""
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        fields = stat.rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else cls(pid, int(fields[19]))
+
+    def alive(self) -> bool:
+        """Whether this very process still runs."""
+        return ProcessRef.of(self.pid) == self
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to this process and to no later bearer of its pid; no error if it is gone."""
+        try:
+            handle = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            # With the pidfd open the pid cannot change its meaning between this check and the signal.
+            if self.alive():
+                signal.pidfd_send_signal(handle, number)
+        except ProcessLookupError:
+            return
+        finally:
+            os.close(handle)
+
+    def end(self, grace: float, patience: float = 10) -> bool:
+        """Ask it to end, wait `grace` seconds, then kill it and wait `patience` seconds; True when it is gone."""
+        if grace > 0:
+            self.signal(signal.SIGTERM)
+            if self.wait(grace):
+                return True
+        self.signal(signal.SIGKILL)
+        return self.wait(patience)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is gone, at most so long; True when it is."""
+        deadline = time.monotonic() + seconds
+        while self.alive():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+        return True

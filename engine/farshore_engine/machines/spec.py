@@ -1,0 +1,115 @@
+"""What a machine of this host is made from, and what can be seen of it. Frozen; shared by both kinds of machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class MachineKind(StrEnum):
+    """How a machine is run."""
+
+    QEMU = "qemu"
+    NAMESPACE = "namespace"
+
+
+class MachineState(StrEnum):
+    """What is observed of a machine now."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class DiskFile:
+    """A raw disk on this host.
+
+    Args:
+        path: absolute path of the raw file.
+        id: the disk's id in the vault.
+        name: the name the source machine gave it, such as `sda`; for people.
+    """
+
+    path: Path
+    id: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Script:
+    """A recovery script: file name (they run in the order given), permission bits and content."""
+
+    name: str
+    content: str
+    mode: int = 0o755
+
+
+@dataclass(frozen=True)
+class Account:
+    """A login. Root, or a user that is made; `sudo` asks for the password if there is one."""
+
+    user: str = "root"
+    password: str | None = field(default=None, repr=False)
+    authorized_keys: tuple[str, ...] = ()
+    sudo: bool = False
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A file system of a disk and its place in the machine.
+
+    Args:
+        disk: index of the disk in the machine's disks.
+        path: absolute mount point.
+        kind: file system type, empty to let mount find out.
+        partition: number of the partition, 0 for the whole disk.
+        options: mount options, comma separated.
+    """
+
+    disk: int
+    path: str
+    kind: str = ""
+    partition: int = 0
+    options: str = ""
+
+
+@dataclass(frozen=True)
+class ScriptResult:
+    """How a recovery script ended: its exit code (124: it ran out of time) and the seconds it took."""
+
+    name: str
+    exit: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunningMachine:
+    """A machine as it is observed.
+
+    Args:
+        address: where this host reaches it.
+        port: port of its sshd at that address.
+        pid: its process on this host (QEMU, or process 1 of the namespace); None when there is none.
+        console: the file that holds its console output.
+        detail: why it failed, or what it waits for; empty when it runs.
+    """
+
+    name: str
+    kind: MachineKind
+    state: MachineState
+    address: str
+    port: int
+    pid: int | None
+    console: Path
+    detail: str = ""
+    scripts: tuple[ScriptResult, ...] = ()
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What `stop` took away, in words for a journal; empty when there was nothing."""
+
+    removed: tuple[str, ...] = ()
