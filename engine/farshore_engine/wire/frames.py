@@ -49,6 +49,8 @@ class FrameKind(IntEnum):
     PING = 17
     PONG = 18
     BYE = 19
+    ENROL = 20
+    ENROLLED = 21
 
 
 class WireError(Exception):

@@ -349,11 +349,35 @@ class Bye(Message):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Enrol(Message):
+    """First and only message of a machine that was installed by hand and has no certificate yet.
+
+    It is sent over TLS without a client certificate, after the agent has compared the CA in the server's chain with the
+    fingerprint inside its token. The answer is Enrolled or Refuse; then the connection is closed.
+    """
+
+    kind: ClassVar[FrameKind] = FrameKind.ENROL
+    machine_id: str
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled(Message):
+    """The identity of the machine, as PEM texts; the token is used up."""
+
+    kind: ClassVar[FrameKind] = FrameKind.ENROLLED
+    certificate: str
+    key: str = field(repr=False)
+    ca: str = ""
+
+
 MESSAGES: dict[FrameKind, type[Message]] = {
     m.kind: m
     for m in (
         Hello, Welcome, Refuse, NeedDigests, Digests, Data, Zeros, Ack, Synced, TakePoint, PointEnd, PointFailed,
-        Committed, Progress, ResyncRequired, Settings, Ping, Pong, Bye,
+        Committed, Progress, ResyncRequired, Settings, Ping, Pong, Bye, Enrol,
+        Enrolled,
     )
 }  # fmt: skip
 
