@@ -33,16 +33,27 @@ class RecoveryPoint(Status):
     """One recovery point. `time` is the instant of the freeze, in UTC; sizes in bytes."""
 
     name: str
+    """Name of the point, unique in the machine's chain."""
     slot: int
+    """Number of its slot in the chain."""
     time: datetime
+    """Instant of the freeze, in UTC: what the disks held then is what the point restores."""
     consistency: Consistency
+    """crash, app (application-consistent), or unmarked when neither can be promised."""
     notes: tuple[str, ...] = ()
-    bytes_changed: int = 0  # 64 KiB blocks written by this point, before compression
-    bytes_stored: int = 0  # what this point added to the vault
-    disk_bytes: int = 0  # size of all its disks
+    """What limits its consistency, and notes of drills."""
+    bytes_changed: int = 0
+    """Bytes in 64 KiB blocks that this point wrote, before compression."""
+    bytes_stored: int = 0
+    """Bytes that this point added to the vault."""
+    disk_bytes: int = 0
+    """Bytes of all its disks."""
     pins: tuple[str, ...] = ()
+    """Runs, drills and exports that keep the point from being pruned."""
     epoch: int = 0
+    """Epoch of the writer."""
     writer: str = ""
+    """Process server that wrote it."""
 
     @property
     def pinned(self) -> bool:

@@ -37,86 +37,140 @@ class Check(Status):
     """One line of the preflight checklist. `name` is CamelCase and stable, such as `SSHLogin` or `RouteToDataPort`."""
 
     name: str
+    """Name of the check in CamelCase, stable across versions, such as SSHLogin or RouteToDataPort."""
     result: CheckResult
+    """Passed, Warning, Error, or Skipped when an earlier error makes the check pointless. Only errors block."""
     message: str
+    """What was found, with the values that were seen."""
     remedy: str = ""
+    """What to do about it; empty when nothing is to be done."""
 
 
 class Disk(Status):
     """A replicated disk; size in bytes."""
 
     id: str
+    """Name of the disk in the vault, stable across reboots of the machine."""
     name: str
+    """Name in the machine, such as /dev/sda."""
     size_bytes: int
+    """Size in bytes."""
 
 
 class AgentReport(Status):
     """The agent as last seen. `host_key` is the machine's SSH host key, pinned on first use."""
 
     version: str = ""
+    """Version of the agent in the machine."""
     host_key: str = ""
+    """SSH host key of the machine (type and base64), pinned on first use."""
     tracker: str = ""
+    """How writes are tracked: tracefs, blktrace, bpf or compare."""
     tracker_reason: str = ""
+    """Why this way was chosen over a better one; empty for the best one."""
     connected: bool = False
+    """Whether the agent is connected to the process server now."""
     last_seen: datetime | None = None
-    certificate_request: str = ""  # PEM; the operator signs it for this machine and no other
+    """When the agent was last heard of."""
+    certificate_request: str = ""
+    """Certificate request in PEM; the operator signs it for this machine and no other."""
 
 
 class TransferProgress(Status):
     """How far a copy is. `rate` in bytes per second; `eta_seconds` None while it cannot be told."""
 
     bytes_total: int
+    """Bytes to pass over."""
     bytes_done: int
+    """Bytes passed over so far."""
     percent: int
+    """Whole percent done, 0 to 100."""
     rate: int = 0
+    """Bytes per second, averaged over the last seconds."""
     eta_seconds: int | None = None
+    """Seconds left at this rate; absent while it cannot be told."""
 
 
 class ReplicationReport(Status):
     """`status.replication` of a ProtectedVM, owned by the process server that is assigned to it."""
 
     process_server: str
+    """Process server that wrote this report."""
     epoch: int
+    """Epoch of the assignment under which it was written."""
     state: State
+    """Where the replication is."""
     message: str = ""
+    """What is going on, or what went wrong and where."""
     remedy: str = ""
+    """What a person should do next; empty when nothing is to be done."""
     reason: str = ""
+    """CamelCase reason of the state, for conditions and events."""
     checks: tuple[Check, ...] = ()
+    """The preflight checklist, as last run."""
     agent: AgentReport | None = None
+    """The agent as last seen."""
     disks: tuple[Disk, ...] = ()
+    """The replicated disks."""
     progress: TransferProgress | None = None
+    """Progress of the first copy or of a resync; absent otherwise."""
     resync_reason: str = ""
+    """Why the disks are compared again; empty when they are not."""
     last_point: RecoveryPoint | None = None
+    """The newest recovery point."""
     last_app_consistent_point: RecoveryPoint | None = None
+    """The newest application-consistent recovery point."""
     oldest_point: RecoveryPoint | None = None
-    recent_points: tuple[RecoveryPoint, ...] = ()  # the latest five, newest first
+    """The oldest recovery point that is kept."""
+    recent_points: tuple[RecoveryPoint, ...] = ()
+    """The latest five recovery points, newest first; `farshore points` lists all."""
     point_count: int = 0
-    initial_bytes: int = 0  # bytes of disk that the first copy passed over
+    """Number of recovery points in the vault."""
+    initial_bytes: int = 0
+    """Bytes of disk that the first copy passed over."""
     initial_seconds: float = 0.0
-    vault_epoch: int = 0  # the epoch at the head of the chain; above `epoch` when this assignment is stale
+    """Seconds that the first copy took."""
+    vault_epoch: int = 0
+    """Epoch at the head of the chain in the vault; above `epoch` when this assignment is stale."""
     updated_at: datetime | None = None
+    """When this report was written."""
 
 
 class SpoolReport(Status):
     """Use of the spool in bytes."""
 
     used_bytes: int
+    """Bytes in the spool that are not yet in the vault."""
     size_bytes: int
+    """Bytes that the spool may use."""
 
 
 class ApplianceReport(Status):
     """`status.appliance` of a ProcessServer, written by the appliance itself."""
 
     version: str
-    address: str  # where agents reach the data port
+    """Version of the process server."""
+    address: str
+    """Address at which agents reach the data port."""
     data_port: int
+    """TCP port that receives replication data."""
     last_contact: datetime
+    """When the appliance last wrote this report, by its own clock."""
     clock_skew_seconds: float
+    """Seconds that its clock is ahead of the API server's (negative: behind)."""
     spool: SpoolReport
-    throughput: int = 0  # bytes per second received from agents, averaged over the last minute
+    """Use of the spool."""
+    throughput: int = 0
+    """Bytes per second received from agents, averaged over the last minute."""
     machines: int = 0
-    certificate_request: str = ""  # PEM, for its own data-port certificate
+    """Number of machines that it serves."""
+    certificate_request: str = ""
+    """Certificate request in PEM for the data port."""
     certificate_expires: datetime | None = None
-    public_key: str = ""  # base64 X25519 key to which the operator seals the ServiceAccount token
-    can_run_machines: bool = False  # QEMU and namespaces are there, so a `local` site can recover here
-    refreshed: str = ""  # echo of the last refresh request that was carried out
+    """When the data port's certificate expires."""
+    public_key: str = ""
+    """X25519 public key in base64, to which the operator seals the token of its ServiceAccount."""
+    can_run_machines: bool = False
+    """Whether it can recover machines on its own host (site provider `local`)."""
+    refreshed: str = ""
+    """The last refresh request that was carried out (annotation farshore.dev/refresh)."""

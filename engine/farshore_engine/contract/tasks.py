@@ -42,48 +42,81 @@ class TaskInput(Model):
     """The input of a task; which fields are used depends on its kind (see `TaskKind`)."""
 
     machine_id: str = ""
-    selector: str = ""  # SelectPoint: as in FailoverPlan.recoveryPoint
-    point: str = ""  # Hydrate, StartMachine
-    pin: str = ""  # SelectPoint, CleanUp: name of the pin, the run's name
-    epoch: int = 0  # Fence: the new epoch
-    writer: str = ""  # Fence: who fences
-    machine_name: str = ""  # the recovered machine's name on this host; deterministic for a run and machine
-    network: str = ""  # StartMachine: the network to join; isolated for a drill
+    """Identity of the machine in the vault, <namespace>.<name>."""
+    selector: str = ""
+    """SelectPoint: which recovery point, as in FailoverPlan.recoveryPoint."""
+    point: str = ""
+    """Hydrate, StartMachine: name of the recovery point."""
+    pin: str = ""
+    """SelectPoint, CleanUp: name of the pin that keeps the point, the run's name."""
+    epoch: int = 0
+    """Fence: the new epoch; no older one extends the chain afterwards."""
+    writer: str = ""
+    """Fence: who fences."""
+    machine_name: str = ""
+    """Name of the recovered machine on its host; the same for every repetition of the task."""
+    network: str = ""
+    """StartMachine: network to join; isolated for a drill."""
     memory_mib: int | None = None
+    """StartMachine: memory in MiB; absent for what the source had."""
     cpus: int | None = None
+    """StartMachine: number of CPUs; absent for what the source had."""
     probe_timeout_seconds: int = 300
-    keep_machine: bool = False  # CleanUp: only release the pin
+    """ProbeMachine: seconds to wait for an answer."""
+    keep_machine: bool = False
+    """CleanUp: release the pin only, and leave the machine running."""
 
 
 class TaskResult(Status):
     """What a task found or made; which fields are set depends on its kind."""
 
     checks: tuple[Check, ...] = ()
+    """Preflight: the checklist."""
     point: RecoveryPoint | None = None
+    """SelectPoint, CommitSpool: the recovery point."""
     slot: int | None = None
-    bytes_moved: int | None = None  # bytes read from the vault
-    disk_bytes: int | None = None  # size of the disks
-    disks_verified: bool | None = None  # read back from this host's disks and equal to the point's digests
+    """Fence: slot of the fence record in the chain."""
+    bytes_moved: int | None = None
+    """Hydrate: bytes read from the vault."""
+    disk_bytes: int | None = None
+    """Hydrate: bytes of all disks."""
+    disks_verified: bool | None = None
+    """Hydrate: the disks were read back and equal the point's digests."""
     disk_paths: tuple[str, ...] = ()
-    machine_kind: str = ""  # qemu | namespace
+    """Hydrate: where the disks are on the host."""
+    machine_kind: str = ""
+    """StartMachine: qemu or namespace."""
     address: str = ""
+    """StartMachine: address of the recovered machine."""
     port: int | None = None
-    evidence: str = ""  # what the probe saw
-    removed: tuple[str, ...] = ()  # CleanUp: what was removed
-    confirmed: bool | None = None  # ShutdownSource: the machine no longer answers
+    """StartMachine: port that the probe asks."""
+    evidence: str = ""
+    """ProbeMachine: what the machine answered."""
+    removed: tuple[str, ...] = ()
+    """CleanUp: what was removed."""
+    confirmed: bool | None = None
+    """ShutdownSource: the machine no longer answers."""
 
 
 class TaskReport(Status):
     """`status` of a Task, owned by its process server."""
 
     phase: TaskPhase
+    """Pending, Running, Succeeded or Failed; the last two are final."""
     message: str = ""
+    """What is going on, or what went wrong and where."""
     remedy: str = ""
+    """What a person should do next; empty when nothing is to be done."""
     attempts: int = 0
+    """How often the task was begun."""
     percent: int | None = None
+    """Whole percent done, 0 to 100, where it can be told."""
     started_at: datetime | None = None
+    """When the first attempt began."""
     finished_at: datetime | None = None
+    """When the task ended."""
     result: TaskResult | None = None
+    """What the task found or made."""
 
 
 class TaskAssignment(Model):
