@@ -1,0 +1,181 @@
+"""Starts and stops the programs of a development environment, by process id and start time.
+
+A recorded process id may by now belong to another program. So a record holds when that process began, and nothing is
+signalled that began at another time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from farshore_engine.contract.faults import StopFault, WaitFault
+
+# Below the range from which the kernel takes ports for outgoing connections: a port stays free for a restart.
+_PORTS = range(14000, 32000)
+# What a program needs of our environment; the rest (proxies, ETCD_*, KUBECONFIG) must not reach it.
+_PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A started program: its process id and the moment it began, in clock ticks since the boot named `boot`."""
+
+    name: str
+    pid: int
+    began: int
+    boot: str
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether this very process still runs."""
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WNOHANG)  # if it is our child, let it leave the process table
+        return self.boot == _boot() and _began(self.pid) == self.began
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless the process is gone."""
+        if self.alive:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def stop(self, grace: float = 10.0) -> None:
+        """Ask the process to end, insist after `grace` seconds, and return when it is gone."""
+        self.signal(signal.SIGTERM)
+        if not self._gone_within(grace):
+            self.kill()
+
+    def kill(self) -> None:
+        """End the process at once, as `kill -9` does, and return when it is gone."""
+        self.signal(signal.SIGKILL)
+        if not self._gone_within(10.0):
+            raise WaitFault(f"{self.name} (pid {self.pid}) does not die", "Look at what it waits for with ps")
+
+    def _gone_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self.alive:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+
+class Lifeline:
+    """A pipe that programs hold the reading end of: it closes when this process ends, however that happens."""
+
+    def __init__(self) -> None:
+        self._ends: tuple[int, int] | None = None
+
+    @property
+    def end(self) -> int:
+        """Descriptor to pass as standard input."""
+        if self._ends is None:
+            self._ends = os.pipe()
+        return self._ends[0]
+
+    def close(self) -> None:
+        """Let go of the programs; the next use makes a new pipe."""
+        if self._ends is not None:
+            for descriptor in self._ends:
+                os.close(descriptor)
+            self._ends = None
+
+
+def start(
+    name: str,
+    command: Sequence[str],
+    log: Path,
+    *,
+    stdin: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Process:
+    """Start a program in a session of its own, its output appended to `log`.
+
+    Args:
+        name: how messages call it.
+        command: absolute path of the program, then its arguments.
+        log: file that receives both outputs.
+        stdin: descriptor that becomes its standard input; /dev/null if None.
+        environment: variables beside the few that every program gets.
+
+    Raises StopFault if the program cannot be started.
+    """
+    variables = {key: os.environ[key] for key in _PASSED_ON if key in os.environ} | dict(environment or {})
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    try:
+        # Not subprocess.Popen: it wants to be waited for by the object that started it, and ours may outlive this run.
+        pid = os.posix_spawn(
+            command[0],
+            list(command),
+            variables,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, null if stdin is None else stdin, 0),
+                (os.POSIX_SPAWN_DUP2, out, 1),
+                (os.POSIX_SPAWN_DUP2, out, 2),
+            ],
+            setsid=True,
+        )
+    except OSError as error:
+        raise StopFault(f"{name} cannot be started: {error}", f"Check that {command[0]} can be executed") from error
+    finally:
+        os.close(out)
+        os.close(null)
+    began = _began(pid)
+    return Process(name, pid, -1 if began is None else began, _boot())
+
+
+def _began(pid: int) -> int | None:
+    """Give the start time of a live process in clock ticks since boot; None if it is gone or only a corpse."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def save(processes: Sequence[Process], path: Path) -> None:
+    """Write the records as JSON, complete or not at all."""
+    scratch = path.with_suffix(".new")
+    scratch.write_text(json.dumps([asdict(process) for process in processes], indent=2))
+    scratch.replace(path)
+
+
+def load(path: Path) -> list[Process]:
+    """Read what `save` wrote; nothing if there is no such file."""
+    return [Process(**record) for record in json.loads(path.read_text())] if path.is_file() else []
+
+
+def free_ports(count: int) -> list[int]:
+    """Give TCP ports on 127.0.0.1 that nobody listens on, chosen at random so that parallel runs rarely meet."""
+    held: list[socket.socket] = []
+    try:
+        while len(held) < count:
+            candidate = socket.socket()
+            try:
+                candidate.bind(("127.0.0.1", random.choice(_PORTS)))
+            except OSError:
+                candidate.close()
+            else:
+                held.append(candidate)
+        return [one.getsockname()[1] for one in held]
+    finally:
+        for one in held:
+            one.close()
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """Give the last lines of a log, for a message about why its program failed."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.is_file() else "(no log)"
