@@ -137,18 +137,21 @@ def _compile(root: Path) -> None:
 def _archive(root: Path, target: Path) -> int:
     """Write the tree as tar.gz with sorted names and without times, owners or names of this host; return its size."""
     total = 0
-    with target.open("wb") as file, gzip.GzipFile("", "wb", COMPRESSION, file, mtime=0) as packed:
-        with tarfile.open(mode="w", fileobj=packed, format=tarfile.USTAR_FORMAT) as tar:
-            for path in sorted(root.rglob("*")):
-                info = tarfile.TarInfo(path.relative_to(root).as_posix())
-                if path.is_dir():
-                    info.type, info.mode = tarfile.DIRTYPE, 0o755
-                    tar.addfile(info)
-                    continue
-                info.size, info.mode = path.stat().st_size, path.stat().st_mode & 0o777
-                total += (info.size + 4095) // 4096 * 4096
-                with path.open("rb") as content:
-                    tar.addfile(info, content)
+    with (
+        target.open("wb") as file,
+        gzip.GzipFile("", "wb", COMPRESSION, file, mtime=0) as packed,
+        tarfile.open(mode="w", fileobj=packed, format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for path in sorted(root.rglob("*")):
+            info = tarfile.TarInfo(path.relative_to(root).as_posix())
+            if path.is_dir():
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(info)
+                continue
+            info.size, info.mode = path.stat().st_size, path.stat().st_mode & 0o777
+            total += (info.size + 4095) // 4096 * 4096
+            with path.open("rb") as content:
+                tar.addfile(info, content)
     return total
 
 

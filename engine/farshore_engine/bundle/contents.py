@@ -20,21 +20,24 @@ from farshore_engine.bundle.elf import is_elf, read_elf, shared_libraries, witho
 from farshore_engine.bundle.layout import INTERPRETER, LOADER, wrapper
 from farshore_engine.contract.faults import StopFault
 
-STDLIB_LEFT_OUT = frozenset(
-    "site-packages dist-packages __pycache__ test tests idlelib tkinter turtledemo turtle.py ensurepip lib2to3 lib-dynload "
-    "pydoc_data pydoc.py doctest.py distutils venv unittest sqlite3 curses dbm wsgiref xmlrpc msilib sndhdr.py imghdr.py "
-    "cgi.py cgitb.py smtpd.py imaplib.py nntplib.py poplib.py telnetlib.py mailbox.py ftplib.py antigravity.py this.py "
-    "xdrlib.py chunk.py aifc.py wave.py sunau.py audioop.py LICENSE.txt EXTERNALLY-MANAGED sitecustomize.py".split()
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+STDLIB_LEFT_OUT = _words(
+    "site-packages dist-packages __pycache__ test tests idlelib tkinter turtledemo turtle.py ensurepip lib2to3 "
+    "lib-dynload pydoc_data pydoc.py doctest.py distutils venv unittest sqlite3 curses dbm wsgiref xmlrpc msilib sndhdr.py "
+    "imghdr.py cgi.py cgitb.py smtpd.py imaplib.py nntplib.py poplib.py telnetlib.py mailbox.py ftplib.py antigravity.py this.py "
+    "xdrlib.py chunk.py aifc.py wave.py sunau.py audioop.py LICENSE.txt EXTERNALLY-MANAGED sitecustomize.py"
 )
-EXTENSIONS = frozenset(
+EXTENSIONS = _words(
     "_asyncio _bisect _blake2 _bz2 _contextvars _csv _ctypes _datetime _decimal _hashlib _heapq _json _lzma _md5 "
     "_multiprocessing _opcode _pickle _posixshmem _posixsubprocess _queue _random _sha1 _sha2 _sha256 _sha3 _sha512 "
-    "_socket _ssl _statistics _struct _typing _zoneinfo array binascii cmath fcntl grp math mmap pyexpat resource select "
-    "spwd syslog termios unicodedata zlib".split()
+    "_socket _ssl _statistics _struct _typing _zoneinfo array binascii cmath fcntl grp math mmap pyexpat resource "
+    "select spwd syslog termios unicodedata zlib"
 )
-NUMPY_LEFT_OUT = frozenset(
-    "tests include f2py distutils testing random fft polynomial ma _pyinstaller conftest.py".split()
-)
+NUMPY_LEFT_OUT = _words("tests include f2py distutils testing random fft polynomial ma _pyinstaller conftest.py")
 NUMPY_TEST_PARTS = (
     "_simd.",
     "_multiarray_tests.",
@@ -176,7 +179,7 @@ def _package(name: str) -> Path:
 def _tree(source: Path, target: str, left_out: frozenset[str], *, top_only: bool = False) -> Iterator[Entry]:
     for folder, folders, files in os.walk(source):
         relative = Path(folder).relative_to(source)
-        skip = left_out if not top_only or relative == Path(".") else frozenset({"tests", "test"})
+        skip = left_out if not top_only or relative == Path() else frozenset({"tests", "test"})
         folders[:] = sorted(f for f in folders if f not in skip and f != "__pycache__")
         for name in sorted(files):
             if name in skip or name.endswith((".pyc", ".pyi", ".a", ".pxd", ".pyx", ".exe", ".h", ".c")):
@@ -208,6 +211,6 @@ def _libraries(loader: str, entries: list[Entry]) -> dict[str, Path]:
 
 
 def _cpu_flags() -> tuple[str, ...]:
-    from numpy._core._multiarray_umath import __cpu_baseline__ as baseline  # type: ignore[attr-defined]
+    from numpy._core._multiarray_umath import __cpu_baseline__ as baseline  # type: ignore[import-not-found]
 
     return tuple(sorted({flag for level in baseline for flag in CPU_FLAGS.get(level, ())}))

@@ -58,7 +58,9 @@ def read_elf(data: bytes, path: Path | str) -> ElfFile:
         raise _not_ours(path)
     offset, count = fields[5], fields[10]
     headers = [PROGRAM_HEADER.unpack_from(data, offset + i * PROGRAM_HEADER.size) for i in range(count)]
-    loader, needed, soname, kernel = "", (), "", None
+    loader, soname = "", ""
+    needed: tuple[str, ...] = ()
+    kernel = None
     for kind, _, start, _, _, size, _, _ in headers:
         if kind == PT_INTERP:
             loader = data[start : start + size].rstrip(b"\0").decode()
