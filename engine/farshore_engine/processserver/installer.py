@@ -85,5 +85,5 @@ class Installer(Protocol):
         ...
 
     def bundle_version(self) -> str:
-        """Return the version of the agent bundle that `install` would push; a running agent that differs is upgraded."""
+        """Return the version of the agent bundle that `install` would push; another one is upgraded."""
         ...

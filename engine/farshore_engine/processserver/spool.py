@@ -1,0 +1,276 @@
+"""One machine's spool: packs on disk that the vault does not have yet, and the journal that says what they mean.
+
+    <state>/spool/<machineId>/journal-<8 digits>   one for each generation
+    <state>/spool/<machineId>/<pack>               a sealed pack, gone once it is uploaded
+
+A pack is written and synced before the journal speaks of it, and the journal is synced before anybody is told, so
+everything that was acknowledged is found again after a crash at any byte. When a spool does not verify, it is emptied
+and gets a new id: agents then learn that what it had acknowledged is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from farshore_engine.processserver.budget import SpoolBudget
+from farshore_engine.processserver.generation import (
+    AgentSession,
+    Frame,
+    Generation,
+    SpooledPack,
+    frame_record,
+    json_record,
+    opened_record,
+    pack_record,
+)
+from farshore_engine.processserver.journal import (
+    Journal,
+    JournalDamaged,
+    Kind,
+    Record,
+    read_records,
+    sync_directory,
+    write_all,
+)
+from farshore_engine.vault.names import PackId
+from farshore_engine.vault.pack import SealedPack
+from farshore_engine.wire.messages import PointEnd
+
+PREFIX = "journal-"
+
+
+class _Written:
+    """A generation with the journal that keeps it."""
+
+    def __init__(self, generation: Generation, journal: Journal) -> None:
+        self.generation = generation
+        self.journal = journal
+
+    def record(self, records: list[Record]) -> None:
+        """Make records durable and take them in."""
+        self.journal.append(records)
+        self.journal.sync()
+        for record in records:
+            self.generation.apply(record)
+
+
+class Spool:
+    """The spool of one machine. Thread-safe; every change is durable when its method returns."""
+
+    def __init__(self, directory: Path, budget: SpoolBudget) -> None:
+        """Open what is in `directory`, or start empty on an unknown base (`rebase` must follow)."""
+        self._directory = directory
+        self._budget = budget
+        self._lock = threading.RLock()
+        self._written: list[_Written] = []
+        self._held = 0  # bytes of packs that the budget counts for this spool
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.lost = ""  # why an earlier spool was given up at open, for logs
+        try:
+            self._restore()
+        except _Damaged as error:
+            self.lost = str(error)
+            self._empty()
+        if not self._written:
+            self._start(0, secrets.token_hex(8), None, None)
+
+    @property
+    def id(self) -> str:
+        """Name of this spool; another one knows nothing of what this one acknowledged."""
+        return self.current.spool
+
+    @property
+    def current(self) -> Generation:
+        """The generation that receives frames."""
+        return self._written[-1].generation
+
+    @property
+    def committing(self) -> Generation | None:
+        """The complete generation whose point is not in the vault yet, if any."""
+        return self._written[0].generation if len(self._written) > 1 else None
+
+    @property
+    def generations(self) -> tuple[Generation, ...]:
+        """Oldest first; changes of a later one hide those of an earlier one."""
+        with self._lock:
+            return tuple(w.generation for w in self._written)
+
+    def begin_session(self, session: AgentSession) -> None:
+        """Note whose frames come from now on."""
+        self._note(Kind.SESSION, session.to_json())
+
+    def mark_synced(self) -> None:
+        """Note that the session has passed over every disk."""
+        self._note(Kind.SYNCED, {})
+
+    def mark_gap(self, disk: str) -> None:
+        """Note that the session lost track of a disk, so that its digests are compared before the next point."""
+        self._note(Kind.GAP, {"disk": disk})
+
+    def rebase(self, slot: int) -> None:
+        """Note on which point's slot the oldest generation lies."""
+        with self._lock:
+            self._written[0].record([json_record(Kind.BASE, {"base": slot})])
+
+    def store(self, packs: Sequence[SealedPack], frames: Sequence[Frame]) -> None:
+        """Keep sealed packs and, behind them, the frames that refer to packs kept so far, as one group."""
+        for pack in packs:
+            self._write_pack(pack)
+            self._account(len(pack.data))
+        if packs:
+            sync_directory(self._directory)
+        records = [pack_record(Kind.SEALED, SpooledPack(p.id, len(p.data))) for p in packs]
+        records += [frame_record(frame) for frame in frames]
+        with self._lock:
+            self._written[-1].record(records)
+
+    def close_generation(self, point: PointEnd) -> None:
+        """Note that the current generation is complete and begin the next one."""
+        with self._lock:
+            if len(self._written) > 1:
+                raise RuntimeError("a point is being committed already")
+            written = self._written[-1]
+            written.record([json_record(Kind.POINT, point.to_header())])
+            done = written.generation
+            self._start(done.number + 1, done.spool, None, done.session)
+
+    def committed(self, slot: int) -> None:
+        """Forget the complete generation: its point is in `slot`."""
+        with self._lock:
+            self._written[-1].record([json_record(Kind.BASE, {"base": slot})])
+            done = self._written.pop(0)
+            for pack in done.generation.packs.values():
+                if pack.sealed and not pack.uploaded:
+                    self._release_file(pack)
+            done.journal.close()
+            done.journal.path.unlink()
+            sync_directory(self._directory)
+
+    def waiting(self) -> list[SpooledPack]:
+        """Return the packs that are not in the vault yet, oldest generation first."""
+        with self._lock:
+            return [p for w in self._written for p in w.generation.packs.values() if p.sealed and not p.uploaded]
+
+    def read_pack(self, pack: PackId) -> bytes:
+        """Return the content of a pack that waits."""
+        return self._path(pack).read_bytes()
+
+    def uploaded(self, pack: PackId) -> None:
+        """Note that the vault has a pack, and let it go."""
+        with self._lock:
+            for written in self._written:
+                state = written.generation.packs.get(pack)
+                if state is not None and not state.uploaded:
+                    written.record([pack_record(Kind.UPLOADED, state)])
+                    self._release_file(state)
+
+    def discard(self) -> None:
+        """Give up everything pending (it belongs to a chain that went on without it) under a new id."""
+        with self._lock:
+            number = self.current.number + 1
+            self._empty()
+            self._start(number, secrets.token_hex(8), None, None)
+
+    def close(self) -> None:
+        """Close the journals; the spool can be opened again."""
+        with self._lock:
+            for written in self._written:
+                written.journal.close()
+            self._account(-self._held)
+            self._written = []
+
+    def _note(self, kind: Kind, value: dict[str, object]) -> None:
+        with self._lock:
+            self._written[-1].record([json_record(kind, value)])
+
+    def _start(self, number: int, spool: str, base: int | None, session: AgentSession | None) -> None:
+        first = opened_record(spool, base, session)
+        journal = Journal.create(self._directory / f"{PREFIX}{number:08d}", first)
+        generation = Generation(number)
+        generation.apply(first)
+        self._written.append(_Written(generation, journal))
+
+    def _restore(self) -> None:
+        paths = sorted(self._directory.glob(f"{PREFIX}*"))
+        for path in paths:
+            records, end = self._read(path)
+            if not records or records[0].kind is not Kind.OPENED:
+                if path != paths[-1]:
+                    raise _Damaged(f"{path.name} does not say which spool it belongs to")
+                path.unlink()  # the crash came while it was made; nothing was put into it
+                break
+            generation = Generation(int(path.name.removeprefix(PREFIX)))
+            for record in records:
+                generation.apply(record)
+            self._written.append(_Written(generation, Journal.reopen(path, end)))
+        self._finish_rotation()
+        self._check_packs()
+
+    @staticmethod
+    def _read(path: Path) -> tuple[list[Record], int]:
+        try:
+            return read_records(path)
+        except JournalDamaged:
+            return [], 0
+
+    def _finish_rotation(self) -> None:
+        """Complete a change of generation that a crash cut in two."""
+        if not self._written:
+            return
+        last = self._written[-1].generation
+        if last.point is not None:
+            self._start(last.number + 1, last.spool, None, last.session)
+        elif len(self._written) == 2 and last.base is not None:
+            old = self._written.pop(0)  # its point is committed: only the removal was cut off
+            old.journal.close()
+            old.journal.path.unlink()
+        if len(self._written) > 2 or any(w.generation.point is None for w in self._written[:-1]):
+            raise _Damaged("the journals do not follow one another")
+
+    def _check_packs(self) -> None:
+        wanted = {}
+        for pack in self.waiting():
+            path = self._path(pack.id)
+            if not path.exists() or path.stat().st_size != pack.size:
+                raise _Damaged(f"pack {pack.id} is missing or cut short")
+            wanted[path.name] = pack.size
+        for path in self._directory.iterdir():
+            if not path.name.startswith(PREFIX) and path.name not in wanted:
+                path.unlink()  # written, but the journal never came to speak of it
+        self._account(sum(wanted.values()))
+
+    def _write_pack(self, pack: SealedPack) -> None:
+        descriptor = os.open(self._path(pack.id), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(descriptor, pack.data, 0)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _empty(self) -> None:
+        for written in self._written:
+            written.journal.close()
+        self._account(-self._held)
+        self._written = []
+        for path in self._directory.iterdir():
+            path.unlink()
+        sync_directory(self._directory)
+
+    def _release_file(self, pack: SpooledPack) -> None:
+        self._path(pack.id).unlink(missing_ok=True)
+        self._account(-pack.size)
+
+    def _account(self, count: int) -> None:
+        self._held += count
+        self._budget.add(count)
+
+    def _path(self, pack: PackId) -> Path:
+        return self._directory / str(pack)
+
+
+class _Damaged(Exception):
+    """The spool cannot be trusted; the text says why."""

@@ -1,0 +1,200 @@
+"""The spool keeps every promise that it made, wherever a crash cuts its files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from farshore_engine.processserver.budget import Cancelled, SpoolBudget
+from farshore_engine.processserver.generation import AgentSession, Frame
+from farshore_engine.processserver.journal import PREFIX, Journal, Kind, Record, read_records
+from farshore_engine.processserver.spool import Spool
+from farshore_engine.vault.encoding import BLOCK_REF, REF, BlockRefs
+from farshore_engine.vault.names import PackId
+from farshore_engine.vault.pack import SealedPack
+from farshore_engine.wire.messages import Consistency, DiskInfo, PointEnd, SyncMode
+
+POINT = PointEnd(
+    id="t1",
+    seq=2,
+    consistency=Consistency.CRASH,
+    frozen_at=1.0,
+    freeze_seconds=0.01,
+    precopy_rounds=1,
+    frozen_bytes=0,
+    disks=(DiskInfo("disk-a", "/dev/a", 1 << 30),),
+    machine={},
+)
+
+
+def pack(number: int, size: int = 100) -> SealedPack:
+    return SealedPack(PackId(1, number), memoryview(bytes([number]) * size))
+
+
+def refs(number: int, *blocks: int) -> BlockRefs:
+    array = np.zeros(len(blocks), BLOCK_REF)
+    array["index"] = blocks
+    array["ref"]["claim"], array["ref"]["random"] = 1, number
+    array["ref"]["offset"], array["ref"]["length"] = np.arange(len(blocks)) * 10, 10
+    array["ref"]["digest"] = number
+    return array
+
+
+def view(spool: Spool, disk: str, count: int) -> list[int]:
+    """Return for each block which pack it now comes from, 0 for none."""
+    found = np.zeros(count, REF)
+    for generation in spool.generations:
+        generation.pending.overlay(disk, np.arange(count), found)
+    return [int(r) for r in found["random"]]
+
+
+def filled(directory: Path) -> Spool:
+    spool = Spool(directory, SpoolBudget(1 << 20))
+    spool.rebase(0)
+    spool.begin_session(AgentSession("s1", {"disk-a": SyncMode.FULL}))
+    spool.store([pack(1)], [Frame(1, "disk-a", refs(1, 0, 1, 2))])
+    spool.store([pack(2)], [Frame(2, "disk-a", refs(2, 1))])
+    return spool
+
+
+def test_what_was_stored_is_found_again_after_a_restart(tmp_path: Path) -> None:
+    spool = filled(tmp_path)
+    spool.mark_synced()
+    again = Spool(tmp_path, SpoolBudget(1 << 20))
+    assert again.id == spool.id
+    assert view(again, "disk-a", 4) == [1, 2, 1, 0]
+    assert again.current.session == AgentSession("s1", {"disk-a": SyncMode.FULL}, durable=2, synced=True)
+    assert [p.id.random for p in again.waiting()] == [1, 2]
+    assert again.read_pack(PackId(1, 2)) == bytes([2]) * 100
+
+
+def test_a_journal_cut_at_any_byte_keeps_every_whole_record_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = Journal.create(path, Record(Kind.OPENED, b"first"))
+    ends = [journal.size]
+    for number in range(5):
+        journal.append([Record(Kind.FRAME, bytes([number]) * 7 * number)])
+        ends.append(journal.size)
+    journal.sync()
+    whole = path.read_bytes()
+    for cut in range(ends[0], len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        records, end = read_records(path)
+        assert len(records) == sum(e <= cut for e in ends), f"cut at {cut}"
+        assert end == max(e for e in ends if e <= cut)
+
+
+def test_a_flipped_bit_ends_the_journal_there(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = Journal.create(path, Record(Kind.OPENED, b"first"))
+    start = journal.size
+    journal.append([Record(Kind.FRAME, b"second"), Record(Kind.FRAME, b"third")])
+    journal.sync()
+    data = bytearray(path.read_bytes())
+    data[start + PREFIX.size] ^= 1
+    path.write_bytes(data)
+    assert [r.payload for r in read_records(path)[0]] == [b"first"]
+
+
+def test_a_crash_at_any_byte_of_the_journal_opens_as_a_prefix_of_what_happened(tmp_path: Path) -> None:
+    filled(tmp_path / "spool").mark_synced()
+    journal = next((tmp_path / "spool").glob("journal-*"))
+    whole = journal.read_bytes()
+    seen = set()
+    for cut in range(0, len(whole) + 1, 3):
+        copy = tmp_path / f"cut-{cut}"
+        shutil.copytree(tmp_path / "spool", copy)
+        (copy / journal.name).write_bytes(whole[:cut])
+        spool = Spool(copy, SpoolBudget(1 << 20))
+        session = spool.current.session
+        durable = session.durable if session else 0
+        seen.add(durable)
+        assert view(spool, "disk-a", 4) == {0: [0, 0, 0, 0], 1: [1, 1, 1, 0], 2: [1, 2, 1, 0]}[durable]
+        spool.close()
+    assert seen == {0, 1, 2}
+
+
+@pytest.mark.parametrize("damage", ["missing", "short"])
+def test_a_pack_that_is_gone_gives_the_spool_a_new_name_so_that_agents_know(tmp_path: Path, damage: str) -> None:
+    spool = filled(tmp_path)
+    path = tmp_path / str(PackId(1, 1))
+    path.unlink() if damage == "missing" else path.write_bytes(b"x")
+    budget = SpoolBudget(1 << 20)
+    again = Spool(tmp_path, budget)
+    assert again.id != spool.id
+    assert again.lost
+    assert again.current.pending.empty
+    assert budget.used == 0
+
+
+def test_a_pack_without_its_record_is_removed(tmp_path: Path) -> None:
+    filled(tmp_path)
+    (tmp_path / str(PackId(1, 9))).write_bytes(b"written, then the power went")
+    Spool(tmp_path, SpoolBudget(1 << 20))
+    assert not (tmp_path / str(PackId(1, 9))).exists()
+
+
+def test_a_point_closes_its_generation_and_later_changes_wait_for_the_next(tmp_path: Path) -> None:
+    spool = filled(tmp_path)
+    spool.close_generation(POINT)
+    spool.store([pack(3)], [Frame(3, "disk-a", refs(3, 0))])
+    for opened in (spool, Spool(tmp_path, SpoolBudget(1 << 20))):
+        assert opened.committing is not None
+        assert opened.committing.point == POINT
+        assert view(opened, "disk-a", 3) == [3, 2, 1]
+        assert opened.current.session is not None
+        assert opened.current.session.durable == 3
+    spool.committed(7)
+    again = Spool(tmp_path, SpoolBudget(1 << 20))
+    assert again.committing is None
+    assert again.current.base == 7
+    assert view(again, "disk-a", 3) == [3, 0, 0]
+
+
+def test_a_crash_between_the_steps_of_a_commit_is_finished_at_open(tmp_path: Path) -> None:
+    spool = filled(tmp_path)
+    spool.close_generation(POINT)
+    old = tmp_path / "journal-00000000"
+    content = old.read_bytes()
+    spool.committed(7)
+    old.write_bytes(content)  # the removal never reached the disk
+    again = Spool(tmp_path, SpoolBudget(1 << 20))
+    assert again.committing is None
+    assert again.current.base == 7
+    assert not old.exists()
+
+
+def test_a_crash_before_the_next_generation_was_made_keeps_the_point(tmp_path: Path) -> None:
+    spool = filled(tmp_path)
+    spool.close_generation(POINT)
+    (tmp_path / "journal-00000001").write_bytes(b"FSJ")
+    again = Spool(tmp_path, SpoolBudget(1 << 20))
+    assert again.id == spool.id
+    assert again.committing is not None
+    assert again.current.session == spool.current.session
+
+
+def test_uploaded_packs_leave_and_the_budget_knows(tmp_path: Path) -> None:
+    budget = SpoolBudget(1 << 20)
+    filled(tmp_path).close()
+    spool = Spool(tmp_path, budget)
+    assert budget.used == 200
+    spool.uploaded(PackId(1, 1))
+    assert budget.used == 100
+    assert [p.id.random for p in Spool(tmp_path, SpoolBudget(1)).waiting()] == [2]
+    assert view(Spool(tmp_path, SpoolBudget(1)), "disk-a", 3) == [1, 2, 1]
+    spool.discard()
+    assert budget.used == 0
+
+
+def test_a_full_spool_makes_the_taker_wait_until_cancelled() -> None:
+    budget = SpoolBudget(100)
+    budget.take(80, lambda: False)
+    with pytest.raises(Cancelled):
+        budget.take(30, lambda: True)
+    budget.add(-80)
+    budget.take(500, lambda: False)  # larger than the spool: alone it may pass
+    assert budget.used == 500
