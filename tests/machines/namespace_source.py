@@ -26,11 +26,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from tests.machines.backing import BackingStore, StoreKind
+
 from farshore_engine.machines import loop
 from farshore_engine.machines.namespace import NamespaceMachines, NamespaceSpec
 from farshore_engine.machines.network import Network
 from farshore_engine.machines.spec import Account, DiskFile, Mount
-from tests.machines.backing import BackingStore, StoreKind
 
 FILE_SYSTEMS = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"], "btrfs": ["mkfs.btrfs", "-q", "-f"]}
 # The 6to4 anycast prefix, out of use since RFC 7526: looks public to every check, and nobody is there.

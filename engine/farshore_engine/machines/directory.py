@@ -7,13 +7,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from farshore_engine.contract.faults import StopFault
+from farshore_engine.machines.spec import DiskFile
 
 VALID_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 
@@ -77,6 +78,17 @@ class MachineDirectory:
         new = self.path / f"{name}.new"
         new.write_text(json.dumps(content, indent=1))
         new.replace(self.path / name)
+
+    def require_same_disks(self, disks: Sequence[DiskFile]) -> None:
+        """Raise StopFault (`MachineConflict`) if a machine of this name is on record with other disks."""
+        record = self.read("machine.json") or {"disks": []}
+        held = [disk["path"] for disk in record["disks"]]
+        if held and held != [str(disk.path) for disk in disks]:
+            raise StopFault(
+                f"a machine {self.name} runs already, with the disks {', '.join(held)}",
+                "Stop it first, or give the new machine another name",
+                reason="MachineConflict",
+            )
 
     def remove(self) -> bool:
         """Remove the directory; True if there was one."""

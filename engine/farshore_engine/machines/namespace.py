@@ -13,6 +13,7 @@ belongs to it by name alone.
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import json
 import subprocess
@@ -26,6 +27,7 @@ from typing import Any
 from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.machines import loop, namespace_init
 from farshore_engine.machines.directory import MachineDirectory, machine_names
+from farshore_engine.machines.filesystems import mount_plan
 from farshore_engine.machines.network import Network, Port
 from farshore_engine.machines.process import ProcessRef
 from farshore_engine.machines.spec import (
@@ -66,6 +68,7 @@ class NamespaceSpec:
     hosts: tuple[str, ...] = ()
     extra_addresses: tuple[str, ...] = ()
     script_seconds: float = 300
+    owner: str = ""
 
 
 class NamespaceMachines:
@@ -75,7 +78,7 @@ class NamespaceMachines:
     """
 
     def __init__(self, run_dir: Path) -> None:
-        self.run_dir = run_dir
+        self.run_dir = run_dir.absolute()
 
     def start(self, spec: NamespaceSpec, *, patience: float = 60) -> RunningMachine:
         """Bring the machine up, or find it running; returns when sshd answers and the recovery scripts have ended.
@@ -92,16 +95,18 @@ class NamespaceMachines:
             if found is None or found.state not in (MachineState.RUNNING, MachineState.STARTING):
                 self._take_down(directory, grace=0, keep_root=True)
                 self._bring_up(directory, spec)
+            else:
+                directory.require_same_disks(spec.disks)
         return self._await_ready(directory, patience)
 
     def inspect(self, name: str) -> RunningMachine | None:
         """The machine as it is now; None if this run directory does not hold it."""
         return self._observe(MachineDirectory(self.run_dir, name))
 
-    def list(self) -> list[RunningMachine]:
+    def list(self) -> tuple[RunningMachine, ...]:
         """Every namespace machine of the run directory."""
         found = (self.inspect(name) for name in machine_names(self.run_dir))
-        return [machine for machine in found if machine is not None]
+        return tuple(machine for machine in found if machine is not None)
 
     def stop(self, name: str, *, grace: float = 5) -> Removal:
         """Take the machine away: processes, network, loop devices, directory; its disks' files stay.
@@ -135,7 +140,7 @@ class NamespaceMachines:
             self.enter(name, command), input=stdin, capture_output=True, text=True, timeout=timeout, check=False
         )
 
-    def enter(self, name: str, command: Sequence[str]) -> list[str]:
+    def enter(self, name: str, command: Sequence[str]) -> tuple[str, ...]:
         """The command line that runs `command` inside the machine."""
         directory = MachineDirectory(self.run_dir, name)
         init = self._init_of(directory)
@@ -143,12 +148,12 @@ class NamespaceMachines:
             raise StopFault(f"the machine {name} does not run", "Start it first", reason="MachineNotRunning")
         namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd"]
         environment = [f"{key}={value}" for key, value in namespace_init.ENVIRONMENT.items()]
-        return ["nsenter", "--target", str(init.pid), *namespaces, "--", "env", "-i", *environment, *command]
+        return ("nsenter", "--target", str(init.pid), *namespaces, "--", "env", "-i", *environment, *command)
 
-    def loop_devices(self, name: str) -> list[str]:
+    def loop_devices(self, name: str) -> tuple[str, ...]:
         """The loop devices of the machine's disks, in the order of the disks; empty where one is not attached."""
         record = MachineDirectory(self.run_dir, name).read("machine.json") or {"disks": []}
-        return [next(iter(loop.devices_of(Path(disk["path"]))), "") for disk in record["disks"]]
+        return tuple(next(iter(loop.devices_of(Path(disk["path"]))), "") for disk in record["disks"])
 
     def _bring_up(self, directory: MachineDirectory, spec: NamespaceSpec) -> None:
         for disk in spec.disks:  # before it is on record: `stop` must never detach another machine's disk
@@ -158,7 +163,7 @@ class NamespaceMachines:
         record = {
             "kind": MachineKind.NAMESPACE.value,
             "network": spec.network,
-            "hostname": spec.hostname,
+            "owner": spec.owner,
             "disks": [{**asdict(disk), "path": str(disk.path)} for disk in spec.disks],
             "mounts": [mount.path for mount in spec.mounts],
             "address": "",
@@ -167,6 +172,7 @@ class NamespaceMachines:
         address = port.plug(spec.extra_addresses)
         directory.write("machine.json", record | {"address": address})
         devices = [loop.attach(disk.path) for disk in spec.disks]
+        mounts = [mount_plan(mount, devices) for mount in spec.mounts]
         with directory.console.open("ab") as console:
             launcher = subprocess.Popen(
                 [sys.executable, "-I", "-S", namespace_init.__file__],
@@ -175,7 +181,7 @@ class NamespaceMachines:
                 stderr=console,
                 start_new_session=True,
             )
-            launcher.communicate(json.dumps(_plan(directory, spec, port, address, devices)).encode())
+            launcher.communicate(json.dumps(_plan(directory, spec, port, devices, mounts)).encode())
         if launcher.returncode != 0:
             raise StopFault(
                 f"the machine {spec.name} could not be made",
@@ -189,7 +195,8 @@ class NamespaceMachines:
             existed = not keep_root and directory.remove()
             return Removal((f"directory {directory.path}",) if existed else ())
         port = Port(Network(directory.scope, record["network"]), directory.name)
-        removed, left = [], []
+        removed: builtins.list[str] = []
+        left: builtins.list[str] = []
         init = self._init_of(directory)
         if init is not None:
             namespace_init.thaw([f"/proc/{init.pid}/root{path}" for path in record["mounts"]])
@@ -241,6 +248,7 @@ class NamespaceMachines:
             pid=init.pid if init else None,
             console=directory.console,
             detail=boot["error"],
+            owner=record["owner"],
             scripts=tuple(ScriptResult(**script) for script in boot["scripts"]),
         )
 
@@ -267,23 +275,14 @@ class NamespaceMachines:
 
 
 def _plan(
-    directory: MachineDirectory, spec: NamespaceSpec, port: Port, address: str, devices: list[str]
+    directory: MachineDirectory, spec: NamespaceSpec, port: Port, devices: list[str], mounts: list[dict[str, str]]
 ) -> dict[str, Any]:
     """What `namespace_init` reads: everything it needs, so that it asks nobody after the pivot."""
-    mounts = [
-        {
-            "device": devices[mount.disk] + (f"p{mount.partition}" if mount.partition else ""),
-            "path": mount.path,
-            "kind": mount.kind,
-            "options": mount.options,
-        }
-        for mount in spec.mounts
-    ]
     return {
         "directory": str(directory.path),
         "netns": f"/run/netns/{port.netns}",
         "hostname": spec.hostname,
-        "address": address,
+        "address": port.address(),
         "machine_id": hashlib.blake2b(f"{directory.scope}\0{spec.name}".encode(), digest_size=16).hexdigest(),
         "nodes": [node for device in devices for node in loop.nodes_of(device)],
         "mounts": mounts,
@@ -293,6 +292,3 @@ def _plan(
         "masked": [directory.scope, *spec.masked],
         "hosts": list(spec.hosts),
     }
-
-
-__all__ = ["Account", "DiskFile", "Mount", "NamespaceMachines", "NamespaceSpec", "Script"]

@@ -59,7 +59,7 @@ POWER_OFF = "#!/bin/sh\n# The power button of this machine is a SIGTERM to its p
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-class PowerOff(Exception):  # noqa: N818 - not an error
+class PowerOff(Exception):
     """Somebody pressed the power button."""
 
 
@@ -143,7 +143,7 @@ def build_root(plan: dict[str, Any]) -> None:
 def _fill_dev(dev: Path, nodes: list[str]) -> None:
     _mount("tmpfs", str(dev), flags=MS_NOSUID, options="mode=755")
     for node in (*(f"/dev/{name}" for name in DEVICES), *nodes):
-        status = os.stat(node)
+        status = Path(node).stat()
         os.mknod(dev / Path(node).name, status.st_mode, status.st_rdev)
         (dev / Path(node).name).chmod(stat.S_IMODE(status.st_mode))
     for name in ("pts", "shm"):

@@ -191,6 +191,35 @@ class Port:
         )
 
 
+@dataclass(frozen=True)
+class Tap:
+    """A QEMU machine's place in a network: a tap in the bridge. The guest chooses its address itself."""
+
+    network: Network
+    machine: str
+
+    @property
+    def interface(self) -> str:
+        """Name of the tap."""
+        return short_name("fst", self.network.scope, self.machine)
+
+    def plug(self) -> None:
+        """Make the tap and put it in the bridge, unless it is there."""
+        with network_lock():
+            self.network.ensure()
+            if not _link_exists(self.interface):
+                run(["ip", "tuntap", "add", "dev", self.interface, "mode", "tap"])
+            run(["ip", "link", "set", self.interface, "master", self.network.bridge, "up"])
+
+    def unplug(self) -> list[str]:
+        """Remove the tap, and the bridge if it was the last; gives the names of what is still there."""
+        with network_lock():
+            if _link_exists(self.interface):
+                attempt(["ip", "link", "del", self.interface])
+            self.network.remove_if_unused()
+        return [f"interface {self.interface}"] if _link_exists(self.interface) else []
+
+
 def namespaces() -> set[str]:
     """The network namespaces that `ip netns` manages here."""
     return {entry.name for entry in NETNS_DIRECTORY.iterdir()} if NETNS_DIRECTORY.is_dir() else set()
@@ -205,8 +234,6 @@ def _interface_address(command: list[str]) -> ipaddress.IPv4Interface | None:
     code, output, _ = attempt(command)
     if code != 0:
         return None
-    import json
-
     for link in json.loads(output or "[]"):
         for address in link.get("addr_info", []):
             if address["prefixlen"] < 32:

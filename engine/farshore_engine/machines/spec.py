@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from farshore_engine.contract.machine import MachineDescription
+
 
 class MachineKind(StrEnum):
     """How a machine is run."""
@@ -67,6 +69,7 @@ class Mount:
         kind: file system type, empty to let mount find out.
         partition: number of the partition, 0 for the whole disk.
         options: mount options, comma separated.
+        uuid: UUID of the file system; when it is given, the file system is found by it, wherever it is.
     """
 
     disk: int
@@ -74,6 +77,32 @@ class Mount:
     kind: str = ""
     partition: int = 0
     options: str = ""
+    uuid: str = ""
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """A recovered machine to run: what `runtime.MachineRuntime.start` takes.
+
+    Args:
+        name: unique within the runtime's run directory.
+        owner: the run or drill that it belongs to; on record with the machine.
+        disks: its hydrated disks, in the order of the description.
+        description: what its agent recorded of it.
+        network: name of the isolated network; machines with the same one reach each other (namespace machines).
+        memory_mib: MiB; by default as described, at least 512.
+        cpus: by default as described, at most as many as this host has.
+        authorized_keys: public keys that may log in as root to a namespace machine.
+    """
+
+    name: str
+    owner: str
+    disks: tuple[DiskFile, ...]
+    description: MachineDescription
+    network: str = "default"
+    memory_mib: int | None = None
+    cpus: int | None = None
+    authorized_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,6 +124,7 @@ class RunningMachine:
         pid: its process on this host (QEMU, or process 1 of the namespace); None when there is none.
         console: the file that holds its console output.
         detail: why it failed, or what it waits for; empty when it runs.
+        owner: the run or drill that it belongs to.
     """
 
     name: str
@@ -105,6 +135,7 @@ class RunningMachine:
     pid: int | None
     console: Path
     detail: str = ""
+    owner: str = ""
     scripts: tuple[ScriptResult, ...] = ()
 
 

@@ -1,0 +1,215 @@
+"""QEMU machines: a recovered VM that boots its own disk.
+
+KVM is used where the processor offers it, else TCG. The guest is isolated: user-mode networking with `restrict=on`
+forwards one port of this host's loopback to its sshd and lets nothing out. A guest that had a fixed address keeps it,
+whether it asks by DHCP or not. With `QemuSpec.network` it gets a tap in an isolated bridge instead.
+
+    machines = QemuMachines(Path("/run/farshore/machines"))
+    running = machines.start(QemuSpec(name="web1", disks=(DiskFile(path, "d0"),), memory_mib=1024, cpus=2))
+    machines.power_off("web1")      # the power button
+    machines.stop("web1")           # at once, and nothing stays
+"""
+
+from __future__ import annotations
+
+import builtins
+import socket
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from farshore_engine.contract.faults import Fault, StopFault, WaitFault
+from farshore_engine.machines.directory import MachineDirectory, machine_names
+from farshore_engine.machines.network import Network, Tap
+from farshore_engine.machines.process import ProcessRef
+from farshore_engine.machines.qemu_command import QEMU, QMP_SOCKET, QemuSpec, command_line, pidfile
+from farshore_engine.machines.qmp import QmpSession
+from farshore_engine.machines.spec import MachineKind, MachineState, Removal, RunningMachine
+
+PORT_ATTEMPTS = 5
+SSH_PORT = 22
+
+
+class QemuMachines:
+    """The QEMU machines of one run directory. Every method may be repeated, by any process, also after a crash."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir.absolute()
+
+    def start(self, spec: QemuSpec) -> RunningMachine:
+        """Start the machine, or find it running; returns when QEMU runs it, which is long before it has booted.
+
+        Raises:
+            StopFault: QEMU is missing or refuses (`QemuFailed`), no UEFI firmware is installed (`FirmwareMissing`), or
+                the name runs with other disks (`MachineConflict`).
+        """
+        directory = MachineDirectory(self.run_dir, spec.name)
+        with directory.lock():
+            if _process_of(directory) is None:
+                self._take_down(directory, grace=0, keep=True)
+                self._launch(directory, spec)
+            else:
+                directory.require_same_disks(spec.disks)
+            found = self._observe(directory)
+        assert found is not None  # its record was written under this lock
+        return found
+
+    def inspect(self, name: str) -> RunningMachine | None:
+        """The machine as it is now; None if this run directory does not hold it."""
+        return self._observe(MachineDirectory(self.run_dir, name))
+
+    def list(self) -> tuple[RunningMachine, ...]:
+        """Every QEMU machine of the run directory."""
+        found = (self.inspect(name) for name in machine_names(self.run_dir))
+        return tuple(machine for machine in found if machine is not None)
+
+    def stop(self, name: str, *, grace: float = 0) -> Removal:
+        """Take the machine away; its disks' files stay.
+
+        Args:
+            grace: seconds that the guest has to shut itself down; 0 pulls the plug.
+
+        Raises:
+            WaitFault: something is still there; the message lists it, and the call may be repeated.
+        """
+        directory = MachineDirectory(self.run_dir, name)
+        with directory.lock():
+            return self._take_down(directory, grace=grace, keep=False)
+
+    def power_off(self, name: str, *, grace: float = 120) -> Removal:
+        """Press the power button and wait `grace` seconds before the plug is pulled; `start` boots it again."""
+        directory = MachineDirectory(self.run_dir, name)
+        with directory.lock():
+            return self._take_down(directory, grace=grace, keep=True)
+
+    def _launch(self, directory: MachineDirectory, spec: QemuSpec) -> None:
+        for disk in spec.disks:
+            if not disk.path.is_file():
+                raise StopFault(f"the disk {disk.path} is not there", "Hydrate the disk again", reason="DiskMissing")
+        directory.create()
+        record: dict[str, Any] = {
+            "kind": MachineKind.QEMU.value,
+            "network": spec.network,
+            "owner": spec.owner,
+            "disks": [{**asdict(disk), "path": str(disk.path)} for disk in spec.disks],
+            "address": spec.fixed_address.partition("/")[0] if spec.network else "127.0.0.1",
+            "port": 0,
+        }
+        directory.write("machine.json", record)
+        if spec.network:
+            Tap(Network(directory.scope, spec.network), spec.name).plug()
+        for _ in range(PORT_ATTEMPTS):
+            record["port"] = SSH_PORT if spec.network else _free_port()
+            directory.write("machine.json", record)
+            said = _run_qemu(command_line(directory, spec, record["port"]), directory)
+            if "host forwarding" not in said:  # somebody else took the port meanwhile
+                break
+        if said:
+            raise StopFault(f"QEMU did not start {spec.name}: {said}", "Read what it says", reason="QemuFailed")
+
+    def _take_down(self, directory: MachineDirectory, *, grace: float, keep: bool) -> Removal:
+        record = directory.read("machine.json")
+        removed: builtins.list[str] = []
+        left: builtins.list[str] = []
+        process = _process_of(directory)
+        if process is not None:
+            if grace > 0 and _tell(directory, "system_powerdown"):
+                process.wait(grace)
+            if process.alive() and _tell(directory, "quit"):
+                process.wait(10)
+            (removed if process.end(0) else left).append(f"process {process.pid}")
+        if record is not None and record["network"]:
+            tap = Tap(Network(directory.scope, record["network"]), directory.name)
+            left += tap.unplug()
+        if left:
+            raise WaitFault(
+                f"the machine {directory.name} left {', '.join(left)} behind",
+                "It is tried again; look at what holds it if this repeats",
+                reason="MachineNotRemoved",
+                retry_after=5,
+            )
+        if not keep and directory.remove():
+            removed.append(f"directory {directory.path}")
+        return Removal(tuple(removed))
+
+    def _observe(self, directory: MachineDirectory) -> RunningMachine | None:
+        record = directory.read("machine.json")
+        if record is None or record["kind"] != MachineKind.QEMU:
+            return None
+        process = _process_of(directory)
+        state, detail = MachineState.STOPPED, ""
+        if process is not None:
+            try:
+                with QmpSession(directory.path, QMP_SOCKET) as session:
+                    status = str(session.execute("query-status")["status"])
+            except WaitFault as silent:
+                state, detail = MachineState.STARTING, silent.message
+            else:
+                state = MachineState.RUNNING if status == "running" else MachineState.FAILED
+                detail = "" if status == "running" else f"QEMU says {status}"
+        return RunningMachine(
+            name=directory.name,
+            kind=MachineKind.QEMU,
+            state=state,
+            address=record["address"],
+            port=record["port"],
+            pid=process.pid if process else None,
+            console=directory.console,
+            detail=detail,
+            owner=record["owner"],
+        )
+
+
+def _run_qemu(command: list[str], directory: MachineDirectory) -> str:
+    """Launch QEMU; what it said if it failed, empty when it runs."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=directory.path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    except FileNotFoundError as missing:
+        raise StopFault(
+            f"{QEMU} is not installed on this host", "Install the package qemu-system-x86", reason="ToolMissing"
+        ) from missing
+    return "" if done.returncode == 0 else (done.stderr.strip()[-800:] or f"it ended with code {done.returncode}")
+
+
+def _process_of(directory: MachineDirectory) -> ProcessRef | None:
+    """The QEMU process of this machine: the one whose command line names this machine's own pid file.
+
+    Found by search, not by record: a creator that is killed right after the launch has recorded nothing.
+    """
+    mark = f"\0-pidfile\0{pidfile(directory)}\0".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if mark in line:
+                found = ProcessRef.of(int(entry.name))
+                if found is not None:
+                    return found
+    return None
+
+
+def _tell(directory: MachineDirectory, command: str) -> bool:
+    try:
+        with QmpSession(directory.path, QMP_SOCKET) as session:
+            session.execute(command)
+    except Fault:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
