@@ -32,6 +32,7 @@ class Azurite:
 
     Attributes:
         directory: where blobs, log and the record of the process are.
+        log: file with what it said, of every start in this directory.
         account: name of the storage account.
         key: its access key, base64.
     """
@@ -42,7 +43,7 @@ class Azurite:
     def __init__(self, directory: Path, *, detached: bool = False, progress: Progress = silent) -> None:
         self.directory = directory.absolute()
         self._records = self.directory / "process.json"
-        self._log = self.directory / "azurite.log"
+        self.log = self.directory / "azurite.log"
         self._lifeline = None if detached else Lifeline()
         self._progress = progress
 
@@ -102,13 +103,13 @@ class Azurite:
         while not self._answers():
             if not process.alive:
                 raise StopFault(
-                    f"Azurite ended while starting; the end of {self._log}:\n{tail(self._log)}",
+                    f"Azurite ended while starting; the end of {self.log}:\n{tail(self.log)}",
                     f"If another program took its port, remove {self.directory} and start again",
                     reason="AzuriteFailed",
                 )
             if time.monotonic() > deadline:
                 raise WaitFault(
-                    f"Azurite does not answer after {READY_WITHIN:.0f} s; the end of {self._log}:\n{tail(self._log)}",
+                    f"Azurite does not answer after {READY_WITHIN:.0f} s; the end of {self.log}:\n{tail(self.log)}",
                     "Check that the machine is not overloaded, then start again",
                     reason="AzuriteSlow",
                 )
@@ -143,7 +144,7 @@ class Azurite:
             "--silent",
         ]
         stdin = None if self._lifeline is None else self._lifeline.end
-        return start("azurite", command, self._log, stdin=stdin)
+        return start("azurite", command, self.log, stdin=stdin)
 
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)

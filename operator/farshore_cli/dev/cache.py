@@ -48,7 +48,7 @@ def cached(name: str, key: str, make: Callable[[Path], None], progress: Progress
     if entry.is_dir():
         return entry
     entry.parent.mkdir(parents=True, exist_ok=True)
-    with _only_one(entry.with_name(f".{key}.lock"), lambda: progress(f"waiting for another run that makes {name}")):
+    with only_one(entry.with_name(f".{key}.lock"), lambda: progress(f"waiting for another run that makes {name}")):
         if entry.is_dir():
             return entry
         scratch = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=entry.parent))
@@ -62,8 +62,8 @@ def cached(name: str, key: str, make: Callable[[Path], None], progress: Progress
 
 
 @contextmanager
-def _only_one(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock file; the kernel frees it when this process ends in any way."""
+def only_one(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock file, after a call of `waiting` if another holds it; the kernel frees it when its holder ends."""
     with lock.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

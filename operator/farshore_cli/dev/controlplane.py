@@ -66,7 +66,15 @@ class ControlPlane:
     @property
     def server(self) -> str:
         """URL of the API server."""
-        return f"https://127.0.0.1:{self._ports().apiserver}"
+        return self.url(APISERVER)
+
+    def url(self, program: str) -> str:
+        """URL on which a program answers."""
+        return f"https://127.0.0.1:{self._ports().of(program)}"
+
+    def log(self, program: str) -> Path:
+        """File with all that a program said, of every start in this directory."""
+        return self.directory / f"{program}.log"
 
     @property
     def processes(self) -> dict[str, Process]:
@@ -147,22 +155,19 @@ class ControlPlane:
             file.write_text(json.dumps(asdict(Ports(*free_ports(4)))))
         return Ports(**json.loads(file.read_text()))
 
-    def _log(self, name: str) -> Path:
-        return self.directory / f"{name}.log"
-
     def _launch(self, name: str) -> Process:
         program = tools.devcluster(self._progress)
         command = [str(program), name, *arguments(name, self.directory, self._credentials, self._ports())]
         if self._lifeline is None:
-            return start(name, command, self._log(name))
+            return start(name, command, self.log(name))
         return start(
-            name, command, self._log(name), stdin=self._lifeline.end, environment={"DEVCLUSTER_WATCH_STDIN": "1"}
+            name, command, self.log(name), stdin=self._lifeline.end, environment={"DEVCLUSTER_WATCH_STDIN": "1"}
         )
 
     def _await_ready(self, process: Process) -> None:
         deadline = time.monotonic() + READY_WITHIN
         while not self._ready(process.name):
-            log = self._log(process.name)
+            log = self.log(process.name)
             if not process.alive:
                 raise StopFault(
                     f"{process.name} ended while starting; the end of {log}:\n{tail(log)}",

@@ -1,0 +1,96 @@
+"""`farshore dev`: start, show and remove a development environment on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from farshore_cli.dev.environment import Environment
+
+app = typer.Typer(
+    name="dev", help="A Kubernetes control plane and an Azure Blob emulator on this machine.", no_args_is_help=True
+)
+
+_Directory = Annotated[
+    Path | None, typer.Option("--dir", help="Where it lives. Default: build/dev in the repository.", show_default=False)
+]
+
+
+@app.command()
+def up(directory: _Directory = None) -> None:
+    """Start the environment, or what of it does not run. It stays until `farshore dev down`."""
+    environment = _environment(directory)
+    environment.up()
+    _show(environment)
+    _show_next(environment)
+
+
+@app.command()
+def status(directory: _Directory = None) -> None:
+    """Show what runs. Exit code 0: all of it, 1: not all."""
+    environment = _environment(directory)
+    if not environment.exists:
+        typer.echo(f"Nothing runs in {environment.directory}. Start it with: farshore dev up")
+    else:
+        _show(environment)
+    if not environment.alive:
+        if environment.exists:
+            typer.echo("\nThe log says why it ended. Start it again, on the same data, with: farshore dev up")
+        raise typer.Exit(1)
+    _show_next(environment)
+
+
+@app.command()
+def down(directory: _Directory = None) -> None:
+    """Stop the environment and remove its data, with what the demo left up in it."""
+    environment = _environment(directory)
+    existed = environment.exists
+    environment.down()
+    typer.echo(f"{'Removed what was' if existed else 'Nothing runs'} in {environment.directory}.")
+
+
+def _environment(directory: Path | None) -> Environment:
+    from farshore_cli.dev.environment import Environment, default_directory
+
+    return Environment(directory or default_directory(), progress=lambda line: typer.echo(line, err=True))
+
+
+def _show(environment: Environment) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("Program", "State", "Process", "Address", "Log", box=None, header_style="bold")
+    for part in environment.parts():
+        state = "[green]running[/]" if part.process.alive else "[red]dead[/]"
+        table.add_row(part.process.name, state, str(part.process.pid), part.url, _short(part.log))
+    Console(soft_wrap=True).print(table)
+
+
+def _show_next(environment: Environment) -> None:
+    from farshore_cli.dev.azurite import ACCOUNT
+
+    typer.echo(
+        f"""
+Use it:
+  export KUBECONFIG={environment.kubeconfig} PATH={environment.bin}:$PATH
+  helm install farshore charts/farshore --namespace farshore-system --create-namespace
+  kubectl apply -f manifests/samples
+
+Azure Blob: {environment.azurite.account_url} (account {ACCOUNT}, the emulators' well-known key)
+Remove it:  farshore dev down{_option(environment)}"""
+    )
+
+
+def _option(environment: Environment) -> str:
+    """Give the option that names this environment, if it is not the default one."""
+    from farshore_cli.dev.environment import default_directory
+
+    return "" if environment.directory == default_directory() else f" --dir {environment.directory}"
+
+
+def _short(path: Path) -> str:
+    """Give a path from here if it is below."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
