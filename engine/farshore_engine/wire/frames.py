@@ -108,6 +108,30 @@ def receive_exactly(sock: socket.socket, buffer: memoryview) -> None:
         done += count
 
 
+def decode_prefix(prefix: bytes | bytearray | memoryview) -> tuple[FrameKind, int, int]:
+    """Return (kind, header length, payload length) of a prefix of PREFIX.size bytes; raises WireError."""
+    magic, kind, reserved, header_length, payload_length = PREFIX.unpack(prefix)
+    if magic != MAGIC or reserved != 0:
+        raise WireError("not a Farshore frame")
+    if header_length > MAX_HEADER or payload_length > MAX_PAYLOAD:
+        raise WireError(f"frame too large: header {header_length} bytes, payload {payload_length} bytes")
+    try:
+        return FrameKind(kind), header_length, payload_length
+    except ValueError as error:
+        raise WireError(f"unknown frame kind {kind}") from error
+
+
+def decode_header(text: bytes | bytearray) -> dict[str, Any]:
+    """Return the JSON object of a header; raises WireError."""
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise WireError("frame header is not JSON") from error
+    if not isinstance(header, dict):
+        raise WireError("frame header is not a JSON object")
+    return header
+
+
 def receive_frame(sock: socket.socket) -> Frame:
     """Receive one frame into fresh buffers.
 
@@ -118,23 +142,9 @@ def receive_frame(sock: socket.socket) -> Frame:
     """
     prefix = bytearray(PREFIX.size)
     receive_exactly(sock, memoryview(prefix))
-    magic, kind_value, reserved, header_length, payload_length = PREFIX.unpack(prefix)
-    if magic != MAGIC or reserved != 0:
-        raise WireError("not a Farshore frame")
-    if header_length > MAX_HEADER or payload_length > MAX_PAYLOAD:
-        raise WireError(f"frame too large: header {header_length} bytes, payload {payload_length} bytes")
-    try:
-        kind = FrameKind(kind_value)
-    except ValueError as error:
-        raise WireError(f"unknown frame kind {kind_value}") from error
+    kind, header_length, payload_length = decode_prefix(prefix)
     text = bytearray(header_length)
     receive_exactly(sock, memoryview(text))
     payload = bytearray(payload_length)
     receive_exactly(sock, memoryview(payload))
-    try:
-        header = json.loads(text)
-    except ValueError as error:
-        raise WireError("frame header is not JSON") from error
-    if not isinstance(header, dict):
-        raise WireError("frame header is not a JSON object")
-    return Frame(kind, header, memoryview(payload))
+    return Frame(kind, decode_header(text), memoryview(payload))

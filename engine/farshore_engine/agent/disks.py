@@ -1,0 +1,156 @@
+"""Finds the disks to protect, and names each so that the name survives a reboot.
+
+Only a disk whose node exists in /dev and opens counts: in a container /sys shows the disks of the whole host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from farshore_engine.agent.config import DiskChoice
+from farshore_engine.agent.mounts import device_number
+from farshore_engine.agent.signatures import HEAD_SIZE, disk_signature, signature_of
+from farshore_engine.agent.source import Reader
+from farshore_engine.agent.tracker.interface import TrackedDisk
+from farshore_engine.contract.faults import StopFault
+
+_WHOLE_DISK = re.compile(r"^(sd[a-z]+|vd[a-z]+|xvd[a-z]+|hd[a-z]+|nvme\d+n\d+|mmcblk\d+|dasd[a-z]+)$")
+_LOOP = re.compile(r"^loop\d+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A whole disk: stable id, kernel name, device node, numbers, size in bytes, and whether it is protected."""
+
+    id: str
+    name: str
+    path: str
+    major: int
+    minor: int
+    size: int
+    serial: str = ""
+    model: str = ""
+    sector: int = 512
+    replicated: bool = True
+
+    @property
+    def tracked(self) -> TrackedDisk:
+        """Return what a tracker needs to know."""
+        return TrackedDisk(self.id, self.name, self.major, self.minor, self.size)
+
+
+def _attribute(directory: Path, *names: str) -> str:
+    for name in names:
+        try:
+            value = (directory / name).read_text(errors="replace").strip()
+        except OSError:
+            continue
+        if value:
+            return value
+    return ""
+
+
+def _clean(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._:-]+", "-", text).strip("-")
+
+
+def stable_id(directory: Path, path: str, head: bytes) -> str:
+    """Return the best lasting name: WWN, serial number, partition table, file system, and only then the kernel's name.
+
+    The order is fixed, since the name is the disk's in the vault. `head` holds the disk's first bytes.
+    """
+    if wwid := _attribute(directory, "wwid", "device/wwid"):
+        return _clean(f"wwn-{wwid}")
+    if serial := _attribute(directory, "serial", "device/serial"):
+        return _clean(f"serial-{serial}")
+    if table := disk_signature(head):
+        return table
+    found = signature_of(head)
+    if found is not None and found.uuid:
+        return _clean(f"fs-{found.uuid}")
+    return f"name-{Path(path).name}"
+
+
+def _head_of(path: str) -> tuple[int, bytes] | None:
+    """Return size and first bytes, read past the page cache; None when the node is missing or does not open."""
+    try:
+        reader = Reader(path)
+    except OSError:
+        return None
+    try:
+        return reader.size, reader.read(0, HEAD_SIZE)
+    except OSError:
+        return None
+    finally:
+        reader.close()
+
+
+def _inspect(directory: Path, dev: Path) -> Disk | None:
+    name, path = directory.name, str(dev / directory.name)
+    if _attribute(directory, "ro") == "1" or _attribute(directory, "size") in ("", "0"):
+        return None
+    if _attribute(directory, "hidden") == "1":
+        return None
+    number = device_number(path)
+    opened = _head_of(path)
+    if opened is None or opened[0] == 0 or number is None or _attribute(directory, "dev") != number:
+        return None
+    size, head = opened
+    major, _, minor = number.partition(":")
+    sector = int(_attribute(directory, "queue/logical_block_size") or 512)
+    return Disk(
+        id=stable_id(directory, path, head),
+        name=name,
+        path=path,
+        major=int(major),
+        minor=int(minor),
+        size=size,
+        serial=_attribute(directory, "serial", "device/serial"),
+        model=_attribute(directory, "device/model"),
+        sector=sector,
+    )
+
+
+def find_disks(sys_block: Path = Path("/sys/block"), dev: Path = Path("/dev")) -> list[Disk]:
+    """Return all whole disks that could be protected, by name. Loop devices count only where there is nothing else."""
+    names = sorted((p.name for p in sys_block.iterdir()), key=lambda n: (len(n), n))
+    for pattern in (_WHOLE_DISK, _LOOP):
+        found = [disk for n in names if pattern.match(n) and (disk := _inspect(sys_block / n, dev)) is not None]
+        if found:
+            return _with_distinct_ids(found)
+    return []
+
+
+def _with_distinct_ids(disks: list[Disk]) -> list[Disk]:
+    """Two disks with one id (a cloned file system) are told apart by their names."""
+    ids = [d.id for d in disks]
+    return [d if ids.count(d.id) == 1 else replace(d, id=f"{d.id}-{d.name}") for d in disks]
+
+
+def choose(disks: Iterable[Disk], choice: DiskChoice) -> list[Disk]:
+    """Return the disks with `replicated` set by the configuration's include and exclude lists.
+
+    Raises:
+        StopFault: a listed disk does not exist, or nothing is left to protect.
+    """
+    disks = list(disks)
+    known = {word for d in disks for word in (d.id, d.name, d.path)}
+    missing = [w for w in choice.include if w not in known]
+    if missing:
+        raise StopFault(
+            f"disks.include names {', '.join(missing)}, which this machine does not have",
+            f"It has {', '.join(f'{d.name} ({d.id})' for d in disks) or 'no disk that can be opened'}",
+            reason="DiskNotFound",
+        )
+
+    def wanted(disk: Disk) -> bool:
+        words = {disk.id, disk.name, disk.path}
+        return (not choice.include or bool(words & set(choice.include))) and not words & set(choice.exclude)
+
+    chosen = [replace(d, replicated=wanted(d)) for d in disks]
+    if not any(d.replicated for d in chosen):
+        raise StopFault("no disk to protect", "Attach one, or correct disks.include and disks.exclude", reason="NoDisk")
+    return chosen

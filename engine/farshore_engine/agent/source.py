@@ -1,0 +1,78 @@
+"""Reads a protected disk with O_DIRECT: through the page cache of the device it would be stale (probes, "reading")."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable, Iterator
+
+from farshore_engine.agent import syscalls
+from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes, runs_of
+
+READ_SIZE = 1 << 20  # bytes of one read at most
+READ_BLOCKS = READ_SIZE // BLOCK_SIZE
+ALIGNMENT = 4096
+
+
+class ShortRead(OSError):
+    """The disk gave fewer bytes than its size promises: it was made smaller, or it fails."""
+
+
+class Reader:
+    """An opened disk. One thread reads at a time.
+
+    Args:
+        path: the device node.
+        direct: False reads through the page cache; only for tests that show why that is wrong.
+        after_read: called with (offset, length) after each read, before its bytes go anywhere; for tests.
+    """
+
+    def __init__(self, path: str, direct: bool = True, after_read: Callable[[int, int], None] | None = None) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_DIRECT if direct else 0))
+        self._buffer = mmap.mmap(-1, READ_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._view = memoryview(self._buffer)
+        self._after_read = after_read
+        self.size = syscalls.device_size(self._fd)
+
+    def current_size(self) -> int:
+        """Return the size of the disk now, in bytes."""
+        return syscalls.device_size(self._fd)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return the bytes [offset, offset + length), at most READ_SIZE, cut at the end of the disk.
+
+        Raises:
+            OSError: the disk cannot be read (ShortRead: it is shorter than it was).
+        """
+        length = min(length, self.size - offset)
+        self.read_into(self._view[: _aligned(length)], offset, length)
+        return bytes(self._view[:length])
+
+    def read_into(self, target: memoryview, offset: int, length: int) -> None:
+        """Fill an aligned buffer with `length` bytes from `offset`; the buffer may be longer, up to the alignment."""
+        done = 0
+        while done < length:
+            count = os.preadv(self._fd, [target[done:]], offset + done)
+            if count <= 0:
+                raise ShortRead(f"{self.path}: {done} of {length} bytes at {offset}")
+            done += count
+        if self._after_read is not None:
+            self._after_read(offset, length)
+
+    def close(self) -> None:
+        """Close the disk."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _aligned(length: int) -> int:
+    return -(-length // ALIGNMENT) * ALIGNMENT
+
+
+def reads_of(blocks: Indexes) -> Iterator[tuple[int, int]]:
+    """Yield (first block, count) for ascending blocks: neighbours in one read, none over READ_SIZE."""
+    for first, count in runs_of(blocks):
+        for start in range(first, first + count, READ_BLOCKS):
+            yield start, min(READ_BLOCKS, first + count - start)
