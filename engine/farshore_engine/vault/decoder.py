@@ -1,0 +1,172 @@
+"""From records in packs back to plain blocks and nodes: nothing leaves before its tag and its digest were verified.
+
+Reads are coalesced: records of one pack that lie near each other come in one request.
+"""
+
+from __future__ import annotations
+
+import hmac
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import zstandard
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from farshore_engine.blocks.content import digest_block
+from farshore_engine.blocks.grid import BLOCK_SIZE
+from farshore_engine.vault.crypto import SALT_SIZE, TAG_SIZE, MachineKeys, Purpose, nonce_at
+from farshore_engine.vault.encoding import Refs
+from farshore_engine.vault.names import MachineNames, PackId
+from farshore_engine.vault.pack import PACK_HEADER, PACK_MAGIC, PACK_MAX
+from farshore_engine.vault.store import ObjectNotFound, ObjectStore
+
+GAP = 256 << 10  # bytes that are read in vain rather than asking again
+SPAN = 8 << 20  # bytes of one request, at most
+KEYS = 4096  # ciphers of packs that are kept
+RAW_RECORD = BLOCK_SIZE + TAG_SIZE
+
+
+class RecordSpoiled(Exception):
+    """A record of `pack` does not verify; the text says why, `lost` whether the whole pack is gone."""
+
+    def __init__(self, pack: PackId, why: str, *, lost: bool = False) -> None:
+        super().__init__(f"pack {pack} {why}")
+        self.pack = pack
+        self.lost = lost
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One request: `length` bytes from `offset` of a pack, for the records at `positions` of the references."""
+
+    pack: PackId
+    offset: int
+    length: int
+    positions: tuple[int, ...]
+
+
+def plan_spans(refs: Refs, *, gap: int = GAP, span: int = SPAN) -> list[Span]:
+    """Return the requests that fetch all references that are not holes, grouped by pack and coalesced."""
+    wanted = np.flatnonzero(refs["length"])
+    order = wanted[np.lexsort((refs["offset"][wanted], refs["random"][wanted], refs["claim"][wanted]))]
+    sorted_refs = refs[order]
+    claims, randoms = sorted_refs["claim"].tolist(), sorted_refs["random"].tolist()
+    starts, lengths = sorted_refs["offset"].tolist(), sorted_refs["length"].tolist()
+    spans: list[Span] = []
+    begin = 0
+    for at in range(1, len(starts) + 1):
+        end = starts[at - 1] + lengths[at - 1]
+        if (
+            at < len(starts)
+            and (claims[at], randoms[at]) == (claims[begin], randoms[begin])
+            and starts[at] - end <= gap
+            and starts[at] + lengths[at] - starts[begin] <= span
+        ):
+            continue
+        pack = PackId(claims[begin], randoms[begin])
+        spans.append(Span(pack, starts[begin], end - starts[begin], tuple(order[begin:at].tolist())))
+        begin = at
+    return spans
+
+
+class Decoder:
+    """Reads and verifies records of one machine's packs. Thread-safe.
+
+    `threads` requests are made at once by `fetch`; 0 makes them one after another in the caller's thread.
+    """
+
+    def __init__(self, store: ObjectStore, names: MachineNames, keys: MachineKeys, *, threads: int = 0) -> None:
+        """Read from `store` with the machine's keys."""
+        self._store = store
+        self._names = names
+        self._keys = keys
+        self._digest_key = keys.digest_key
+        self._ciphers: OrderedDict[PackId, AESGCM] = OrderedDict()
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._pool = ThreadPoolExecutor(threads, "vault-read") if threads else None
+
+    def close(self) -> None:
+        """Stop the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def fetch(self, refs: Refs, place: Callable[[int], bytes], limit: int) -> Iterator[tuple[int, bytes]]:
+        """Yield (position, plain content) of every reference that is not a hole, in no particular order.
+
+        `place(position)` is the associated data; no content is larger than `limit` bytes.
+
+        Raises:
+            RecordSpoiled: for the first record that does not verify.
+        """
+        spans = plan_spans(refs)
+        loaded = self._pool.map(self.load, spans) if self._pool and len(spans) > 1 else map(self.load, spans)
+        for span, (cipher, data) in zip(spans, loaded, strict=True):
+            for position in span.positions:
+                yield position, self.open(span, cipher, data, refs[position], place(position), limit)
+
+    def load(self, span: Span) -> tuple[AESGCM, memoryview]:
+        """Fetch a span's bytes and the cipher of its pack."""
+        cipher = self._cached(span.pack)
+        head = span.offset if cipher is None and span.offset <= GAP else 0  # the header comes along if it is near
+        try:
+            data = self._store.get_range(self._names.pack(span.pack), span.offset - head, span.length + head)
+            if cipher is None:
+                header = (
+                    data[:PACK_HEADER] if head else self._store.get_range(self._names.pack(span.pack), 0, PACK_HEADER)
+                )
+                cipher = self._open_pack(span.pack, header)
+        except ObjectNotFound as error:
+            raise RecordSpoiled(span.pack, "is missing", lost=True) from error
+        return cipher, memoryview(data)[head:]
+
+    def open(self, span: Span, cipher: AESGCM, data: memoryview, ref: Refs, place: bytes, limit: int) -> bytes:
+        """Decrypt, decompress and verify one record of a loaded span; raises RecordSpoiled."""
+        offset, length = int(ref["offset"]), int(ref["length"])
+        record = data[offset - span.offset : offset - span.offset + length]
+        if len(record) != length or length <= TAG_SIZE or offset + length > PACK_MAX:
+            raise RecordSpoiled(span.pack, f"is cut short at offset {offset}")
+        try:
+            plain = cipher.decrypt(nonce_at(offset), record, place)
+            if length != RAW_RECORD or limit != BLOCK_SIZE:
+                plain = self._expand(plain, limit)
+        except InvalidTag as error:
+            raise RecordSpoiled(span.pack, f"holds a record at offset {offset} that does not verify") from error
+        except zstandard.ZstdError as error:
+            raise RecordSpoiled(span.pack, f"holds a record at offset {offset} that does not decompress") from error
+        if not hmac.compare_digest(digest_block(self._digest_key, plain), ref["digest"].tobytes()):
+            raise RecordSpoiled(
+                span.pack, f"holds a valid but wrong record at offset {offset}: its digest is not the map's"
+            )
+        return plain
+
+    def _expand(self, frame: bytes, limit: int) -> bytes:
+        size = zstandard.frame_content_size(frame)
+        if not 0 < size <= limit:
+            raise zstandard.ZstdError(f"a frame of {size} bytes")
+        if not hasattr(self._local, "decompressor"):
+            self._local.decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 24)
+        decompressor: zstandard.ZstdDecompressor = self._local.decompressor
+        return decompressor.decompress(frame, max_output_size=limit)
+
+    def _cached(self, pack: PackId) -> AESGCM | None:
+        with self._lock:
+            cipher = self._ciphers.get(pack)
+            if cipher is not None:
+                self._ciphers.move_to_end(pack)
+            return cipher
+
+    def _open_pack(self, pack: PackId, header: bytes) -> AESGCM:
+        if len(header) != PACK_HEADER or header[: len(PACK_MAGIC)] != PACK_MAGIC:
+            raise RecordSpoiled(pack, "is not a pack", lost=True)
+        cipher = self._keys.cipher(Purpose.PACK, header[len(PACK_MAGIC) : len(PACK_MAGIC) + SALT_SIZE])
+        with self._lock:
+            self._ciphers[pack] = cipher
+            if len(self._ciphers) > KEYS:
+                self._ciphers.popitem(last=False)
+        return cipher

@@ -1,0 +1,251 @@
+"""The vault as seen for one machine: keys opened, points listed, and the way in for writers, readers and pins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from farshore_engine.contract.faults import StopFault, WaitFault
+from farshore_engine.contract.points import RecoveryPoint
+from farshore_engine.vault.chain import Access, ChainWriter, Slot, list_slots, missing_slots, read_base, read_slots
+from farshore_engine.vault.crypto import MachineKeys, new_data_key, parse_kek, unwrap_data_key, wrap_data_key
+from farshore_engine.vault.decoder import Decoder
+from farshore_engine.vault.journal import RunJournal
+from farshore_engine.vault.names import MachineNames, checked_machine, checked_prefix, vault_file
+from farshore_engine.vault.nodestore import CACHED, NodeStore
+from farshore_engine.vault.pins import list_pins, pin_point, unpin_point
+from farshore_engine.vault.records import (
+    PointManifest,
+    Record,
+    TombstoneBody,
+    TombstonePhase,
+    open_record,
+    point_of,
+)
+from farshore_engine.vault.store import AlreadyExists, ObjectNotFound, ObjectStore
+
+VAULT_FORMAT = 1
+READ_THREADS = 8
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPoint:
+    """A point with its manifest, as found in its slot."""
+
+    record: Record
+    manifest: PointManifest
+    pins: tuple[str, ...]
+
+    @property
+    def slot(self) -> int:
+        """The slot of the point."""
+        return self.record.header.slot
+
+    @property
+    def summary(self) -> RecoveryPoint:
+        """What users see of it."""
+        return point_of(self.record, self.manifest, self.pins)
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedSlot:
+    """A slot that should hold something and does not, or not what was written."""
+
+    slot: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The points of a machine, oldest first, the slots that are damaged, and the epoch at the head (0: no head)."""
+
+    points: tuple[StoredPoint, ...]
+    damaged: tuple[DamagedSlot, ...]
+    epoch: int
+
+    def summaries(self) -> list[RecoveryPoint]:
+        """Return what users see, for `contract.points.resolve`."""
+        return [point.summary for point in self.points]
+
+
+class MachineVault:
+    """One machine's part of a vault. Thread-safe.
+
+    Attributes:
+        access: store, names and keys, for the modules of the vault.
+        nodes: the shared cache of map nodes.
+        decoder: reads records of packs.
+        journal: the run journals of the machine.
+    """
+
+    def __init__(self, access: Access, *, cached_nodes: int = CACHED, read_threads: int = READ_THREADS) -> None:
+        """Use `open`."""
+        self.access = access
+        self.decoder = Decoder(access.store, access.names, access.keys, threads=read_threads)
+        self.nodes = NodeStore(access.keys.machine, self.decoder, cached=cached_nodes)
+        self.journal = RunJournal(access)
+
+    @classmethod
+    def open(
+        cls,
+        store: ObjectStore,
+        kek: bytes,
+        machine: str,
+        *,
+        prefix: str = "",
+        create: bool = False,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> MachineVault:
+        """Open the machine `<namespace>.<name>`; with `create`, make vault and data key if they are not there.
+
+        Args:
+            store: where the vault is.
+            kek: the key-encryption key, as `crypto.parse_kek` takes it.
+            machine: the machine's id.
+            prefix: where in the store the vault begins.
+            create: whether a vault or machine that is not there is made.
+            clock: gives the time that is noted when something is made.
+
+        Raises:
+            StopFault: not there, a wrong key (`crypto.WrongKey`), or a newer format.
+            WaitFault: the store is away.
+        """
+        names = MachineNames(checked_machine(machine), checked_prefix(prefix))
+        key = parse_kek(kek)
+        _check_vault(store, names.prefix, create, clock)
+        return cls(Access(store, names, _open_keys(store, names, key, create)))
+
+    def close(self) -> None:
+        """Stop the threads that read."""
+        self.decoder.close()
+
+    @property
+    def digest_key(self) -> bytes:
+        """The key of the block digests, 32 bytes; the machine's agent may have it."""
+        return self.access.keys.digest_key
+
+    def claim(self, *, writer: str, epoch: int, reason: str, clock: Callable[[], datetime] = _utc_now) -> ChainWriter:
+        """Take over the chain, which fences every earlier writer; see `ChainWriter.open`."""
+        return ChainWriter.open(self.access, writer=writer, epoch=epoch, reason=reason, clock=clock)
+
+    def catalogue(self, newest: int | None = None) -> Catalogue:
+        """Read the chain: all of it, or only as many slots from its end as hold the `newest` points."""
+        base, numbers = read_base(self.access), list_slots(self.access)
+        pins = list_pins(self.access)
+        points: list[StoredPoint] = []
+        damaged = [DamagedSlot(n, "it is missing") for n in missing_slots(numbers, base)] if newest is None else []
+        head: Slot | None = None
+        follower: Slot | None = None
+        remaining = list(reversed(numbers))
+        while remaining and (newest is None or len(points) < newest):
+            step = len(remaining) if newest is None else max(newest - len(points), 8)
+            for slot in read_slots(self.access, remaining[:step]):
+                head = head or slot
+                found = self._judge(slot, follower, pins.get(slot.number, ()))
+                if isinstance(found, StoredPoint):
+                    points.append(found)
+                elif found is not None:
+                    damaged.append(found)
+                follower = slot
+            remaining = remaining[step:]
+        points = points if newest is None else points[:newest]
+        epoch = head.record.header.epoch if head is not None and head.record is not None else 0
+        return Catalogue(tuple(reversed(points)), tuple(sorted(damaged, key=lambda d: d.slot)), epoch)
+
+    def newest(self) -> StoredPoint | None:
+        """Return the newest point, None if there is none yet."""
+        points = self.catalogue(newest=1).points
+        return points[-1] if points else None
+
+    def find(self, name: str) -> StoredPoint:
+        """Return the point with this name.
+
+        Raises:
+            StopFault: there is none, or its record is damaged.
+        """
+        slot = name.rpartition("-")[2]
+        catalogue = self.catalogue()
+        for point in catalogue.points:
+            if point.manifest.name == name:
+                return point
+        why = next((d.why for d in catalogue.damaged if str(d.slot) == slot), None)
+        if why is not None:
+            raise StopFault(
+                f"the record of the point {name} of {self.access.names.machine} is damaged: {why}",
+                "Choose another point; the others are not affected",
+                reason="PointDamaged",
+            )
+        raise StopFault(
+            f"{self.access.names.machine} has no recovery point {name}",
+            "List them with `farshore points`; it may have been pruned",
+            reason="NoSuchRecoveryPoint",
+        )
+
+    def pin(self, point: StoredPoint, pin: str, note: str = "") -> None:
+        """Hold a point for a run, drill or export; see `pins.pin_point`."""
+        pin_point(self.access, point.slot, pin, note)
+
+    def unpin(self, slot: int, pin: str) -> None:
+        """Release a pin; one that is not there is fine."""
+        unpin_point(self.access, slot, pin)
+
+    def _judge(self, slot: Slot, follower: Slot | None, pins: tuple[str, ...]) -> StoredPoint | DamagedSlot | None:
+        record = slot.record
+        if record is None:
+            return DamagedSlot(slot.number, slot.damage)
+        behind = follower.record if follower is not None and follower.number == slot.number + 1 else None
+        if behind is not None and behind.header.previous != record.digest:
+            return DamagedSlot(slot.number, f"it is not the record that slot {slot.number + 1} follows")
+        if isinstance(record.body, TombstoneBody) and record.body.phase is TombstonePhase.CONDEMNED and pins:
+            record = open_record(self.access.keys, slot.number, record.body.original_record())
+        if isinstance(record.body, PointManifest):
+            return StoredPoint(record, record.body, pins)
+        return None
+
+
+def _check_vault(store: ObjectStore, prefix: str, create: bool, clock: Callable[[], datetime]) -> None:
+    name = vault_file(prefix)
+    try:
+        data, _ = store.get(name)
+    except ObjectNotFound:
+        if not create:
+            raise StopFault(
+                f"there is no vault here: {name} is missing", "Check account, container and prefix", reason="NoVault"
+            ) from None
+        document = {"format": VAULT_FORMAT, "created": clock().isoformat()}
+        try:
+            store.put(name, json.dumps(document).encode(), create_only=True)
+        except AlreadyExists:
+            _check_vault(store, prefix, False, clock)
+        return
+    try:
+        form = json.loads(data)["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StopFault(f"{name} is damaged", "Restore it from a copy of the vault", reason="VaultDamaged") from error
+    if form != VAULT_FORMAT:
+        raise StopFault(f"the vault has format {form}", "Upgrade Farshore to use it", reason="NewerFormat")
+
+
+def _open_keys(store: ObjectStore, names: MachineNames, kek: bytes, create: bool) -> MachineKeys:
+    for _ in range(2):
+        try:
+            document, _ = store.get(names.key)
+            return unwrap_data_key(document, kek, names.machine)
+        except ObjectNotFound:
+            if not create:
+                raise StopFault(
+                    f"the vault holds nothing of {names.machine}",
+                    "Check the machine's namespace and name, or wait for its first recovery point",
+                    reason="NoMachine",
+                ) from None
+        try:
+            store.put(names.key, wrap_data_key(new_data_key(), kek, names.machine), create_only=True)
+        except AlreadyExists:
+            continue
+    raise WaitFault(f"key.json of {names.machine} comes and goes", "Check the vault's storage", reason="VaultUnstable")

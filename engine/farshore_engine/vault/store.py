@@ -1,0 +1,80 @@
+"""The port to where objects live. Everything that the vault promises rests on the guarantees stated here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Protocol
+
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+MAX_NAME = 512
+
+Version = str  # opaque; changes whenever the content of an object changes
+
+
+class ObjectNotFound(Exception):
+    """No object has that name."""
+
+
+class AlreadyExists(Exception):
+    """A create-only put met an object of that name."""
+
+
+class VersionMismatch(Exception):
+    """A conditional put met another version, or no object."""
+
+
+class ObjectStore(Protocol):
+    """A flat map from names to immutable byte strings.
+
+    Guarantees, which the conformance suite checks on every implementation:
+
+    - A put is atomic (a reader sees the old or the new content, never a part) and, once it has returned, durable.
+    - Every operation that begins after another has returned sees its effect, listing included.
+    - Of any number of create-only puts of a name, or of conditional puts on one version, at most one succeeds.
+    - Retries are made inside, within a deadline. A create-only or conditional put whose answer was lost is
+      recognised by reading back: it succeeds if the object holds exactly its content.
+    - All methods are thread-safe.
+
+    Every method raises WaitFault when the store cannot be reached or is throttled (the outcome of a put is then
+    unknown: repeat it with the same content), and StopFault when it refuses (credential, container missing).
+    """
+
+    def put(self, name: str, data: bytes | bytearray | memoryview, *, create_only: bool = False) -> Version:
+        """Store `data` under `name`; with `create_only`, raises AlreadyExists when the name is taken."""
+        ...
+
+    def put_if(self, name: str, data: bytes | bytearray | memoryview, version: Version) -> Version:
+        """Replace the object if it still has `version`; raises VersionMismatch otherwise."""
+        ...
+
+    def get(self, name: str) -> tuple[bytes, Version]:
+        """Return content and version; raises ObjectNotFound."""
+        ...
+
+    def get_range(self, name: str, offset: int, length: int) -> bytes:
+        """Return at most `length` bytes from `offset` on, fewer only at the end; raises ObjectNotFound."""
+        ...
+
+    def head(self, name: str) -> int:
+        """Return the object's size in bytes; raises ObjectNotFound."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the names that begin with `prefix`, in lexicographic order of their ASCII bytes."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove the object; one that is not there is fine."""
+        ...
+
+
+def checked_name(name: str) -> str:
+    """Return `name` if it is one: path segments of letters, digits, `.`, `_`, `-`, none starting with a dot.
+
+    Raises:
+        ValueError: it is not, which is a programming error, or somebody trying to leave the store.
+    """
+    if len(name) > MAX_NAME or not NAME.fullmatch(name):
+        raise ValueError(f"not an object name: {name!r}")
+    return name

@@ -1,0 +1,86 @@
+"""Uploading packs straight to the vault by several threads; a spool uses it too, with a loader that reads its file."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from farshore_engine.vault.names import MachineNames, PackId
+from farshore_engine.vault.pack import SealedPack
+from farshore_engine.vault.store import AlreadyExists, ObjectStore
+
+Load = Callable[[], bytes | memoryview]
+
+
+class PackUploader:
+    """A `PackSink` that puts packs into the store. At most `depth` packs wait or are on their way.
+
+    A pack whose upload failed is kept and tried again by the next `drain`, which raises the fault if it fails again.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        names: MachineNames,
+        *,
+        threads: int = 4,
+        depth: int = 6,
+        uploaded: Callable[[PackId], None] | None = None,
+    ) -> None:
+        """Upload with `threads` threads; `uploaded(pack)` is called in one of them once a pack is durable."""
+        self._store = store
+        self._names = names
+        self._pool = ThreadPoolExecutor(threads, "vault-upload")
+        self._places = threading.Semaphore(max(depth, threads))
+        self._state = threading.Condition()
+        self._running = 0
+        self._failed: dict[PackId, tuple[Load, BaseException]] = {}
+        self._uploaded = uploaded
+
+    def accept(self, pack: SealedPack) -> None:
+        """See PackSink; blocks while `depth` packs are on their way."""
+        self.submit(pack.id, lambda: pack.data)
+
+    def submit(self, pack: PackId, load: Load) -> None:
+        """Upload the pack whose content `load()` returns when its turn comes."""
+        self._places.acquire()
+        with self._state:
+            self._running += 1
+        future = self._pool.submit(self._put, pack, load)
+        future.add_done_callback(lambda done: self._finished(pack, load, done))
+
+    def drain(self) -> None:
+        """See PackSink."""
+        with self._state:
+            again, self._failed = self._failed, {}
+        for pack, (load, _) in again.items():
+            self.submit(pack, load)
+        with self._state:
+            self._state.wait_for(lambda: self._running == 0)
+            for _, error in self._failed.values():
+                raise error
+
+    def close(self) -> None:
+        """Wait for what is on its way and stop the threads."""
+        self._pool.shutdown()
+
+    def _put(self, pack: PackId, load: Load) -> None:
+        data = load()
+        name = self._names.pack(pack)
+        try:
+            self._store.put(name, data, create_only=True)
+        except AlreadyExists:
+            if self._store.get(name)[0] != data:  # that an earlier process put it is fine, anything else is not
+                raise
+        if self._uploaded is not None:
+            self._uploaded(pack)
+
+    def _finished(self, pack: PackId, load: Load, future: Future[None]) -> None:
+        error = future.exception()
+        self._places.release()
+        with self._state:
+            self._running -= 1
+            if error is not None:
+                self._failed[pack] = (load, error)
+            self._state.notify_all()
