@@ -1,0 +1,242 @@
+"""FailoverRun: the record of one failover, drill, commit, reprotect or failback. Only the operator writes it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from farshore_engine.contract.points import RecoveryPoint
+from farshore_engine.contract.replication import Check
+from farshore_operator.api.cel import Rule
+from farshore_operator.api.failoverplan import ShutdownSource
+from farshore_operator.api.probe import Probe
+from farshore_operator.api.resource import Column, Definition, Model, Resource, ResourceStatus, map_by, message_column
+from farshore_operator.api.values import Quantity, Text, Word
+
+
+class RunKind(StrEnum):
+    """What a run does."""
+
+    TEST_FAILOVER = "TestFailover"
+    FAILOVER = "Failover"
+    COMMIT = "Commit"
+    REPROTECT = "Reprotect"
+    FAILBACK = "Failback"
+
+
+class Owner(Model):
+    """The object that asked for the run, at the generation that it had."""
+
+    kind: Word
+    """Kind of the object."""
+    name: Word
+    """Name of the object."""
+    uid: Word
+    """UID of the object."""
+    generation: int
+    """The metadata.generation whose inputs the run froze."""
+
+
+class RunMember(Model):
+    """One machine of the run, with everything that the run must know of it."""
+
+    protected_vm: Word
+    """The ProtectedVM."""
+    uid: Word | None = None
+    """UID of the ProtectedVM."""
+    generation: int | None = None
+    """The metadata.generation of the ProtectedVM when the run started."""
+    machine_id: Word
+    """Identity of the machine in the vault, <namespace>.<name>."""
+    vault: Word
+    """RecoveryVault with its recovery points."""
+    group: Word | None = None
+    """Group of the plan; absent for a single machine."""
+    source_site: Word
+    """Site that the machine leaves."""
+    target_site: Word
+    """Site where it is recovered."""
+    source_process_server: Word | None = None
+    """ProcessServer that served the machine when the run started."""
+    process_server: Word
+    """ProcessServer that recovers the machine."""
+    epoch: int
+    """Epoch of the machine's assignment when the run started; a failover fences with a higher one."""
+    target_name: Word
+    """Name of the recovered machine; the same for every repetition."""
+    network: Word | None = None
+    """Network that it joins; absent for an isolated one."""
+    cpus: int | None = None
+    """Number of CPUs; absent for as many as the source has."""
+    memory: Quantity | None = None
+    """Memory, such as 2Gi; absent for as much as the source has."""
+
+
+class FailoverRunSpec(Model):
+    """The frozen inputs of the run. They cannot be changed."""
+
+    rules = (
+        Rule(
+            "self == oldSelf",
+            "a FailoverRun is a record with frozen inputs and cannot be changed: to commit, abort or change its "
+            "point, edit "
+            "the FailoverPlan",
+        ),
+    )
+
+    kind: RunKind
+    """TestFailover, Failover, Commit, Reprotect or Failback."""
+    owner: Owner
+    """The FailoverPlan or TestFailover that asked for it."""
+    inputs_hash: Word
+    """Hash of all inputs; a run with the same one is never started twice."""
+    recovery_point: Word
+    """Which recovery point, as asked for; status.members has the chosen ones."""
+    shutdown_source: ShutdownSource = ShutdownSource.NEVER
+    """Whether the source machines are switched off first: Required, BestEffort or Never."""
+    members: Annotated[tuple[RunMember, ...], Field(max_length=1000, json_schema_extra=map_by("protectedVM"))]
+    """The machines of the run."""
+    probes: Annotated[tuple[Probe, ...], Field(max_length=16)] = ()
+    """What is asked of each recovered machine; none for one probe of its SSH server."""
+    previous_run: Word | None = None
+    """The run that this one commits, reverses or replaces."""
+
+
+class RunPhase(StrEnum):
+    """Where the run is."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    ABORTED = "Aborted"
+    CLEANING_UP = "CleaningUp"
+    CLEANED_UP = "CleanedUp"
+
+
+class StepPhase(StrEnum):
+    """Where a step is."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    SKIPPED = "Skipped"
+
+
+class Step(Model):
+    """One step of the run for one machine, or for the whole run where `member` is empty."""
+
+    name: Word
+    """Name of the step, such as Prerequisites, SelectPoint, Hydrate or Probe."""
+    member: Word = ""
+    """The ProtectedVM; empty for a step of the whole run."""
+    phase: StepPhase
+    """Pending, Running, Succeeded, Failed or Skipped."""
+    task: Word | None = None
+    """Task that carries it out; absent where the operator does."""
+    started_at: datetime | None = None
+    """When it began."""
+    finished_at: datetime | None = None
+    """When it ended."""
+    percent: int | None = None
+    """Whole percent done, where it can be told."""
+    message: Annotated[str, Field(max_length=32768)] | None = None
+    """What is going on, or what went wrong and where."""
+    remedy: Annotated[str, Field(max_length=32768)] | None = None
+    """What a person should do next; absent when nothing is to be done."""
+
+
+class MemberResult(Model):
+    """What the run made of one machine."""
+
+    protected_vm: Word
+    """The ProtectedVM."""
+    point: RecoveryPoint | None = None
+    """The recovery point that was chosen and pinned."""
+    rpo_seconds: float | None = None
+    """Seconds of work that were lost: from the point to the start of the run, or to the source's last contact if that
+    was earlier."""
+    rto_seconds: float | None = None
+    """Seconds from the start of the run until the machine answered a probe from outside."""
+    bytes_moved: int | None = None
+    """Bytes that were read from the vault."""
+    disk_bytes: int | None = None
+    """Bytes of its disks."""
+    disks_verified: bool | None = None
+    """Whether its disks were read back and equal the digests of the point."""
+    machine: Word | None = None
+    """Name of the recovered machine."""
+    machine_kind: Word | None = None
+    """qemu, namespace or azure."""
+    address: Word | None = None
+    """Address at which it answers."""
+    port: int | None = None
+    """Port at which it answered."""
+    evidence: Annotated[str, Field(max_length=32768)] | None = None
+    """What it answered."""
+
+
+class FailoverRunStatus(ResourceStatus):
+    """What happened so far."""
+
+    phase: RunPhase | None = None
+    """Pending, Running, Succeeded, Failed, Aborted, CleaningUp or CleanedUp."""
+    started_at: datetime | None = None
+    """When the run began."""
+    finished_at: datetime | None = None
+    """When its last machine answered, or it failed."""
+    cleaned_up_at: datetime | None = None
+    """When everything that it made was removed."""
+    steps: Annotated[tuple[Step, ...], Field(max_length=20000, json_schema_extra=map_by("name", "member"))] = ()
+    """Every step with its times."""
+    checks: Annotated[tuple[Check, ...], Field(max_length=256)] = ()
+    """Prerequisites, as they were found at the start."""
+    members: Annotated[tuple[MemberResult, ...], Field(max_length=1000, json_schema_extra=map_by("protectedVM"))] = ()
+    """What the run made of each machine."""
+    rpo_seconds: float | None = None
+    """The worst of its machines, in seconds."""
+    rto_seconds: float | None = None
+    """Seconds from its start until every machine had answered."""
+    bytes_moved: int | None = None
+    """Bytes that were read from the vault, of all machines."""
+    disks_verified: bool | None = None
+    """Whether all disks of all machines equal their point's digests."""
+    notes: Text | None = None
+    """Notes of the drill."""
+    next_step: Annotated[str, Field(max_length=32768)] | None = None
+    """What a person should do next; absent when nothing is to be done."""
+
+
+class FailoverRun(Resource):
+    """The record of one failover, drill, commit, reprotect or failback, with its frozen inputs and every step.
+
+    Only the operator writes it.
+    """
+
+    definition = Definition(
+        "FailoverRun",
+        "failoverruns",
+        ("fr",),
+        (
+            Column("Kind", ".spec.kind", description="What it does."),
+            Column("For", ".spec.owner.name", description="The plan or drill that asked for it."),
+            Column("Phase", ".status.phase", description="Where it is."),
+            Column("RPO s", ".status.rpoSeconds", "number", description="Seconds of work that were lost."),
+            Column("RTO s", ".status.rtoSeconds", "number", description="Seconds until every machine answered."),
+            Column("Verified", ".status.disksVerified", "boolean", description="Disks equal the point's digests."),
+            Column("Bytes", ".status.bytesMoved", "integer", wide=True, description="Read from the vault."),
+            Column("Next step", ".status.nextStep", wide=True, description="What a person should do."),
+            message_column(),
+        ),
+        written_by_operator=True,
+    )
+
+    kind: str = "FailoverRun"
+    spec: FailoverRunSpec
+    """The frozen inputs of the run. They cannot be changed."""
+    status: FailoverRunStatus = FailoverRunStatus()
+    """What happened so far."""

@@ -1,0 +1,285 @@
+"""RecoveryVault: where recovery points are kept, how they are encrypted, and which engine replicates into it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from farshore_operator.api.cel import Rule, exactly_one
+from farshore_operator.api.resource import (
+    AS_SET,
+    Column,
+    Definition,
+    Model,
+    Reference,
+    Resource,
+    ResourceStatus,
+    SecretKeyReference,
+    message_column,
+    ready_column,
+)
+from farshore_operator.api.values import Duration, Text, Word
+
+
+class Engine(StrEnum):
+    """What replicates: Farshore itself, or Azure Site Recovery driven by Farshore."""
+
+    NATIVE = "native"
+    SITE_RECOVERY = "siteRecovery"
+
+
+class BlobCredentialKind(StrEnum):
+    """What the Secret's value is."""
+
+    ACCOUNT_KEY = "accountKey"
+    CONNECTION_STRING = "connectionString"
+    SAS_TOKEN = "sasToken"
+
+
+class BlobCredential(Model):
+    """How to log in to the storage account."""
+
+    kind: BlobCredentialKind = BlobCredentialKind.ACCOUNT_KEY
+    """What the value is: accountKey, connectionString, or sasToken (of the container, with read, add, create, write,
+    delete and list). Default: accountKey."""
+    secret_ref: Reference
+    """Secret that holds it."""
+    key: Annotated[str, Field(max_length=253)] | None = None
+    """Key in the Secret's data. Default: the word in `kind`, such as accountKey."""
+
+    @property
+    def secret_key(self) -> str:
+        """Key in the Secret's data, with the default resolved."""
+        return self.key or self.kind.value
+
+
+class AzureBlobStorage(Model):
+    """A container in Azure Blob Storage."""
+
+    rules = (
+        Rule(
+            "self.accountURL.matches('^https?://[^/]+(/[^/]+)?/?$')",
+            "storage.azureBlob.accountURL must be the blob endpoint of the storage account, "
+            "such as https://contoso.blob.core.windows.net",
+            "'storage.azureBlob.accountURL \"' + self.accountURL + '\" is not the blob endpoint of a storage account; "
+            "write one such as https://contoso.blob.core.windows.net'",
+            ".accountURL",
+        ),
+        Rule(
+            "self.container.matches('^[a-z0-9](-?[a-z0-9])+$') && size(self.container) >= 3 && "
+            "size(self.container) <= 63",
+            "storage.azureBlob.container must have 3 to 63 lower-case letters, digits and single hyphens, as "
+            "Azure demands",
+            path=".container",
+        ),
+    )
+
+    account_url: Annotated[str, Field(max_length=1024)]
+    """Blob endpoint of the storage account, such as https://contoso.blob.core.windows.net."""
+    container: Annotated[str, Field(max_length=63)]
+    """Container of the vault; it is made on first use if the credential allows it."""
+    prefix: Annotated[str, Field(max_length=512)] | None = None
+    """Folder in the container, for vaults that share one. Default: none."""
+    credential: BlobCredential
+    """How to log in."""
+
+
+class DirectoryStorage(Model):
+    """A directory, for air-gapped sites and benchmarks."""
+
+    rules = (
+        Rule(
+            "self.path.startsWith('/')",
+            "storage.directory.path must be an absolute path, such as /srv/farshore/vault",
+            path=".path",
+        ),
+    )
+
+    path: Annotated[str, Field(max_length=1024)]
+    """Absolute path, the same on every process server that uses the vault."""
+
+
+class Storage(Model):
+    """Where the recovery points are: exactly one of azureBlob and directory."""
+
+    rules = (
+        Rule(
+            exactly_one("azureBlob", "directory"),
+            "a vault has exactly one storage: set storage.azureBlob or storage.directory, not both and not none",
+        ),
+    )
+
+    azure_blob: AzureBlobStorage | None = None
+    """A container in Azure Blob Storage."""
+    directory: DirectoryStorage | None = None
+    """A directory that every process server of the vault sees at the same path."""
+
+
+class KeyVaultKey(Model):
+    """A key in Azure Key Vault that wraps the machines' data keys."""
+
+    url: Annotated[str, Field(max_length=1024)]
+    """URL of the key vault, such as https://contoso.vault.azure.net."""
+    key_name: Annotated[str, Field(max_length=127)]
+    """Name of an RSA or AES key in it."""
+    credentials_secret_ref: Reference
+    """Secret with tenantId, clientId and clientSecret of a principal that may wrap and unwrap with the key."""
+
+
+class Encryption(Model):
+    """The key-encryption key: exactly one of keySecretRef and keyVault."""
+
+    rules = (
+        Rule(
+            exactly_one("keySecretRef", "keyVault"),
+            "a vault has exactly one key-encryption key: set encryption.keySecretRef or encryption.keyVault, "
+            "not both and not none",
+        ),
+    )
+
+    key_secret_ref: SecretKeyReference | None = None
+    """Value in a Secret: 32 random bytes, raw or in base64. Keep a copy outside the cluster: without it no recovery
+    point can be read."""
+    key_vault: KeyVaultKey | None = None
+    """Key in Azure Key Vault."""
+
+
+class ImmutabilityMode(StrEnum):
+    """Who may delete a recovery point before its time."""
+
+    NONE = "None"
+    UNLOCKED = "Unlocked"
+    LOCKED = "Locked"
+
+
+class Immutability(Model):
+    """Protection of recovery points against deletion by whoever holds the credential."""
+
+    rules = (
+        Rule(
+            "self.mode == 'None' || has(self.period)",
+            "immutability.period is missing: say how long a recovery point cannot be deleted, such as 7d",
+        ),
+        Rule(
+            "oldSelf.mode != 'Locked' || self.mode == 'Locked'",
+            "immutability.mode is Locked, which Azure does not take back: leave it, or make a new vault",
+        ),
+    )
+
+    mode: ImmutabilityMode = ImmutabilityMode.NONE
+    """None, Unlocked (an administrator of the storage account may lift it) or Locked (nobody may). Default: None."""
+    period: Duration | None = None
+    """How long a recovery point cannot be deleted, such as 7d. No default."""
+
+
+class AzureVault(Model):
+    """The vault as an Azure resource."""
+
+    subscription: Word
+    """ID of the Azure subscription."""
+    resource_group: Word
+    """Resource group of the vault."""
+    vault_name: Word
+    """Name of the Recovery Services vault (engine siteRecovery) or the storage account (engine native)."""
+    region: Word | None = None
+    """Azure region, such as westeurope, where it is made if it does not exist. Default: it must exist."""
+    cache_storage_account: Text | None = None
+    """Resource ID of the storage account that Site Recovery replicates through. Required by engine siteRecovery
+    only."""
+    credentials_secret_ref: Reference | None = None
+    """Secret with tenantId, clientId and clientSecret of a principal that may manage the vault. Default: the identity
+    of the operator's pod."""
+
+
+class RecoveryVaultSpec(Model):
+    """What the vault should be."""
+
+    rules = (
+        Rule(
+            "self.engine != 'native' || has(self.storage)",
+            "engine native needs spec.storage: set storage.azureBlob or storage.directory",
+        ),
+        Rule(
+            "self.engine != 'native' || has(self.encryption)",
+            "engine native encrypts every recovery point and needs spec.encryption: set encryption.keySecretRef to a "
+            "Secret with 32 random bytes",
+        ),
+        Rule(
+            "self.engine != 'siteRecovery' || has(self.azure)",
+            "engine siteRecovery needs spec.azure: subscription, resourceGroup and vaultName of the Recovery "
+            "Services vault",
+        ),
+        Rule(
+            "self.engine != 'siteRecovery' || (!has(self.storage) && !has(self.encryption))",
+            "engine siteRecovery keeps recovery points by itself: remove spec.storage and spec.encryption, or "
+            "use engine native",
+        ),
+        Rule(
+            "self.engine == oldSelf.engine",
+            "spec.engine cannot be changed, because the engines cannot read each other's recovery points: make another "
+            "RecoveryVault and point the machines to it",
+            path=".engine",
+        ),
+        Rule(
+            "!has(oldSelf.storage) || (has(self.storage) && has(self.storage.azureBlob) == "
+            "has(oldSelf.storage.azureBlob))",
+            "spec.storage cannot become another kind of storage, because the recovery points would be left "
+            "behind: make "
+            "another RecoveryVault and point the machines to it",
+        ),
+    )
+
+    engine: Engine = Engine.NATIVE
+    """What replicates: native (Farshore) or siteRecovery (Azure Site Recovery). Default: native."""
+    storage: Storage | None = None
+    """Where the recovery points are. Required by engine native, not used by siteRecovery."""
+    encryption: Encryption | None = None
+    """The key that encrypts them. Required by engine native, not used by siteRecovery."""
+    immutability: Immutability | None = None
+    """Protection of recovery points against deletion. Default: none."""
+    azure: AzureVault | None = None
+    """The vault as an Azure resource. Required by engine siteRecovery; with engine native it makes the storage on
+    demand."""
+
+
+class VaultPhase(StrEnum):
+    """Whether machines can replicate into the vault."""
+
+    PENDING = "Pending"  # something that it refers to is missing
+    READY = "Ready"
+    FAILED = "Failed"  # it needs a person: the Ready condition says why
+
+
+class RecoveryVaultStatus(ResourceStatus):
+    """What is known of the vault."""
+
+    phase: VaultPhase | None = None
+    """Pending, Ready or Failed."""
+    machines: int | None = None
+    """Number of machines that replicate into it."""
+    capabilities: Annotated[tuple[Word, ...], Field(max_length=32, json_schema_extra=AS_SET)] = ()
+    """What its engine can do, in CamelCase words such as Failback or WindowsAgent."""
+
+
+class RecoveryVault(Resource):
+    """Where recovery points are kept: a container in Azure Blob Storage or a directory, encrypted, self-describing."""
+
+    definition = Definition(
+        "RecoveryVault",
+        "recoveryvaults",
+        ("rv", "vault"),
+        (
+            Column("Engine", ".spec.engine", description="What replicates: native or siteRecovery."),
+            ready_column(),
+            Column("Machines", ".status.machines", "integer", description="Machines that replicate into it."),
+            message_column(),
+        ),
+    )
+
+    kind: str = "RecoveryVault"
+    spec: RecoveryVaultSpec
+    """What the vault should be."""
+    status: RecoveryVaultStatus = RecoveryVaultStatus()
+    """What is known of the vault."""

@@ -1,0 +1,113 @@
+"""ReplicationPolicy: how often machines get recovery points, how long these are kept, and when to raise the alarm."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field
+
+from farshore_operator.api.bandwidth import Bandwidth
+from farshore_operator.api.cel import Rule, compare
+from farshore_operator.api.resource import Column, Definition, Model, Resource, ResourceStatus, ready_column
+from farshore_operator.api.values import Duration
+
+Count = Annotated[int, Field(ge=0, le=1000)]
+
+
+class Retention(Model):
+    """How long recovery points are kept: all of the last time, then one an hour, a day and a week."""
+
+    keep_all: Duration = timedelta(hours=24)
+    """How long every recovery point is kept, such as 24h. Default: 24h."""
+    hourly: Count = 0
+    """For how many hours before that one point an hour is kept. Default: 0."""
+    daily: Count = 0
+    """For how many days one point a day is kept. Default: 0."""
+    weekly: Count = 0
+    """For how many weeks one point a week is kept. Default: 0."""
+
+
+class ReplicationPolicySpec(Model):
+    """How machines are replicated."""
+
+    rules = (
+        Rule(
+            compare("self.crashConsistentInterval", ">=", "'1s'"),
+            "spec.crashConsistentInterval must be at least 1s",
+            path=".crashConsistentInterval",
+        ),
+        Rule(
+            "!has(self.appConsistentInterval) || "
+            + compare("self.appConsistentInterval", ">=", "self.crashConsistentInterval"),
+            "spec.appConsistentInterval must not be shorter than spec.crashConsistentInterval, because an "
+            "app-consistent "
+            "point is one of the crash-consistent ones with the hooks run: raise it, or remove it to take none",
+            "'spec.appConsistentInterval (' + self.appConsistentInterval + ') must not be shorter than "
+            "spec.crashConsistentInterval (' + self.crashConsistentInterval + '), because an app-consistent "
+            "point is one of "
+            "the crash-consistent ones with the hooks run: raise it, or remove it to take none'",
+            ".appConsistentInterval",
+        ),
+        Rule(
+            compare("self.retention.keepAll", ">=", "self.crashConsistentInterval"),
+            "spec.retention.keepAll must not be shorter than spec.crashConsistentInterval, or points would be pruned "
+            "before the next one is taken: raise keepAll",
+            "'spec.retention.keepAll (' + self.retention.keepAll + ') must not be shorter than "
+            "spec.crashConsistentInterval "
+            "(' + self.crashConsistentInterval + '), or points would be pruned before the next one is taken: "
+            "raise keepAll'",
+            ".retention.keepAll",
+        ),
+        Rule(
+            compare("self.rpoThreshold", ">", "self.crashConsistentInterval"),
+            "spec.rpoThreshold must be longer than spec.crashConsistentInterval, or the alarm would never end: "
+            "raise it",
+            "'spec.rpoThreshold (' + self.rpoThreshold + ') must be longer than spec.crashConsistentInterval (' + "
+            "self.crashConsistentInterval + '), or the alarm would never end: raise it'",
+            ".rpoThreshold",
+        ),
+    )
+
+    rpo_threshold: Duration = timedelta(minutes=15)
+    """Age of the newest recovery point at which an alarm is raised, such as 15m. It does not change how often points
+    are taken. Default: 15m."""
+    crash_consistent_interval: Duration = timedelta(minutes=5)
+    """How often a crash-consistent point is taken, such as 5m. Default: 5m."""
+    app_consistent_interval: Duration | None = None
+    """How often an application-consistent point is taken (the machine's hooks run), such as 1h. Default: never."""
+    retention: Retention = Retention()
+    """How long recovery points are kept. Default: all of the last 24h."""
+    bandwidth: Bandwidth | None = None
+    """Limit of what one machine sends, and when another one holds. Default: none."""
+
+
+class ReplicationPolicyStatus(ResourceStatus):
+    """What is known of the policy."""
+
+    machines: int | None = None
+    """Number of machines that use it."""
+
+
+class ReplicationPolicy(Resource):
+    """How often machines get recovery points, how long these are kept, and when to raise the alarm."""
+
+    definition = Definition(
+        "ReplicationPolicy",
+        "replicationpolicies",
+        ("rp",),
+        (
+            Column("RPO alarm", ".spec.rpoThreshold", description="Age of the newest point that raises the alarm."),
+            Column("Every", ".spec.crashConsistentInterval", description="How often a point is taken."),
+            Column("App every", ".spec.appConsistentInterval", description="How often an app-consistent one is."),
+            Column("Keep all", ".spec.retention.keepAll", description="How long every point is kept."),
+            Column("Machines", ".status.machines", "integer", description="Machines that use it."),
+            ready_column(),
+        ),
+    )
+
+    kind: str = "ReplicationPolicy"
+    spec: ReplicationPolicySpec = ReplicationPolicySpec()
+    """How machines are replicated."""
+    status: ReplicationPolicyStatus = ReplicationPolicyStatus()
+    """What is known of the policy."""

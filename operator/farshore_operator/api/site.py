@@ -1,0 +1,183 @@
+"""Site: a place where machines run, and what machines become when they are recovered there."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from farshore_operator.api.cel import Rule
+from farshore_operator.api.resource import (
+    Column,
+    Definition,
+    Model,
+    Reference,
+    Resource,
+    ResourceStatus,
+    message_column,
+    ready_column,
+)
+from farshore_operator.api.target import TargetDefaults
+from farshore_operator.api.values import Word
+
+
+class Provider(StrEnum):
+    """What runs the machines of a site."""
+
+    AZURE_STACK_HUB = "azureStackHub"
+    AZURE = "azure"
+    LOCAL = "local"
+
+
+class LocalSite(Model):
+    """Machines on the host of the site's process server: QEMU, or a namespace where a machine has no bootable disk."""
+
+    rules = (
+        Rule(
+            "!has(self.addressPool) || isCIDR(self.addressPool)",
+            "local.addressPool must be a range of addresses in CIDR notation, such as 10.77.0.0/24",
+            "'local.addressPool \"' + self.addressPool + '\" is not a range of addresses; write one such as "
+            "10.77.0.0/24'",
+            ".addressPool",
+        ),
+    )
+
+    address_pool: Annotated[str, Field(max_length=49)] | None = None
+    """Range of private addresses, in CIDR notation, from which recovered machines get one. Default: the process server
+    chooses a free range."""
+
+
+class AzureSite(Model):
+    """An Azure subscription."""
+
+    subscription: Word
+    """ID of the subscription."""
+    resource_group: Word
+    """Resource group of recovered machines, unless `defaults.resourceGroup` or the machine says otherwise."""
+    region: Word
+    """Azure region, such as westeurope."""
+    credentials_secret_ref: Reference | None = None
+    """Secret with tenantId, clientId and clientSecret of a principal that may create machines. Default: the identity of
+    the operator's pod."""
+
+
+class IdentitySystem(StrEnum):
+    """Where the users of an Azure Stack Hub come from."""
+
+    AZURE_AD = "AzureAD"
+    ADFS = "ADFS"
+
+
+class AzureStackHubSite(Model):
+    """A tenant subscription of an Azure Stack Hub."""
+
+    rules = (
+        Rule(
+            "self.resourceManagerEndpoint.matches('^https://[^/]+/?$')",
+            "azureStackHub.resourceManagerEndpoint must be the tenant's endpoint, "
+            "such as https://management.local.azurestack.external",
+            path=".resourceManagerEndpoint",
+        ),
+    )
+
+    resource_manager_endpoint: Annotated[str, Field(max_length=1024)]
+    """Resource Manager endpoint for tenants, such as https://management.local.azurestack.external."""
+    subscription: Word
+    """ID of the tenant subscription."""
+    resource_group: Word
+    """Resource group of machines that fail back, unless `defaults.resourceGroup` or the machine says otherwise."""
+    region: Word
+    """Name of the region, such as local."""
+    identity_system: IdentitySystem = IdentitySystem.AZURE_AD
+    """AzureAD or ADFS. Default: AzureAD."""
+    credentials_secret_ref: Reference
+    """Secret with tenantId, clientId and clientSecret of a principal of the tenant."""
+
+
+class SiteSpec(Model):
+    """Where the site is and what it gives to its machines."""
+
+    rules = (
+        *(
+            Rule(
+                f"self.provider == '{provider}' || !has(self.{provider})",
+                f"spec.{provider} belongs to provider {provider}, but spec.provider is another one: "
+                f"remove spec.{provider}, or set provider: {provider}",
+                f"'spec.{provider} belongs to provider {provider}, but spec.provider is ' + self.provider + "
+                f"': remove spec.{provider}, or set provider: {provider}'",
+            )
+            for provider in Provider
+        ),
+        *(
+            Rule(
+                f"self.provider != '{provider}' || has(self.{provider})",
+                f"provider {provider} needs spec.{provider}: at least {needs}",
+            )
+            for provider, needs in (
+                (Provider.AZURE, "subscription, resourceGroup and region"),
+                (
+                    Provider.AZURE_STACK_HUB,
+                    "resourceManagerEndpoint, subscription, resourceGroup, region and credentialsSecretRef",
+                ),
+            )
+        ),
+        Rule(
+            "self.provider == oldSelf.provider",
+            "spec.provider cannot be changed, because machines and process servers belong to it: make another Site",
+            path=".provider",
+        ),
+    )
+
+    provider: Provider
+    """What runs the machines: azureStackHub, azure, or local (the host of the site's process server)."""
+    local: LocalSite | None = None
+    """Settings of provider local. Default: all its defaults."""
+    azure: AzureSite | None = None
+    """Settings of provider azure."""
+    azure_stack_hub: AzureStackHubSite | None = None
+    """Settings of provider azureStackHub."""
+    credentials_secret_ref: Reference | None = None
+    """Secret with the SSH login of the site's machines, for those that name none themselves. Default: none."""
+    drill_network: Word | None = None
+    """Network that drills use, unless they name one. Default: an isolated network made for the drill."""
+    defaults: TargetDefaults | None = None
+    """What machines become when they are recovered here, for all fields that they do not set themselves. Default:
+    none."""
+
+
+class SiteStatus(ResourceStatus):
+    """What is known of the site."""
+
+    registrar: Word | None = None
+    """ServiceAccount in whose name registration keys of this site are issued."""
+    process_servers: int | None = None
+    """Number of registered process servers."""
+    process_servers_alive: int | None = None
+    """Number of those whose heartbeat arrives."""
+    machines: int | None = None
+    """Number of machines that are protected here."""
+
+
+class Site(Resource):
+    """A place where machines run: an Azure Stack Hub tenant, an Azure subscription, or the host of a process server."""
+
+    definition = Definition(
+        "Site",
+        "sites",
+        (),
+        (
+            Column("Provider", ".spec.provider", description="What runs the machines."),
+            ready_column(),
+            Column("Process servers", ".status.processServers", "integer", description="Registered process servers."),
+            Column("Alive", ".status.processServersAlive", "integer", description="Those whose heartbeat arrives."),
+            Column("Machines", ".status.machines", "integer", description="Machines that are protected here."),
+            message_column(),
+        ),
+    )
+
+    kind: str = "Site"
+    spec: SiteSpec
+    """Where the site is and what it gives to its machines."""
+    status: SiteStatus = SiteStatus()
+    """What is known of the site."""
