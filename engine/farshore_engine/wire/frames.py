@@ -14,11 +14,10 @@ All integers are little-endian. Only the standard library is used: the agent run
 from __future__ import annotations
 
 import json
-import socket
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 MAGIC = 0xFA52
 PREFIX = struct.Struct("<HBBII")
@@ -53,6 +52,18 @@ class FrameKind(IntEnum):
     ENROLLED = 21
 
 
+class Stream(Protocol):
+    """What frames travel over: a socket, or `stream.TlsStream`."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Receive at least one byte, 0 at the end."""
+        ...
+
+    def sendall(self, data: bytes | bytearray | memoryview, /) -> None:
+        """Send everything."""
+        ...
+
+
 class WireError(Exception):
     """The peer broke the protocol; the connection is closed, nothing of the frame is used."""
 
@@ -79,7 +90,7 @@ def encode_prefix(kind: FrameKind, header: dict[str, Any], payload_length: int =
 
 
 def send_frame(
-    sock: socket.socket, kind: FrameKind, header: dict[str, Any], payload: bytes | bytearray | memoryview = b""
+    sock: Stream, kind: FrameKind, header: dict[str, Any], payload: bytes | bytearray | memoryview = b""
 ) -> None:
     """Send one frame; raises PeerClosed when the connection is gone."""
     view = memoryview(payload).cast("B") if payload else memoryview(b"")
@@ -93,7 +104,7 @@ def send_frame(
         raise PeerClosed(str(error)) from error
 
 
-def receive_exactly(sock: socket.socket, buffer: memoryview) -> None:
+def receive_exactly(sock: Stream, buffer: memoryview) -> None:
     """Fill `buffer` from the socket; raises PeerClosed when the stream ends first."""
     done = 0
     while done < len(buffer):
@@ -132,7 +143,7 @@ def decode_header(text: bytes | bytearray) -> dict[str, Any]:
     return header
 
 
-def receive_frame(sock: socket.socket) -> Frame:
+def receive_frame(sock: Stream) -> Frame:
     """Receive one frame into fresh buffers.
 
     Raises:
