@@ -27,9 +27,10 @@ def _words(text: str) -> frozenset[str]:
 
 STDLIB_LEFT_OUT = _words(
     "site-packages dist-packages __pycache__ test tests idlelib tkinter turtledemo turtle.py ensurepip lib2to3 "
-    "lib-dynload pydoc_data pydoc.py doctest.py distutils venv unittest sqlite3 curses dbm wsgiref xmlrpc msilib sndhdr.py "
-    "imghdr.py cgi.py cgitb.py smtpd.py imaplib.py nntplib.py poplib.py telnetlib.py mailbox.py ftplib.py antigravity.py this.py "
-    "xdrlib.py chunk.py aifc.py wave.py sunau.py audioop.py LICENSE.txt EXTERNALLY-MANAGED sitecustomize.py"
+    "lib-dynload pydoc_data pydoc.py doctest.py distutils venv unittest sqlite3 curses dbm wsgiref xmlrpc msilib "
+    "sndhdr.py imghdr.py cgi.py cgitb.py smtpd.py imaplib.py nntplib.py poplib.py telnetlib.py mailbox.py ftplib.py "
+    "antigravity.py this.py xdrlib.py chunk.py aifc.py wave.py sunau.py audioop.py LICENSE.txt EXTERNALLY-MANAGED "
+    "sitecustomize.py"
 )
 EXTENSIONS = _words(
     "_asyncio _bisect _blake2 _bz2 _contextvars _csv _ctypes _datetime _decimal _hashlib _heapq _json _lzma _md5 "
@@ -54,6 +55,7 @@ NUMPY_EDITS = (
 )
 NUMPY_ALGEBRA = "libscipy_openblas"
 FARSHORE_PARTS = ("agent", "blocks", "wire")
+FARSHORE_MODULES = ("__init__.py", "contract/__init__.py", "contract/faults.py")
 # The resolver loads these by name while it runs; since glibc 2.34 they are part of libc itself.
 NAME_SERVICES = ("libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2")
 CPU_FLAGS = {  # numpy's names of what it was built for -> what /proc/cpuinfo calls it
@@ -136,7 +138,8 @@ def _packages(target: str) -> Iterator[Entry]:
     yield from _numpy(_package("numpy"), f"{target}/numpy")
     yield from _tree(_package("blake3"), f"{target}/blake3", frozenset())
     engine = _package("farshore_engine")
-    yield Entry(f"{target}/farshore_engine/__init__.py", engine / "__init__.py")
+    for module in FARSHORE_MODULES:
+        yield Entry(f"{target}/farshore_engine/{module}", engine / module)
     for part in FARSHORE_PARTS:
         yield from _tree(engine / part, f"{target}/farshore_engine/{part}", frozenset())
 
