@@ -46,7 +46,7 @@ def test_up_twice_status_down_twice(directory: Path) -> None:
     status = farshore("dev", "status", *where)
     assert (status.returncode, status.stdout) == (0, up.stdout)
 
-    command = [environment.bin / "kubectl", "--kubeconfig", environment.kubeconfig, "get", "ns", "-o", "name"]
+    command = [str(environment.bin / "kubectl"), "--kubeconfig", str(environment.kubeconfig), "get", "ns", "-o", "name"]
     assert "namespace/default" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     down = farshore("dev", "down", *where)

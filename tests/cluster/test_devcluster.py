@@ -51,7 +51,7 @@ def config_map(namespace: str, name: str, **data: str) -> dict[str, Any]:
 def api(plane: ControlPlane, token: str | None = None) -> Iterator[client.ApiClient]:
     """A Python client as administrator, or as the holder of a token; the server verified by the kubeconfig's CA."""
     settings = client.Configuration()
-    config.load_kube_config(str(plane.kubeconfig), client_configuration=settings)
+    config.load_kube_config(str(plane.kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
     if token is not None:
         settings.cert_file = settings.key_file = None
         settings.api_key = {"authorization": f"Bearer {token}"}
@@ -141,10 +141,11 @@ def test_a_cel_rule_of_a_crd_refuses_with_its_sentence(control_plane: ControlPla
         "storage": True,
         "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}},
     }
-    crd = {
+    crd = f"{plural}.farshore.test"
+    definition = {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.farshore.test"},
+        "metadata": {"name": crd},
         "spec": {
             "group": "farshore.test",
             "scope": "Namespaced",
@@ -157,13 +158,13 @@ def test_a_cel_rule_of_a_crd_refuses_with_its_sentence(control_plane: ControlPla
         kind = {"apiVersion": "farshore.test/v1", "kind": plural.capitalize()}
         return {**kind, "metadata": {"name": name, "namespace": namespace}, "spec": {"crew": crew, "seats": 2}}
 
-    apply(control_plane, crd)
+    apply(control_plane, definition)
     try:
-        control_plane.kubectl("wait", "--for=condition=Established", "crd", crd["metadata"]["name"], "--timeout=30s")
+        control_plane.kubectl("wait", "--for=condition=Established", "crd", crd, "--timeout=30s")
         assert "the crew must fit into the boat" in apply(control_plane, boat("full", 3))
         assert "created" in apply(control_plane, boat("good", 2))
     finally:
-        control_plane.kubectl("delete", "crd", crd["metadata"]["name"])
+        control_plane.kubectl("delete", "crd", crd)
 
 
 def test_a_validating_admission_policy_refuses(control_plane: ControlPlane, namespace: str) -> None:

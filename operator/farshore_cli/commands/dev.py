@@ -52,10 +52,23 @@ def down(directory: _Directory = None) -> None:
     typer.echo(f"{'Removed what was' if existed else 'Nothing runs'} in {environment.directory}.")
 
 
+@app.command()
+def fetch() -> None:
+    """Build and fetch every tool that the environment runs, ahead of time."""
+    from farshore_cli.dev import tools
+
+    for tool in (tools.kubectl, tools.helm, tools.azurite, tools.devcluster):
+        tool(_say)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
 def _environment(directory: Path | None) -> Environment:
     from farshore_cli.dev.environment import Environment, default_directory
 
-    return Environment(directory or default_directory(), progress=lambda line: typer.echo(line, err=True))
+    return Environment(directory or default_directory(), progress=_say)
 
 
 def _show(environment: Environment) -> None:

@@ -1,0 +1,53 @@
+# Every target sets up what it needs, once, in $FARSHORE_CACHE (~/.cache/farshore); a second run starts in seconds.
+.PHONY: help demo test test-unit lint bench soak crds dev-up dev-down venv packages tools clean clean-cache
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PY := build/venv/bin/python
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: tools ## Protect, drill and fail over a real machine on this host; KEEP=1 leaves everything up
+	@$(PY) -m farshore_cli.demo $(if $(KEEP),--keep)
+
+test: tools ## Run all tests: unit, contract, machine, cluster, e2e
+	@$(PY) tests/run_suites.py
+
+test-unit: venv ## Run the tests that take seconds
+	@$(PY) -m pytest -q tests/unit
+
+lint: venv ## Check style, types and the imports between packages
+	@tests/setup/lint
+
+bench: tools ## Measure against restic, borg, kopia and rsync, side by side
+	@$(PY) tests/bench/run.py
+
+soak: tools ## Make 120 recovery points of 15 s under load
+	@$(PY) tests/bench/soak.py
+
+crds: venv ## Generate crds/ from the models in operator/farshore_operator/api
+	@$(PY) -m farshore_operator.api.crds
+
+dev-up: tools ## Start a Kubernetes control plane and Azurite, and say how to use them
+	@$(PY) -m farshore_cli.main dev up
+
+dev-down: venv ## Remove what dev-up or the demo left up
+	@$(PY) -m farshore_cli.main dev down
+
+venv: ## Make the virtual environment build/venv
+	@tests/setup/venv
+
+packages:
+	@tests/setup/packages
+
+tools: packages venv ## Build and fetch all that tests and demo run, ahead of time
+	@$(PY) -m farshore_cli.main dev fetch
+
+clean: ## Remove what was made in this tree
+	@if [ -e build/dev ]; then $(MAKE) --no-print-directory dev-down; fi
+	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@find operator engine tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-cache: ## Remove the cached tools: the next run builds and downloads them again
+	@rm -rf "$${FARSHORE_CACHE:-$$HOME/.cache/farshore}"
