@@ -59,17 +59,18 @@ def is_duration(field: str) -> str:
     return f"size({field}) > 0 && {field}.matches({literal(DURATION_PATTERN)})"
 
 
-def duration(field: str) -> str:
-    """Return CEL for the duration in a string field that holds one. CEL itself does not know days."""
+def seconds(field: str) -> str:
+    """Return CEL for the whole seconds of a string field that holds a duration; CEL itself does not know days.
+
+    Numbers, not strings, are added up: what an integer becomes as a string has no bound that the API server accepts.
+    """
     days = f"{field}.find('^[0-9]+d')"
-    whole = f"duration(string(int('0' + {days}.replace('d', '')) * 24) + 'h')"
-    rest = f"duration('0s' + {field}.replace({days}, ''))"
-    return f"({whole} + {rest})"
+    return f"(int('0' + {days}.replace('d', '')) * 86400 + duration('0s' + {field}.replace({days}, '')).getSeconds())"
 
 
 def compare(left: str, operator: str, right: str) -> str:
-    """Return CEL that compares two durations, and is true while one of them is none (its own rule says so)."""
-    return f"!({is_duration(left)}) || !({is_duration(right)}) || {duration(left)} {operator} {duration(right)}"
+    """Return CEL that compares two durations by the second; true while one is none, which its own rule refuses."""
+    return f"!({is_duration(left)}) || !({is_duration(right)}) || {seconds(left)} {operator} {seconds(right)}"
 
 
 def exactly_one(*fields: str) -> str:

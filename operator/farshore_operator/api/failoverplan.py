@@ -13,7 +13,7 @@ from farshore_operator.api.hook import Hooks
 from farshore_operator.api.planstatus import FailoverPlanStatus
 from farshore_operator.api.probe import Probes
 from farshore_operator.api.resource import Column, Definition, Model, Resource, map_by, message_column, ready_column
-from farshore_operator.api.values import CronSchedule, Duration, Name, PointSelector, Word
+from farshore_operator.api.values import CronSchedule, Duration, Name, OurName, PointSelector, Word
 
 
 class ActiveSite(StrEnum):
@@ -58,7 +58,7 @@ class Member(Model):
         ),
     )
 
-    name: Name | None = None
+    name: OurName | None = None
     """Name of a ProtectedVM."""
     selector: LabelSelector | None = None
     """ProtectedVMs by their labels, as they are when the run starts."""
@@ -76,7 +76,7 @@ class Group(Model):
 
     name: Annotated[str, Field(min_length=1, max_length=63)]
     """Name of the group, unique in the plan."""
-    members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=100)]
+    members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=50)]
     """Machines of the group."""
     before: Hooks = ()
     """What is done before the group is recovered. Default: nothing."""
@@ -144,7 +144,7 @@ class FailoverPlanSpec(Model):
         ),
     )
 
-    groups: Annotated[tuple[Group, ...], Field(min_length=1, max_length=20, json_schema_extra=map_by("name"))]
+    groups: Annotated[tuple[Group, ...], Field(min_length=1, max_length=10, json_schema_extra=map_by("name"))]
     """Groups of machines, recovered one after the other."""
     active_site: ActiveSite = ActiveSite.SOURCE
     """Where the machines should be running: source or recovery. Changing it starts a failover or a failback. Default:

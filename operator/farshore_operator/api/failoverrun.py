@@ -132,7 +132,7 @@ class Step(Model):
 
     name: Word
     """Name of the step, such as Prerequisites, SelectPoint, Hydrate or Probe."""
-    member: Word = ""
+    member: Word
     """The ProtectedVM; empty for a step of the whole run."""
     phase: StepPhase
     """Pending, Running, Succeeded, Failed or Skipped."""

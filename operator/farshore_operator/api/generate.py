@@ -16,9 +16,9 @@ import yaml
 from farshore_operator.api import CATEGORY, GROUP, KINDS, VERSION
 from farshore_operator.api.resource import Column, Resource
 from farshore_operator.api.schema import structural
+from farshore_operator.api.values import OUR_NAME_LENGTH
 
 HEADER = "# Generated from operator/farshore_operator/api by `make crds`. Do not edit.\n"
-NAME_LIMIT = 63  # an object's name becomes a label value and part of other names
 _PLAIN = Path("crds")
 _CHART = Path("charts/farshore/templates/crds")
 
@@ -76,9 +76,8 @@ def _schema(kind: type[Resource]) -> dict[str, Any]:
     if not definition.written_by_operator:
         root["x-kubernetes-validations"] = [
             {
-                "rule": f"size(self.metadata.name) <= {NAME_LIMIT}",
-                "message": f"metadata.name may have at most {NAME_LIMIT} characters, as other names contain it",
-                "fieldPath": ".metadata.name",
+                "rule": f"size(self.metadata.name) <= {OUR_NAME_LENGTH}",
+                "message": f"metadata.name may have at most {OUR_NAME_LENGTH} characters, as other names contain it",
             }
         ]
     return root

@@ -67,9 +67,7 @@ class ProcessServerSpec(Model):
             json_schema_extra=checked(
                 Rule(
                     "self >= 1024 && self <= 65535 || self == 443",
-                    "spec.dataPort must be 443 or from 1024 to 65535; the default is 9443",
-                    "'spec.dataPort ' + string(self) + ' cannot be used: choose 443 or one from 1024 to 65535; "
-                    "the default is 9443'",
+                    "spec.dataPort must be 443 or from 1024 to 65535: choose another one, or leave it out for 9443",
                 )
             )
         ),
@@ -100,6 +98,9 @@ class Registration(Model):
     """Token of that ServiceAccount, encrypted to the appliance's public key."""
     public_key: Word | None = None
     """The public key that the token is sealed to."""
+    token_expires: datetime | None = None
+    """When the sealed token expires. The appliance renews its token itself; one that was away for longer finds a new
+    one here."""
     ca: Annotated[str, Field(max_length=16384)] | None = None
     """Certificate of the CA, in PEM."""
     certificate: Annotated[str, Field(max_length=16384)] | None = None

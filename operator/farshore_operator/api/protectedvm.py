@@ -72,9 +72,8 @@ class DiskSelection(Model):
     rules = (
         Rule(
             "!has(self.include) || !has(self.exclude) || !self.include.exists(disk, disk in self.exclude)",
-            "source.disks names the same disk in include and in exclude: remove it from one of them",
-            "'source.disks names ' + self.include.filter(disk, disk in self.exclude).join(', ') + "
-            "' in include and in exclude: remove it from one of them'",
+            "source.disks names the same disk in include and in exclude, so whether to replicate it is not "
+            "clear: remove it from one of them",
         ),
     )
 

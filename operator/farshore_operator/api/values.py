@@ -20,6 +20,7 @@ _SCALES = {unit: 1024**power for power, unit in enumerate(("", "Ki", "Mi", "Gi",
     unit: 1000**power for power, unit in enumerate(("", "k", "M", "G", "T", "P"))
 }
 NAME_LENGTH = 253
+OUR_NAME_LENGTH = 63
 TEXT_LENGTH = 4096
 
 
@@ -96,22 +97,16 @@ Quantity = Annotated[
 ]
 """An amount of bytes, or bytes per second: `200Mi`, `10Gi`, `50M`."""
 
-_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
-Name = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=NAME_LENGTH,
-        json_schema_extra=checked(
-            Rule(
-                f"self.matches({literal(_NAME)})",
-                "this is not the name of an object: use lower-case letters, digits, '-' and '.'",
-                "'\"' + self + \"\\\" is not the name of an object: use lower-case letters, digits, '-' and '.'\"",
-            )
-        ),
-    ),
-]
+_NAME_RULE = Rule(
+    f"self.matches({literal('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')})",
+    "this is not the name of an object: use lower-case letters, digits, '-' and '.'",
+    "'\"' + self + \"\\\" is not the name of an object: use lower-case letters, digits, '-' and '.'\"",
+)
+Name = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH, json_schema_extra=checked(_NAME_RULE))]
 """The name of a Kubernetes object in the same namespace."""
+
+OurName = Annotated[str, Field(min_length=1, max_length=OUR_NAME_LENGTH, json_schema_extra=checked(_NAME_RULE))]
+"""The name of an object of one of our kinds, which other names and labels contain."""
 
 Word = Annotated[str, Field(max_length=NAME_LENGTH)]
 """A short string: a name outside Kubernetes, a key, a size."""
