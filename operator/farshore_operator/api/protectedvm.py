@@ -40,13 +40,13 @@ class OSType(StrEnum):
 
 
 class CredentialKey(StrEnum):
-    """The keys of a Secret with a login, those of the Secret type kubernetes.io/ssh-auth and basic-auth among them."""
+    """The keys of a Secret with a login; password or privateKey is needed, the rest has defaults."""
 
     USERNAME = "username"
     PASSWORD = "password"
-    PRIVATE_KEY = "ssh-privatekey"
+    PRIVATE_KEY = "privateKey"
     PASSPHRASE = "passphrase"
-    SUDO_PASSWORD = "sudo-password"
+    SUDO_PASSWORD = "sudoPassword"
 
 
 DiskName = Annotated[
@@ -121,7 +121,7 @@ class Source(Model):
     """Who installs the agent: Push (the process server, over SSH) or Manual (you, with farshore agent). Default:
     Push."""
     credentials_secret_ref: Reference | None = None
-    """Secret with the SSH login: username, password or ssh-privatekey, passphrase, sudo-password. Default: the
+    """Secret with the SSH login: username, password or privateKey, passphrase, sudoPassword. Default: the
     site's."""
     disks: DiskSelection | None = None
     """Which disks are replicated. Default: all."""
