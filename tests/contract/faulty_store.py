@@ -1,0 +1,136 @@
+"""Stores that misbehave on purpose, around a real one: lost answers, storms of 503, torn writes, deaths."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+from farshore_engine.contract.faults import WaitFault
+from farshore_engine.vault.store import ObjectStore, Version
+
+
+class Killed(BaseException):
+    """The process died here. A BaseException, so that nothing in the product catches it."""
+
+
+class WrappedStore:
+    """Passes every call on; subclasses override `before` and `after`."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        self.inner = inner
+        self.lock = threading.Lock()
+
+    def before(self, operation: str, name: str) -> None: ...
+
+    def after(self, operation: str, name: str) -> None: ...
+
+    def put(self, name: str, data: bytes | bytearray | memoryview, *, create_only: bool = False) -> Version:
+        self.before("put", name)
+        version = self.inner.put(name, data, create_only=create_only)
+        self.after("put", name)
+        return version
+
+    def put_if(self, name: str, data: bytes | bytearray | memoryview, version: Version) -> Version:
+        self.before("put_if", name)
+        found = self.inner.put_if(name, data, version)
+        self.after("put_if", name)
+        return found
+
+    def get(self, name: str) -> tuple[bytes, Version]:
+        self.before("get", name)
+        return self.inner.get(name)
+
+    def get_range(self, name: str, offset: int, length: int) -> bytes:
+        self.before("get_range", name)
+        return self.inner.get_range(name, offset, length)
+
+    def head(self, name: str) -> int:
+        self.before("head", name)
+        return self.inner.head(name)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        self.before("list", prefix)
+        return self.inner.list(prefix)
+
+    def delete(self, name: str) -> None:
+        self.before("delete", name)
+        self.inner.delete(name)
+        self.after("delete", name)
+
+
+class RecordingStore(WrappedStore):
+    """Keeps what was done, in order; `on(operation, name)` may raise or wait before it is done."""
+
+    def __init__(self, inner: ObjectStore, on: Callable[[str, str], None] | None = None) -> None:
+        super().__init__(inner)
+        self.calls: list[tuple[str, str]] = []
+        self.on = on
+
+    def before(self, operation: str, name: str) -> None:
+        if self.on is not None:
+            self.on(operation, name)
+        with self.lock:
+            self.calls.append((operation, name))
+
+
+class DyingStore(WrappedStore):
+    """Dies (raises Killed) at the n-th operation that changes something, before or right after it took effect."""
+
+    def __init__(self, inner: ObjectStore, at: int, *, after_effect: bool) -> None:
+        super().__init__(inner)
+        self.left = at
+        self.after_effect = after_effect
+        self.dead = False
+
+    def before(self, operation: str, name: str) -> None:
+        if self.dead:
+            raise Killed
+        if operation in ("put", "put_if", "delete") and not self.after_effect:
+            self._count()
+
+    def after(self, operation: str, name: str) -> None:
+        if self.after_effect:
+            self._count()
+
+    def _count(self) -> None:
+        with self.lock:
+            self.left -= 1
+            if self.left < 0:
+                self.dead = True
+                raise Killed
+
+
+class FaultyStore(WrappedStore):
+    """Fails as told: `plan(operation, name)` gives None, "503" (nothing happens) or "lost" (it happens, no answer)."""
+
+    def __init__(self, inner: ObjectStore, plan: Callable[[str, str], str | None]) -> None:
+        super().__init__(inner)
+        self.plan = plan
+        self.faults = 0
+
+    def _fault(self, what: str) -> WaitFault:
+        self.faults += 1
+        return WaitFault(f"injected: {what}", reason="Injected")
+
+    def before(self, operation: str, name: str) -> None:
+        self.todo = self.plan(operation, name)
+        if self.todo == "503":
+            raise self._fault("503")
+
+    def after(self, operation: str, name: str) -> None:
+        if self.todo == "lost":
+            raise self._fault("lost answer")
+
+
+class TornStore(WrappedStore):
+    """Acknowledges puts of chosen names and stores only their first half: a store that breaks its promise."""
+
+    def __init__(self, inner: ObjectStore, torn: Callable[[str], bool]) -> None:
+        super().__init__(inner)
+        self.torn = torn
+
+    def put(self, name: str, data: bytes | bytearray | memoryview, *, create_only: bool = False) -> Version:
+        content = bytes(data)
+        return self.inner.put(
+            name, content[: len(content) // 2] if self.torn(name) else content, create_only=create_only
+        )
