@@ -188,8 +188,8 @@ class Scenario:
             show=self.show,
             failed=failure,
         )
-        found = self.kube.get("failoverplan", name)
-        run = self._run((found or {})["status"]["lastRun"])
+        found = self.kube.get("failoverplan", name) or {}
+        run = self._run(found["status"].get("activeRun") or found["status"]["lastRun"])
         checked = self._check(run)
         at_least, at_most = self._watcher.bounds(moment(chosen["time"]))
         known = at_least <= checked["last"] and (at_most is None or checked["last"] <= at_most)
@@ -214,7 +214,7 @@ class Scenario:
 
     def _check(self, run: Object) -> dict[str, Any]:
         """Ask the recovered machine's ledger what it found when it started."""
-        address = run["status"]["recovered"][0]["address"]
+        address = run["status"]["members"][0]["address"]
         deadline = time.monotonic() + 30
         while True:
             try:
