@@ -84,6 +84,11 @@ def read_base(access: Access) -> int:
         return 0  # only a hint: the slots themselves are authenticated
 
 
+def live_slots(numbers: list[int], base: int) -> list[int]:
+    """Return the slots that count: those from the base on. A base that names no slot is broken and ignored."""
+    return [n for n in numbers if n >= base] if base in numbers else numbers
+
+
 def read_slot(access: Access, number: int) -> Slot:
     """Read and verify one slot; a slot that is missing or damaged says so in `damage`."""
     try:
@@ -104,13 +109,10 @@ def read_slots(access: Access, numbers: list[int]) -> list[Slot]:
         return list(pool.map(lambda number: read_slot(access, number), numbers))
 
 
-def missing_slots(numbers: list[int], base: int) -> list[int]:
-    """Return the numbers that a dense chain from `base` on should have and has not."""
-    kept = [n for n in numbers if n >= base]
-    if not kept:
-        return []
-    there = set(kept)
-    return [n for n in range(max(base, kept[0]), kept[-1]) if n not in there]
+def missing_slots(live: list[int]) -> list[int]:
+    """Return the numbers that a dense chain over these slots should have and has not."""
+    there = set(live)
+    return [n for n in range(live[0], live[-1]) if n not in there] if live else []
 
 
 class ChainWriter:
@@ -143,8 +145,8 @@ class ChainWriter:
             StopFault: the head is damaged.
         """
         for _ in range(ATTEMPTS):
-            numbers = list_slots(access)
-            head = numbers[-1] if numbers else read_base(access)
+            numbers = live_slots(list_slots(access), read_base(access))
+            head = numbers[-1] if numbers else 0
             previous = ""
             if numbers:
                 previous = _check_head(access, head, writer, epoch)
@@ -204,11 +206,21 @@ class ChainWriter:
                     header.writer if header else "",
                     f"{self.writer} (epoch {self.epoch})",
                 ) from None
-        record = open_record(self._access.keys, slot, data)
         self._unsettled = None
+        if _is_below_base(
+            self._access, slot
+        ):  # the fence that took this slot was pruned since; what we put is not seen
+            self._access.store.delete(name)
+            raise Fenced(self._access.names.machine, self.epoch + 1, "", f"{self.writer} (epoch {self.epoch})")
+        record = open_record(self._access.keys, slot, data)
         self.head = slot
         self._digest = record.digest
         return record
+
+
+def _is_below_base(access: Access, slot: int) -> bool:
+    base = read_base(access)
+    return base > slot and read_slot(access, base).record is not None
 
 
 def _check_head(access: Access, head: int, writer: str, epoch: int) -> str:

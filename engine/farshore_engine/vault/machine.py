@@ -9,7 +9,16 @@ from datetime import UTC, datetime
 
 from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.contract.points import RecoveryPoint
-from farshore_engine.vault.chain import Access, ChainWriter, Slot, list_slots, missing_slots, read_base, read_slots
+from farshore_engine.vault.chain import (
+    Access,
+    ChainWriter,
+    Slot,
+    list_slots,
+    live_slots,
+    missing_slots,
+    read_base,
+    read_slots,
+)
 from farshore_engine.vault.crypto import MachineKeys, new_data_key, parse_kek, unwrap_data_key, wrap_data_key
 from farshore_engine.vault.decoder import Decoder
 from farshore_engine.vault.journal import RunJournal
@@ -136,10 +145,10 @@ class MachineVault:
 
     def catalogue(self, newest: int | None = None) -> Catalogue:
         """Read the chain: all of it, or only as many slots from its end as hold the `newest` points."""
-        base, numbers = read_base(self.access), list_slots(self.access)
+        numbers = live_slots(list_slots(self.access), read_base(self.access))
         pins = list_pins(self.access)
         points: list[StoredPoint] = []
-        damaged = [DamagedSlot(n, "it is missing") for n in missing_slots(numbers, base)] if newest is None else []
+        damaged = [DamagedSlot(n, "it is missing") for n in missing_slots(numbers)] if newest is None else []
         head: Slot | None = None
         follower: Slot | None = None
         remaining = list(reversed(numbers))
@@ -147,7 +156,7 @@ class MachineVault:
             step = len(remaining) if newest is None else max(newest - len(points), 8)
             for slot in read_slots(self.access, remaining[:step]):
                 head = head or slot
-                found = self._judge(slot, follower, pins.get(slot.number, ()))
+                found = self.judge(slot, follower, pins.get(slot.number, ()))
                 if isinstance(found, StoredPoint):
                     points.append(found)
                 elif found is not None:
@@ -195,7 +204,8 @@ class MachineVault:
         """Release a pin; one that is not there is fine."""
         unpin_point(self.access, slot, pin)
 
-    def _judge(self, slot: Slot, follower: Slot | None, pins: tuple[str, ...]) -> StoredPoint | DamagedSlot | None:
+    def judge(self, slot: Slot, follower: Slot | None, pins: tuple[str, ...]) -> StoredPoint | DamagedSlot | None:
+        """Say what a slot is: a point (a condemned one that is pinned too), damage, or None; `follower` is behind it."""
         record = slot.record
         if record is None:
             return DamagedSlot(slot.number, slot.damage)
