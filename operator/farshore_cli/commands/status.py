@@ -1,0 +1,92 @@
+"""`farshore status`: at a glance, what is protected, how far behind, what is wrong and what to do."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from farshore_cli.status import MachineRow, ServerRow
+
+app = typer.Typer()
+
+
+@app.command("status")
+def status(
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Default: the current context's.")] = "",
+    all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Every namespace.")] = False,
+    output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep showing it, every two seconds.")] = False,
+) -> None:
+    """Show what is protected, how far behind it is, what is wrong and what to do."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from farshore_operator.kube.connection import current_namespace
+
+    where = None if all_namespaces else namespace or current_namespace()
+    if output == "json":
+        machines, servers = _rows(where)
+        print(json.dumps({"machines": [asdict(m) for m in machines], "processServers": [asdict(s) for s in servers]},
+                         indent=2, default=_plain))  # fmt: skip
+        return
+    console = Console(highlight=False)
+    if not watch:
+        console.print(_page(*_rows(where), wide=all_namespaces))
+        return
+    with Live(_page(*_rows(where), wide=all_namespaces), console=console, screen=True) as live:
+        while True:
+            time.sleep(2)
+            live.update(_page(*_rows(where), wide=all_namespaces))
+
+
+def _rows(namespace: str | None) -> tuple[list[MachineRow], list[ServerRow]]:
+    from farshore_cli.status import machine_row, server_row, utc_now
+    from farshore_operator.api.processserver import ProcessServer
+    from farshore_operator.api.protectedvm import ProtectedVM
+    from farshore_operator.api.replicationpolicy import ReplicationPolicy
+    from farshore_operator.kube import resources
+    from farshore_operator.kube.client import Client
+    from farshore_operator.kube.connection import from_environment
+
+    client = Client(from_environment(), "farshore-cli")
+    policies = [ReplicationPolicy.of(one) for one in client.list(resources.REPLICATION_POLICY, namespace)]
+    machines = [ProtectedVM.of(one) for one in client.list(resources.PROTECTED_VM, namespace)]
+    servers = [ProcessServer.of(one) for one in client.list(resources.PROCESS_SERVER, namespace)]
+    now = utc_now()
+    return [machine_row(one, policies, now) for one in machines], [server_row(one, now) for one in servers]
+
+
+def _page(machines: list[MachineRow], servers: list[ServerRow], *, wide: bool) -> Group:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from farshore_cli.status import Level, headline, span
+
+    colours = {Level.GOOD: "green", Level.BUSY: "yellow", Level.BAD: "red"}
+    first = ("NAMESPACE",) if wide else ()
+    table = Table(*first, "MACHINE", "PHASE", "BEHIND", "POINTS", "FAILOVER", "PROCESS SERVER", "WHAT TO DO", box=None)
+    for row in machines:
+        behind = Text(span(row.behind) + (" late" if row.late else ""), "red" if row.late else "")
+        table.add_row(*((row.namespace,) if wide else ()), row.name, Text(row.phase, colours[row.level]), behind,
+                      str(row.points), "ready" if row.ready == "yes" else "not ready", row.process_server,
+                      row.todo)  # fmt: skip
+    appliances = Table(*first, "PROCESS SERVER", "SITE", "LAST CONTACT", "MACHINES", "SPOOL", "WHAT TO DO", box=None)
+    for server in servers:
+        contact = Text(f"{span(server.contact)} ago" if server.contact is not None else "never", colours[server.level])
+        appliances.add_row(*((server.namespace,) if wide else ()), server.name, server.site, contact,
+                           str(server.machines), f"{server.spool_percent} %", server.todo)  # fmt: skip
+    parts = [Text(headline(machines), "bold"), *((table,) if machines else ()), *((appliances,) if servers else ())]
+    return Group(*(piece for part in parts for piece in (part, Text(""))))
+
+
+def _plain(value: object) -> object:
+    return value.total_seconds() if isinstance(value, timedelta) else str(value)
