@@ -13,6 +13,17 @@ from farshore_engine.contract.faults import StopFault
 DEFAULT_PATH = Path("/etc/farshore/agent/config.json")
 
 
+def own_interpreter() -> tuple[str, ...]:
+    """Return the command line that starts the Python which runs now.
+
+    In the bundle that is its loader with the interpreter as argument: then /proc/self/exe is the loader.
+    """
+    running = Path("/proc/self/exe").resolve()
+    if running.name.startswith("ld-"):
+        return (str(running), "--library-path", str(running.parent), sys.executable, "-I")
+    return (sys.executable,)
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A process server's data port."""
@@ -60,7 +71,7 @@ class AgentConfig:
     unacknowledged_limit: int = 64 << 20
     tracker: str = "auto"
     recovery_dir: Path = Path("/etc/farshore/recovery.d")
-    interpreter: tuple[str, ...] = (sys.executable,)
+    interpreter: tuple[str, ...] = field(default_factory=own_interpreter)
 
 
 def _fail(where: str, what: str) -> StopFault:
@@ -121,7 +132,7 @@ def parse(raw: dict[str, Any]) -> AgentConfig:
     tracker = _take(raw, "tracker", str, "auto")
     if tracker not in ("auto", "tracefs", "compare"):
         raise _fail("tracker", f"{tracker!r} is none of auto, tracefs, compare")
-    interpreter = _strings(raw, "interpreter", "interpreter") or (sys.executable,)
+    interpreter = _strings(raw, "interpreter", "interpreter") or own_interpreter()
     config = AgentConfig(
         machine_id=_take(raw, "machineId", str),
         servers=_servers(raw),

@@ -104,8 +104,8 @@ def _timezone() -> str:
     if name := _read("/etc/timezone"):
         return name
     with suppress(OSError):
-        target = os.readlink("/etc/localtime")
-        return target.partition("zoneinfo/")[2]
+        target = Path("/etc/localtime").readlink()
+        return str(target).partition("zoneinfo/")[2]
     return ""
 
 

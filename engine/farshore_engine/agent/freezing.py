@@ -96,7 +96,9 @@ class Freezer:
             temporary.replace(self._record)
         except OSError as error:
             self.close(opened)
-            raise FreezeFailed("FreezeNotPossible", f"a file system cannot be prepared for the freeze: {error}") from error
+            raise FreezeFailed(
+                "FreezeNotPossible", f"a file system cannot be prepared for the freeze: {error}"
+            ) from error
         return opened
 
     def flush(self, opened: Opened) -> None:

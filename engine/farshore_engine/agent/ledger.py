@@ -184,21 +184,31 @@ class Ledger:
             names: Iterable[str] = self._disks if disk is None else (disk,)
             return sum(bitmap.count(self._wanted(self._disks[name], need)) for name in names)
 
+    def waiting_in(self, need: Need, disk: str, first: int, count: int) -> bool:
+        """Return whether one of `count` blocks from `first` on, a multiple of 8, waits for the given reason."""
+        with self._lock:
+            entry = self._disks[disk]
+            part = slice(first // 8, -(-(first + count) // 8))
+            return bool((entry.needs[need][part] & ~entry.excluded[part]).any())
+
     def take(self, need: Need, disk: str, limit: int | None = None, start: int = 0) -> Indexes:
-        """Take blocks into the hand, ascending from block `start`, at most `limit`; their needs are cleared now."""
+        """Take blocks from `start` on into the hand, ascending, at most `limit`; their needs are cleared now.
+
+        `start` is rounded down to a multiple of 8.
+        """
         with self._lock:
             entry = self._disks[disk]
             wanted = self._wanted(entry, need)
             wanted[: start // 8] = 0
-            blocks = _first(wanted, limit)
-            bitmap.mark_indexes(entry.hand[need], blocks)
-            if need is Need.DIRTY:
-                # A dirty block is sent whatever the process server holds: nothing else needs to be known of it.
-                for other in (Need.UNSENT, Need.UNVERIFIED):
-                    _clear(entry.needs[other], blocks)
-            if self._clear_before_read:
-                _clear(entry.needs[need], blocks)
-            return blocks
+            return self._take(entry, need, _first(wanted, limit))
+
+    def take_from(self, need: Need, disk: str, first: int, count: int) -> Indexes:
+        """Take those of `count` blocks from `first` on that wait; both are multiples of 8, but for the disk's end."""
+        with self._lock:
+            entry = self._disks[disk]
+            part = slice(first // 8, -(-(first + count) // 8))
+            wanted = entry.needs[need][part] & ~entry.excluded[part]
+            return self._take(entry, need, bitmap.indexes(wanted) + first)
 
     def settle(self, need: Need, disk: str, blocks: Indexes) -> None:
         """Blocks in the hand need no frame: equal to what the process server holds, or zeros that it never had."""
@@ -264,6 +274,16 @@ class Ledger:
 
     def _wanted(self, entry: _Disk, need: Need) -> Bits:
         return bitmap.difference(entry.needs[need], entry.excluded)
+
+    def _take(self, entry: _Disk, need: Need, blocks: Indexes) -> Indexes:
+        bitmap.mark_indexes(entry.hand[need], blocks)
+        if need is Need.DIRTY:
+            # A dirty block is sent whatever the process server holds: nothing else needs to be known of it.
+            for other in (Need.UNSENT, Need.UNVERIFIED):
+                _clear(entry.needs[other], blocks)
+        if self._clear_before_read:
+            _clear(entry.needs[need], blocks)
+        return blocks
 
     def _let_go(self, entry: _Disk, need: Need, blocks: Indexes) -> None:
         _clear(entry.hand[need], blocks)

@@ -38,7 +38,7 @@ class Swap:
 def device_number(path: str) -> str | None:
     """Return "major:minor" of a device node, None when it is none."""
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
     except OSError:
         return None
     return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}" if status.st_rdev else None

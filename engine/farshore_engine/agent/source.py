@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 
 from farshore_engine.agent import syscalls
 from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes, runs_of
@@ -12,6 +14,7 @@ from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes, runs_of
 READ_SIZE = 1 << 20  # bytes of one read at most
 READ_BLOCKS = READ_SIZE // BLOCK_SIZE
 ALIGNMENT = 4096
+READ_DEPTH = 4
 
 
 class ShortRead(OSError):
@@ -19,7 +22,7 @@ class ShortRead(OSError):
 
 
 class Reader:
-    """An opened disk. One thread reads at a time.
+    """An opened disk; several threads may read at once.
 
     Args:
         path: the device node.
@@ -30,8 +33,7 @@ class Reader:
     def __init__(self, path: str, direct: bool = True, after_read: Callable[[int, int], None] | None = None) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_DIRECT if direct else 0))
-        self._buffer = mmap.mmap(-1, READ_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._view = memoryview(self._buffer)
+        self._spare: list[memoryview] = []  # aligned buffers; append and pop are atomic
         self._after_read = after_read
         self.size = syscalls.device_size(self._fd)
 
@@ -46,8 +48,15 @@ class Reader:
             OSError: the disk cannot be read (ShortRead: it is shorter than it was).
         """
         length = min(length, self.size - offset)
-        self.read_into(self._view[: _aligned(length)], offset, length)
-        return bytes(self._view[:length])
+        try:
+            view = self._spare.pop()
+        except IndexError:
+            view = memoryview(mmap.mmap(-1, READ_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        try:
+            self.read_into(view[: aligned(length)], offset, length)
+            return bytes(view[:length])
+        finally:
+            self._spare.append(view)
 
     def read_into(self, target: memoryview, offset: int, length: int) -> None:
         """Fill an aligned buffer with `length` bytes from `offset`; the buffer may be longer, up to the alignment."""
@@ -67,7 +76,8 @@ class Reader:
             self._fd = -1
 
 
-def _aligned(length: int) -> int:
+def aligned(length: int) -> int:
+    """Return the length rounded up to what a direct read asks for."""
     return -(-length // ALIGNMENT) * ALIGNMENT
 
 
@@ -76,3 +86,28 @@ def reads_of(blocks: Indexes) -> Iterator[tuple[int, int]]:
     for first, count in runs_of(blocks):
         for start in range(first, first + count, READ_BLOCKS):
             yield start, min(READ_BLOCKS, first + count - start)
+
+
+def read_ahead(
+    reader: Reader, blocks: Indexes, workers: Executor, depth: int = READ_DEPTH
+) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (first block, count, bytes) for ascending blocks, in order, with `depth` reads under way.
+
+    Raises:
+        OSError: the disk cannot be read.
+    """
+    under_way: deque[tuple[int, int, Future[bytes]]] = deque()
+    try:
+        for first, count in reads_of(blocks):
+            future = workers.submit(reader.read, first * BLOCK_SIZE, count * BLOCK_SIZE)
+            under_way.append((first, count, future))
+            if len(under_way) >= depth:
+                start, number, future = under_way.popleft()
+                yield start, number, future.result()
+        while under_way:
+            start, number, future = under_way.popleft()
+            yield start, number, future.result()
+    finally:
+        for _, _, future in under_way:
+            if not future.cancel():
+                future.exception()  # a read must not outlive its session

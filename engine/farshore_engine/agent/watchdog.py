@@ -6,7 +6,8 @@ hears of the agent's death by the end of their socket. Messages on the socket (o
     agent: "arm SECONDS" with the descriptors   watchdog: "armed"
     agent: "disarm"                             watchdog: "idle", or "thawed" if the bound had passed
 
-An agent in the middle of FIFREEZE cannot die before the call returns, so its end is seen after the freeze, never before.
+An agent in the middle of FIFREEZE cannot die before the call returns, so its end is seen after the freeze, never
+before.
 """
 
 from __future__ import annotations

@@ -22,9 +22,7 @@ class Choice:
     reason: str
 
 
-def start_best(
-    disks: tuple[TrackedDisk, ...], scratch: Path, label: str, sink: Sink, wanted: str = "auto"
-) -> Choice:
+def start_best(disks: tuple[TrackedDisk, ...], scratch: Path, label: str, sink: Sink, wanted: str = "auto") -> Choice:
     """Start the first tracker that works, or the wanted one ("tracefs", "compare").
 
     Raises:

@@ -29,7 +29,7 @@ class UnknownLayout(ValueError):
 
 def field_offsets(text: str) -> dict[str, tuple[int, int]]:
     """Return name → (offset, size) in bytes from a tracefs `format` or `header_page` file."""
-    found = {}
+    found: dict[str, tuple[int, int]] = {}
     for match in _FIELD.finditer(text):
         name = match["declaration"].split()[-1].split("[")[0]
         found.setdefault(name, (int(match["offset"]), int(match["size"])))

@@ -1,0 +1,193 @@
+"""The agent as an object: finds its disks, tracks them for as long as it lives, and keeps a session going."""
+
+from __future__ import annotations
+
+import logging
+import random
+import ssl
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from farshore_engine.agent import exclusion
+from farshore_engine.agent.channel import dial, tls_context
+from farshore_engine.agent.config import AgentConfig
+from farshore_engine.agent.description import describe
+from farshore_engine.agent.disks import Disk, choose, find_disks
+from farshore_engine.agent.freezing import Freezer
+from farshore_engine.agent.ledger import Ledger
+from farshore_engine.agent.logs import LOGGER_NAME
+from farshore_engine.agent.mounts import Mount, current_mounts, devices_on, file_systems
+from farshore_engine.agent.point import PointMaker
+from farshore_engine.agent.session import DisksChanged, Identity, Machine, Parts, Refused, Session, Stopping
+from farshore_engine.agent.source import READ_DEPTH, Reader
+from farshore_engine.agent.tracker.interface import Sink, TrackedDisk, Tracker
+from farshore_engine.agent.tracker.probe import Choice, start_best
+from farshore_engine.agent.watchdog import Watchdog
+from farshore_engine.blocks.grid import block_count
+from farshore_engine.wire.frames import PeerClosed, WireError
+from farshore_engine.wire.messages import DiskInfo
+
+log = logging.getLogger(LOGGER_NAME)
+
+FIRST_BACKOFF, LAST_BACKOFF = 0.5, 30.0  # seconds
+
+TrackerStart = Callable[[tuple[TrackedDisk, ...], Sink], Choice]
+
+
+@dataclass(frozen=True, slots=True)
+class Variants:
+    """Parts that a test replaces: to look inside a freeze, or to build in a fault and show that it is noticed."""
+
+    reader: Callable[[str], Reader] = Reader
+    tracker: Callable[[tuple[TrackedDisk, ...]], Tracker] | None = None
+    clear_before_read: bool = True
+    on_frozen: Callable[[str], None] | None = None
+
+
+@dataclass(slots=True)
+class _Backoff:
+    """Waits that double, with jitter, up to a bound."""
+
+    step: float = FIRST_BACKOFF
+    chance: random.Random = field(default_factory=random.Random)
+
+    def next(self) -> float:
+        wait = self.step * (0.5 + self.chance.random())
+        self.step = min(self.step * 2, LAST_BACKOFF)
+        return wait
+
+
+class Agent:
+    """Protects the machine's disks until `stop` is called.
+
+    Args:
+        config: what to protect and whom to dial.
+        variants: for tests.
+    """
+
+    def __init__(self, config: AgentConfig, variants: Variants | None = None) -> None:
+        self._config = config
+        self._variants = variants or Variants()
+        self._stop = threading.Event()
+        self.watchdog = Watchdog(config.interpreter)
+
+    def stop(self) -> None:
+        """Ask for a clean end; safe in a signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Work until `stop`; raises StopFault when the configuration cannot work on this machine."""
+        freezer = Freezer(self.watchdog, self._config.runtime_dir)
+        if thawed := freezer.thaw_leftovers():
+            log.warning("thawed what an earlier agent left frozen", extra={"fields": {"mounts": thawed}})
+        context = tls_context(self._config)
+        try:
+            self.watchdog.start()
+            while not self._stop.is_set():
+                try:
+                    self._protect(freezer, context)
+                except DisksChanged:
+                    log.warning("the disks have changed: tracking begins anew")
+        finally:
+            self.watchdog.stop()
+
+    def _protect(self, freezer: Freezer, context: ssl.SSLContext) -> None:
+        """Track one set of disks, through any number of connections."""
+        config = self._config
+        disks = choose(find_disks(), config.disks)
+        protected = [d for d in disks if d.replicated]
+        ledger = Ledger({d.id: block_count(d.size) for d in protected}, self._variants.clear_before_read)
+        with ExitStack() as stack:
+            readers = {d.id: self._variants.reader(d.path) for d in protected}
+            for reader in readers.values():
+                stack.callback(reader.close)
+            choice = self._start_tracker(tuple(d.tracked for d in protected), ledger)
+            stack.callback(choice.tracker.stop)
+            workers = stack.enter_context(ThreadPoolExecutor(READ_DEPTH, thread_name_prefix="reader"))
+            log.info(
+                "tracking",
+                extra={"fields": {"disks": [d.id for d in protected], "tracker": choice.reason}},
+            )
+            machine = self._machine(disks, readers, choice, ledger)
+            points = PointMaker(
+                ledger, choice.tracker, readers, freezer, workers, config.frozen_buffer, self._variants.on_frozen
+            )
+            parts = Parts(ledger, points, workers, config.unacknowledged_limit, config.freeze_bound, self._stop.is_set)
+            identity = Identity(config.machine_id, uuid.uuid4().hex, _boot_id())
+            self._keep_connected(context, identity, machine, parts)
+
+    def _start_tracker(self, disks: tuple[TrackedDisk, ...], ledger: Ledger) -> Choice:
+        config = self._config
+        config.state_dir.mkdir(parents=True, exist_ok=True)
+        if self._variants.tracker is not None:
+            tracker = self._variants.tracker(disks)
+            tracker.start(ledger)
+            return Choice(tracker, "chosen by the caller")
+        return start_best(disks, config.state_dir, config.machine_id[:24], ledger, config.tracker)
+
+    def _machine(self, disks: list[Disk], readers: dict[str, Reader], choice: Choice, ledger: Ledger) -> Machine:
+        protected = [d for d in disks if d.replicated]
+
+        def mounts() -> list[Mount]:
+            devices = set().union(*(devices_on(d.name) for d in protected))
+            return file_systems(devices, current_mounts())
+
+        def refresh() -> None:
+            for disk in protected:
+                ledger.exclude(disk.id, exclusion.swap_blocks(disk))
+
+        def changed() -> bool:
+            return any(reader.current_size() != reader.size for reader in readers.values())
+
+        return Machine(
+            disks=tuple(DiskInfo(d.id, d.name, d.size) for d in protected),
+            readers=readers,
+            tracker=choice.tracker,
+            tracker_reason=choice.reason,
+            mounts=mounts,
+            describe=lambda: describe(disks, self._config.recovery_dir),
+            refresh=refresh,
+            changed=changed,
+        )
+
+    def _keep_connected(self, context: ssl.SSLContext, identity: Identity, machine: Machine, parts: Parts) -> None:
+        """Dial the servers in turn for ever."""
+        servers = self._config.servers
+        backoff = _Backoff()
+        turn = 0
+        while not self._stop.is_set():
+            server = servers[turn % len(servers)]
+            fields: dict[str, object] = {"server": f"{server.host}:{server.port}"}
+            wait = backoff.next()
+            try:
+                channel = dial(server, context)
+            except OSError as error:
+                turn += 1
+                log.warning("a process server cannot be reached", extra={"fields": {**fields, "error": str(error)}})
+                self._stop.wait(wait)
+                continue
+            try:
+                Session(channel, identity, machine, parts).run()
+            except Stopping:
+                return
+            except Refused as error:
+                turn += 1
+                wait = max(wait, error.retry_after if len(servers) == 1 else 0.0)
+                log.warning("refused", extra={"fields": {**fields, "error": str(error), "retrySeconds": wait}})
+            except (PeerClosed, WireError, OSError) as error:
+                turn += 1
+                log.warning("the session ended", extra={"fields": {**fields, "error": str(error)}})
+                if identity.welcomed:
+                    backoff = _Backoff()
+            finally:
+                channel.close()
+            self._stop.wait(wait)
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -1,0 +1,73 @@
+"""The agent's command line: `run`, `thaw`, `checks`, `version`."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: each of its threads would lock a stack in memory
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+
+from farshore_engine.agent import VERSION
+from farshore_engine.agent.config import DEFAULT_PATH, AgentConfig, load
+from farshore_engine.agent.logs import log, set_up
+from farshore_engine.contract.faults import StopFault
+
+EXIT_STOPPED = 78  # EX_CONFIG: a restart does not help
+
+
+def _run(config: AgentConfig) -> int:
+    from farshore_engine.agent.agent import Agent
+
+    agent = Agent(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    log.info("the agent starts", extra={"fields": {"version": VERSION, "machineId": config.machine_id}})
+    agent.run()
+    log.info("the agent has ended")
+    return 0
+
+
+def _thaw(config: AgentConfig) -> int:
+    """End a freeze that a dead agent left behind; for the service manager, after the agent has stopped."""
+    from farshore_engine.agent.freezing import Freezer
+    from farshore_engine.agent.watchdog import Watchdog
+
+    for point in Freezer(Watchdog(config.interpreter), config.runtime_dir).thaw_leftovers():
+        log.warning("thawed", extra={"fields": {"mount": point}})
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="farshore-agent", description="Farshore mobility agent")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, help_text in (("run", "protect this machine"), ("thaw", "end a freeze left by an agent that died")):
+        command = commands.add_parser(name, help=help_text)
+        command.add_argument("--config", type=Path, default=DEFAULT_PATH)
+    commands.add_parser("checks", help="print facts about this machine as JSON")
+    commands.add_parser("version", help="print the version")
+    options = parser.parse_args(arguments)
+    set_up()
+    if options.command == "version":
+        sys.stdout.write(f"{VERSION}\n")
+        return 0
+    if options.command == "checks":
+        from farshore_engine.agent.checks import facts
+
+        sys.stdout.write(json.dumps(facts()) + "\n")
+        return 0
+    try:
+        config = load(options.config)
+        return _run(config) if options.command == "run" else _thaw(config)
+    except StopFault as fault:
+        log.error("%s", fault, extra={"fields": {"reason": fault.reason}})
+        return EXIT_STOPPED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
