@@ -27,6 +27,7 @@ from farshore_engine.vault.store import ObjectNotFound, ObjectStore
 
 GAP = 256 << 10  # bytes that are read in vain rather than asking again
 SPAN = 8 << 20  # bytes of one request, at most
+RECORDS = 4096  # of one request, at most
 KEYS = 4096  # ciphers of packs that are kept
 RAW_RECORD = BLOCK_SIZE + TAG_SIZE
 
@@ -50,8 +51,11 @@ class Span:
     positions: tuple[int, ...]
 
 
-def plan_spans(refs: Refs, *, gap: int = GAP, span: int = SPAN) -> list[Span]:
-    """Return the requests that fetch all references that are not holes, grouped by pack and coalesced."""
+def plan_spans(refs: Refs, *, gap: int = GAP, span: int = SPAN, records: int = RECORDS) -> list[Span]:
+    """Return the requests that fetch all references that are not holes, grouped by pack and coalesced.
+
+    A request reads past at most `gap` bytes that nobody wants, and holds at most `span` bytes and `records` records.
+    """
     wanted = np.flatnonzero(refs["length"])
     order = wanted[np.lexsort((refs["offset"][wanted], refs["random"][wanted], refs["claim"][wanted]))]
     sorted_refs = refs[order]
@@ -66,6 +70,7 @@ def plan_spans(refs: Refs, *, gap: int = GAP, span: int = SPAN) -> list[Span]:
             and (claims[at], randoms[at]) == (claims[begin], randoms[begin])
             and starts[at] - end <= gap
             and starts[at] + lengths[at] - starts[begin] <= span
+            and at - begin < records
         ):
             continue
         pack = PackId(claims[begin], randoms[begin])

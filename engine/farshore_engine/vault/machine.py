@@ -205,7 +205,7 @@ class MachineVault:
         unpin_point(self.access, slot, pin)
 
     def judge(self, slot: Slot, follower: Slot | None, pins: tuple[str, ...]) -> StoredPoint | DamagedSlot | None:
-        """Say what a slot is: a point (a condemned one that is pinned too), damage, or None; `follower` is behind it."""
+        """Say what a slot is: a point (a pinned condemned one too), damage, or None; `follower` is behind it."""
         record = slot.record
         if record is None:
             return DamagedSlot(slot.number, slot.damage)
