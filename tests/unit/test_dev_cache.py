@@ -51,6 +51,13 @@ def test_a_failed_attempt_leaves_nothing_and_the_next_one_succeeds() -> None:
     assert [file for file in (cache_root() / "tool").iterdir() if file.is_dir()] == [entry]
 
 
+def test_what_a_killed_run_left_is_removed() -> None:
+    left_over = cache_root() / "tool" / ".key.scratch-abc"
+    left_over.mkdir(parents=True)
+    cached("tool", "key", lambda to: (to / "whole").touch())
+    assert not left_over.exists()
+
+
 def test_a_fingerprint_tells_parts_apart_that_join_to_the_same_text() -> None:
     assert fingerprint("ab", "c") != fingerprint("a", "bc")
     assert fingerprint("ab", "c") == fingerprint(b"ab", b"c")

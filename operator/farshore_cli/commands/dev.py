@@ -37,8 +37,9 @@ def status(directory: _Directory = None) -> None:
     else:
         _show(environment)
     if not environment.alive:
-        if environment.exists:
-            typer.echo("\nThe log says why it ended. Start it again, on the same data, with: farshore dev up")
+        for part in environment.parts():
+            if not part.process.alive:
+                typer.echo(f"\n{part.process.name} ended; {part.log} says why. Start it again with: farshore dev up")
         raise typer.Exit(1)
     _show_next(environment)
 
@@ -75,11 +76,11 @@ def _show(environment: Environment) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("Program", "State", "Process", "Address", "Log", box=None, header_style="bold")
+    table = Table("Program", "State", "Process", "Address", box=None, header_style="bold")
     for part in environment.parts():
         state = "[green]running[/]" if part.process.alive else "[red]dead[/]"
-        table.add_row(part.process.name, state, str(part.process.pid), part.url, _short(part.log))
-    Console(soft_wrap=True).print(table)
+        table.add_row(part.process.name, state, str(part.process.pid), part.url)
+    Console().print(table)
 
 
 def _show_next(environment: Environment) -> None:
@@ -102,8 +103,3 @@ def _option(environment: Environment) -> str:
     from farshore_cli.dev.environment import default_directory
 
     return "" if environment.directory == default_directory() else f" --dir {environment.directory}"
-
-
-def _short(path: Path) -> str:
-    """Give a path from here if it is below."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -51,7 +51,9 @@ def cached(name: str, key: str, make: Callable[[Path], None], progress: Progress
     with only_one(entry.with_name(f".{key}.lock"), lambda: progress(f"waiting for another run that makes {name}")):
         if entry.is_dir():
             return entry
-        scratch = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=entry.parent))
+        for left_over in entry.parent.glob(f".{key}.scratch-*"):  # of a run that was killed: nobody else makes it now
+            shutil.rmtree(left_over)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{key}.scratch-", dir=entry.parent))
         try:
             make(scratch)
             scratch.chmod(0o755)
