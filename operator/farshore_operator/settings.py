@@ -33,7 +33,7 @@ class Settings:
     """
 
     namespaces: tuple[str, ...] = ()
-    health_host: str = "0.0.0.0"  # noqa: S104 - the kubelet asks from outside the pod
+    health_host: str = "0.0.0.0"
     health_port: int = 8080
     log_level: str = "info"
     log_format: str = "json"

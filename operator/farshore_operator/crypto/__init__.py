@@ -1,0 +1,1 @@
+"""Certificates and sealed tokens: computation on keys, without any effect."""

@@ -1,0 +1,113 @@
+"""Which process server serves a machine, and in which epoch. An assignment is kept as long as it can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from farshore_engine.contract.assignment import Desired
+from farshore_operator.api.protectedvm import Assignment
+from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The assignment, None if there can be none yet; `reason` and `message` say what is in the way of one."""
+
+    assignment: Assignment | None
+    reason: str = ""
+    message: str = ""
+
+
+def place(observed: ObservedVM, desired: Desired, now: datetime) -> Placement:
+    """Decide who serves the machine.
+
+    A machine that is stopped or about to go keeps its server. An epoch grows with every change of server, and beyond
+    the epoch that is found at the head of the chain: a rebuilt cluster starts to count at one again.
+    """
+    current = observed.vm.status.assignment
+    if desired in (Desired.STOP, Desired.UNINSTALL):
+        return Placement(current)
+    wanted = _explicit(observed)
+    if wanted is not None and wanted.message:
+        return Placement(current, wanted.reason, wanted.message)
+    if current is not None and _stays(observed, current, now):
+        return Placement(_raised(observed, current))
+    chosen = _choose(observed)
+    if chosen is None:
+        reason, message = _nobody(observed)
+        return Placement(current, reason, message)
+    if current is not None and chosen.name == current.process_server:
+        return Placement(_raised(observed, current))
+    return Placement(Assignment(process_server=chosen.name, epoch=_above(observed)))
+
+
+def _explicit(observed: ObservedVM) -> Placement | None:
+    """Check the process server that the manifest names."""
+    ref, site = observed.vm.spec.process_server_ref, observed.vm.spec.source.site_ref.name
+    if ref is None:
+        return None
+    server = observed.server(ref.name)
+    namespace = observed.vm.metadata.namespace
+    if server is None:
+        text = f"spec.processServerRef names ProcessServer {namespace}/{ref.name}, which does not exist"
+        return Placement(None, "ProcessServerNotFound", text)
+    if server.site != site:
+        text = (
+            f"spec.processServerRef names ProcessServer {ref.name} of site {server.site}, but the machine runs at site "
+            f"{site}: name one of that site, or none"
+        )
+        return Placement(None, "ProcessServerOfOtherSite", text)
+    return Placement(None)
+
+
+def _stays(observed: ObservedVM, current: Assignment, now: datetime) -> bool:
+    ref = observed.vm.spec.process_server_ref
+    if ref is not None and ref.name != current.process_server:
+        return False
+    server = observed.server(current.process_server)
+    if server is None or server.deleting or server.site != observed.vm.spec.source.site_ref.name:
+        return False
+    if server.connected or ref is not None:
+        return True
+    return server.heartbeat is None or now - server.heartbeat < observed.timing.reassign_after
+
+
+def _choose(observed: ObservedVM) -> ServerFacts | None:
+    ref, site = observed.vm.spec.process_server_ref, observed.vm.spec.source.site_ref.name
+    able = [s for s in observed.servers if s.site == site and s.registered and s.connected and not s.deleting]
+    if ref is not None:
+        able = [server for server in able if server.name == ref.name]
+    return min(able, key=lambda server: (server.load, server.name), default=None)
+
+
+def _nobody(observed: ObservedVM) -> tuple[str, str]:
+    site = observed.vm.spec.source.site_ref.name
+    here = [server for server in observed.servers if server.site == site]
+    ref = observed.vm.spec.process_server_ref
+    if ref is not None:
+        return "ProcessServerNotConnected", f"ProcessServer {ref.name} is not registered or not connected: start it"
+    if not here:
+        return (
+            "NoProcessServer",
+            f"site {site} has no process server: run `farshore site registration-key {site}` and start one",
+        )
+    names = ", ".join(server.name for server in here)
+    return (
+        "ProcessServerNotConnected",
+        f"no process server of site {site} is registered and connected ({names}): start one",
+    )
+
+
+def _raised(observed: ObservedVM, current: Assignment) -> Assignment:
+    """Pass the epoch of the chain's head, which somebody else wrote."""
+    report = observed.report
+    if report is not None and report.epoch == current.epoch and report.vault_epoch > current.epoch:
+        return current.model_copy(update={"epoch": report.vault_epoch + 1})
+    return current
+
+
+def _above(observed: ObservedVM) -> int:
+    current, report = observed.vm.status.assignment, observed.vm.status.replication
+    known = (current.epoch if current else 0, report.vault_epoch if report else 0, report.epoch if report else 0)
+    return max(known) + 1

@@ -1,0 +1,63 @@
+"""Everything that decisions on a ProtectedVM are made from, as one frozen snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from farshore_engine.contract.replication import ReplicationReport
+from farshore_operator.api import FailoverRun, ProtectedVM, RecoveryVault, ReplicationPolicy, Site
+from farshore_operator.decide.references import SecretUse
+from farshore_operator.settings import Timing
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """A process server as a candidate: its site, whether it is there, and how many machines it serves.
+
+    `heartbeat` is when its last heartbeat was seen, None if there never was one.
+    """
+
+    name: str
+    site: str
+    registered: bool
+    connected: bool
+    load: int
+    can_run_machines: bool = False
+    heartbeat: datetime | None = None
+    deleting: bool = False
+
+
+@dataclass(frozen=True)
+class ObservedVM:
+    """A machine, what it refers to (None where that does not exist), its runs, and the process servers.
+
+    Attributes:
+        login: the Secret with the SSH login; None if neither the machine nor its site names one.
+        runs: the runs that this machine is a member of, oldest first.
+        servers: all process servers of the namespace.
+        drills: TestFailovers of this machine that are not cleaned up.
+    """
+
+    vm: ProtectedVM
+    policy: ReplicationPolicy | None
+    vault: RecoveryVault | None
+    vault_secrets: tuple[SecretUse, ...]
+    source_site: Site | None
+    target_site: Site | None
+    login: SecretUse | None
+    servers: tuple[ServerFacts, ...]
+    runs: tuple[FailoverRun, ...]
+    timing: Timing
+
+    @property
+    def report(self) -> ReplicationReport | None:
+        """The report of the process server that is assigned now; one of an earlier server says nothing about today."""
+        report, assignment = self.vm.status.replication, self.vm.status.assignment
+        if report is None or assignment is None or report.process_server != assignment.process_server:
+            return None
+        return report
+
+    def server(self, name: str) -> ServerFacts | None:
+        """Return a process server by its name."""
+        return next((server for server in self.servers if server.name == name), None)

@@ -1,0 +1,250 @@
+"""Phase, conditions, health and next step of a machine's protection, from what was observed and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from farshore_engine.contract.assignment import InstallMode
+from farshore_engine.contract.replication import ReplicationReport, State
+from farshore_operator.api.protectedvm import FailoverReady, ProtectionPhase, RecoveredMachine
+from farshore_operator.api.protectedvm import Verdict as ReadyVerdict
+from farshore_operator.decide import machineruns
+from farshore_operator.decide.assignment import Placement
+from farshore_operator.decide.observedvm import ObservedVM
+from farshore_operator.decide.references import ObjectUse, Problem, SecretUse, problems, summary
+from farshore_operator.engines.capabilities import AGENT_FOR, FACTS, NO_WINDOWS
+from farshore_operator.report.conditions import Health, Seen, Verdict, ready, stalled, waiting
+
+AGENT_INSTALLED = "AgentInstalled"
+INITIAL_COMPLETE = "InitialReplicationComplete"
+RPO_MET = "RPOMet"
+FAILOVER_READY = "FailoverReady"
+COMMITTED = "Committed"
+
+_NO_LOGIN = (
+    "there is no SSH login for the installation of the agent: set spec.source.credentialsSecretRef, "
+    "or spec.credentialsSecretRef of Site {site}, or spec.source.install to Manual"
+)
+_PHASES = {
+    State.PREFLIGHT: ProtectionPhase.INSTALLING_AGENT,
+    State.INSTALLING: ProtectionPhase.INSTALLING_AGENT,
+    State.INITIAL: ProtectionPhase.INITIAL_REPLICATION,
+    State.RESYNC: ProtectionPhase.RESYNC_REQUIRED,
+    State.PAUSED: ProtectionPhase.PAUSED,
+    State.BLOCKED: ProtectionPhase.FAILED,
+    State.UNINSTALLED: ProtectionPhase.PENDING,
+}
+
+
+@dataclass(frozen=True)
+class Situation:
+    """The parts of a decision on a machine from which its status is told."""
+
+    observed: ObservedVM
+    placement: Placement
+    readiness: FailoverReady
+    now: datetime
+
+
+def refusal(observed: ObservedVM) -> Problem | None:
+    """Return what this release or the engine cannot do, which no waiting heals."""
+    vault = observed.vault
+    if vault is None:
+        return None
+    facts = FACTS[vault.spec.engine]
+    if not facts.available:
+        return Problem(
+            "EngineNotAvailable", f"vault {vault.metadata.name} has engine {vault.spec.engine}. {facts.remedy}"
+        )
+    if AGENT_FOR[observed.vm.spec.source.os_type] not in facts.capabilities:
+        return Problem("WindowsNotSupported", NO_WINDOWS)
+    return None
+
+
+def missing(observed: ObservedVM) -> tuple[Problem, ...]:
+    """Return the references that do not resolve, those of the vault included."""
+    spec, namespace = observed.vm.spec, observed.vm.metadata.namespace
+    uses: list[ObjectUse | SecretUse] = [
+        ObjectUse("spec.policyRef", "ReplicationPolicy", spec.policy_ref.name, observed.policy is not None),
+        ObjectUse("spec.vaultRef", "RecoveryVault", spec.vault_ref.name, observed.vault is not None),
+        ObjectUse("spec.source.siteRef", "Site", spec.source.site_ref.name, observed.source_site is not None),
+        ObjectUse("spec.target.siteRef", "Site", spec.target.site_ref.name, observed.target_site is not None),
+    ]
+    if observed.login is not None:
+        uses.append(observed.login)
+    found = problems(namespace, uses)
+    if observed.login is None and observed.source_site is not None and spec.source.install is InstallMode.PUSH:
+        found += (Problem("NoLogin", _NO_LOGIN.format(site=spec.source.site_ref.name)),)
+    return found + tuple(
+        Problem(problem.reason, f"RecoveryVault {spec.vault_ref.name}: {problem.message}")
+        for problem in problems(namespace, observed.vault_secrets)
+    )
+
+
+def phase(observed: ObservedVM) -> ProtectionPhase:
+    """Return where the protection is."""
+    if machineruns.recovered(observed) is not None:
+        return ProtectionPhase.COMMITTED if machineruns.committed(observed) else ProtectionPhase.FAILED_OVER
+    if machineruns.failover(observed) is not None:
+        return ProtectionPhase.FAILING_OVER
+    report = observed.report
+    if report is None:
+        return ProtectionPhase.PENDING
+    if report.state is State.WAITING_FOR_AGENT:
+        return ProtectionPhase.PROTECTED if report.last_point else ProtectionPhase.INSTALLING_AGENT
+    if report.state is State.REPLICATING:
+        return ProtectionPhase.PROTECTED if report.last_point else ProtectionPhase.INITIAL_REPLICATION
+    if report.state is State.STOPPED:
+        return ProtectionPhase.PENDING if report.last_point is None else ProtectionPhase.PROTECTED
+    return _PHASES[report.state]
+
+
+def verdict(situation: Situation) -> Verdict:
+    """Return how kstatus should read the machine; the first thing that is wrong explains."""
+    observed = situation.observed
+    refused = refusal(observed)
+    if refused:
+        return stalled(refused.reason, refused.message)
+    moved = _after_failover(observed)
+    if moved:
+        return moved
+    unresolved = missing(observed)
+    if unresolved:
+        problem = summary(unresolved)
+        return waiting(problem.reason, problem.message)
+    if situation.placement.reason:
+        placement = situation.placement
+        make = stalled if placement.reason == "ProcessServerOfOtherSite" else waiting
+        return make(placement.reason, placement.message)
+    return _of_server(observed) or _of_report(observed.report)
+
+
+def conditions(situation: Situation) -> tuple[Seen, ...]:
+    """Return the machine's own conditions."""
+    observed, report = situation.observed, situation.observed.vm.status.replication
+    seen = [_agent(report), _initial(report), _rpo(observed, report, situation.now), _failover(situation.readiness)]
+    if machineruns.recovered(observed) is not None:
+        done = machineruns.committed(observed)
+        text = "the failover is final" if done else "the failover can still be judged: commit it when all is well"
+        seen.append(Seen(COMMITTED, done, "Committed" if done else "AwaitingCommit", text))
+    return tuple(seen)
+
+
+def next_step(situation: Situation, health: Verdict) -> str | None:
+    """Return what a person should do next, None if nothing."""
+    observed = situation.observed
+    where = machineruns.recovered(observed)
+    if where is not None:
+        return None if machineruns.committed(observed) else _commit(where)
+    report = observed.report
+    if health.health is Health.STALLED:
+        return (report.remedy if report and report.state is State.BLOCKED else "") or health.message
+    if health.health is Health.RECONCILING and (situation.placement.reason or missing(observed)):
+        return health.message
+    if observed.vm.spec.paused:
+        return "Set spec.paused to false to replicate again"
+    if report is not None and report.last_point is not None and situation.readiness.verdict is not ReadyVerdict.READY:
+        return situation.readiness.message
+    return None
+
+
+def _commit(where: RecoveredMachine) -> str:
+    at = f" at {where.address}:{where.port}" if where.address else ""
+    return (
+        f"Check machine {where.machine} of site {where.site}{at}, then commit: set spec.commit of the FailoverPlan to "
+        f"{where.run}"
+    )
+
+
+def _after_failover(observed: ObservedVM) -> Verdict | None:
+    where = machineruns.recovered(observed)
+    if where is not None:
+        word = "Committed" if machineruns.committed(observed) else "FailedOver"
+        return ready(word, f"it runs at site {where.site} as {where.machine}, made by run {where.run}")
+    run = machineruns.failover(observed)
+    if run is not None:
+        return waiting(
+            "FailingOver", f"run {run.metadata.name} fails it over to site {observed.vm.spec.target.site_ref.name}"
+        )
+    return None
+
+
+def _of_server(observed: ObservedVM) -> Verdict | None:
+    assignment = observed.vm.status.assignment
+    if assignment is None:
+        return waiting("Assigning", "it is about to be assigned to a process server")
+    server = observed.server(assignment.process_server)
+    if server is not None and server.connected:
+        return None
+    text = f"ProcessServer {assignment.process_server}, which serves the machine, is not connected: start it"
+    if observed.vm.spec.process_server_ref is None:
+        text += "; if it stays away, another one of the site takes over"
+    return waiting("ProcessServerNotConnected", text)
+
+
+def _of_report(report: ReplicationReport | None) -> Verdict:
+    if report is None:
+        return waiting("Assigned", "the process server has not reported on the machine yet")
+    told = report.message or report.state.value
+    match report.state:
+        case State.BLOCKED:
+            text = f"{told}. {report.remedy}" if report.remedy else told
+            return stalled(_word(report.reason, "Blocked"), text)
+        case State.PAUSED:
+            return ready("Paused", "replication rests, as spec.paused says; writes are still tracked")
+        case State.REPLICATING if report.last_point is not None:
+            return ready("Protected", "recovery points are taken as the policy says")
+        case State.RESYNC:
+            why = f" after {report.resync_reason}" if report.resync_reason else ""
+            return waiting("ResyncRequired", f"digests are compared{why}, and only blocks that differ are sent: {told}")
+        case State.WAITING_FOR_AGENT:
+            return waiting("AgentNotConnected", f"the agent is not connected: {told}")
+        case _:
+            return waiting(_word(report.reason, report.state.value), told)
+
+
+def _word(reason: str, otherwise: str) -> str:
+    return reason if reason.isalnum() and reason[:1].isupper() else otherwise
+
+
+def _agent(report: ReplicationReport | None) -> Seen:
+    if report is not None and report.agent is not None and report.agent.version:
+        tracker = f", tracking writes by {report.agent.tracker}" if report.agent.tracker else ""
+        return Seen(AGENT_INSTALLED, True, "Installed", f"agent {report.agent.version}{tracker}")
+    if report is not None and report.state is State.UNINSTALLED:
+        return Seen(AGENT_INSTALLED, False, "Uninstalled", "the agent was removed")
+    return Seen(AGENT_INSTALLED, False, "NotInstalled", "no agent has been seen yet")
+
+
+def _initial(report: ReplicationReport | None) -> Seen:
+    if report is not None and report.last_point is not None:
+        return Seen(INITIAL_COMPLETE, True, "Complete", "the first recovery point is in the vault")
+    if report is not None and report.progress is not None and report.state is State.INITIAL:
+        # No percentage here: a condition that changes with every report would be written with every report.
+        return Seen(
+            INITIAL_COMPLETE, False, "InProgress", "status.replication.progress shows how far the first copy is"
+        )
+    return Seen(INITIAL_COMPLETE, False, "NotStarted", "the first copy has not begun")
+
+
+def _rpo(observed: ObservedVM, report: ReplicationReport | None, now: datetime) -> Seen:
+    if report is None or report.last_point is None:
+        return Seen(RPO_MET, None, "NoRecoveryPoint", "there is no recovery point yet")
+    if observed.policy is None:
+        return Seen(RPO_MET, None, "PolicyNotFound", "the policy that sets the threshold does not exist")
+    limit = observed.policy.spec.rpo_threshold
+    point = report.last_point
+    threshold = f"{int(limit.total_seconds())} s"
+    if now - point.time <= limit:
+        return Seen(RPO_MET, True, "WithinThreshold", f"the newest recovery point is younger than {threshold}")
+    if machineruns.recovered(observed) is not None:
+        return Seen(RPO_MET, None, "FailedOver", "the source takes no more points after a failover")
+    text = f"the newest recovery point, {point.name}, is older than the policy's threshold of {threshold}"
+    return Seen(RPO_MET, False, "ThresholdExceeded", text)
+
+
+def _failover(readiness: FailoverReady) -> Seen:
+    if readiness.verdict is ReadyVerdict.READY:
+        return Seen(FAILOVER_READY, True, "Ready", "a failover would work now")
+    return Seen(FAILOVER_READY, False, readiness.reason or "Unknown", readiness.message or "")

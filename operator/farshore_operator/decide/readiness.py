@@ -1,0 +1,107 @@
+"""Whether a failover of a machine would work now: ordered checks, of which the first that fails explains.
+
+Hard blockers make a failover impossible and are what its prerequisites ask. Soft ones make it worse than promised: old
+points lose more work, but when the source is gone they are what there is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from farshore_operator.api.protectedvm import FailoverReady, Verdict
+from farshore_operator.decide import machineruns
+from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
+from farshore_operator.decide.references import ObjectUse, problems
+from farshore_operator.engines.capabilities import FACTS, Capability
+from farshore_operator.providers.capabilities import cannot_recover
+
+
+@dataclass(frozen=True)
+class Blocker:
+    """Something in the way of a failover: reason, sentence, and whether it makes the failover impossible."""
+
+    reason: str
+    message: str
+    hard: bool = True
+
+
+def recovery_server(observed: ObservedVM) -> ServerFacts | None:
+    """Return the process server that would recover the machine: connected, able to run machines, least loaded."""
+    site = observed.vm.spec.target.site_ref.name
+    able = [s for s in observed.servers if s.site == site and s.registered and s.connected and s.can_run_machines]
+    return min(able, key=lambda server: (server.load, server.name), default=None)
+
+
+def blockers(observed: ObservedVM, now: datetime) -> tuple[Blocker, ...]:
+    """Return everything that is in the way of a failover, in the order in which it should be dealt with."""
+    found: list[Blocker] = []
+    if machineruns.recovered(observed) is not None:
+        found.append(Blocker("AlreadyFailedOver", "the machine runs at its recovery site already"))
+    run = machineruns.under_way(observed)
+    if run is not None and run.spec.kind.value != "TestFailover":
+        found.append(Blocker("RunUnderWay", f"{run.spec.kind} {run.metadata.name} is under way"))
+    return (*found, *_vault(observed), *_target(observed), *_points(observed, now))
+
+
+def failover_ready(observed: ObservedVM, found: tuple[Blocker, ...], now: datetime) -> FailoverReady:
+    """Return the verdict for the status; `since` stays while the verdict does."""
+    if not found:
+        new = FailoverReady(verdict=Verdict.READY)
+    else:
+        rest = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        new = FailoverReady(verdict=Verdict.NOT_READY, reason=found[0].reason, message=found[0].message + rest)
+    old = observed.vm.status.failover_ready
+    since = old.since if old and old.verdict is new.verdict and old.since else now.replace(microsecond=0)
+    return new.model_copy(update={"since": since})
+
+
+def _vault(observed: ObservedVM) -> list[Blocker]:
+    namespace, spec = observed.vm.metadata.namespace, observed.vm.spec
+    if observed.vault is None:
+        use = ObjectUse("spec.vaultRef", "RecoveryVault", spec.vault_ref.name, exists=False)
+        return [Blocker(problem.reason, problem.message) for problem in problems(namespace, (use,))]
+    if Capability.FAILOVER not in FACTS[observed.vault.spec.engine].capabilities:
+        return [Blocker("EngineNotAvailable", FACTS[observed.vault.spec.engine].remedy)]
+    return [Blocker(problem.reason, problem.message) for problem in problems(namespace, observed.vault_secrets)]
+
+
+def _target(observed: ObservedVM) -> list[Blocker]:
+    namespace, name = observed.vm.metadata.namespace, observed.vm.spec.target.site_ref.name
+    if observed.target_site is None:
+        return [Blocker("SiteNotFound", f"spec.target.siteRef names Site {namespace}/{name}, which does not exist")]
+    cannot = cannot_recover(observed.target_site.spec.provider, name)
+    if cannot:
+        return [Blocker("ProviderNotSupported", cannot)]
+    if recovery_server(observed) is not None:
+        return []
+    here = [server for server in observed.servers if server.site == name]
+    if not here:
+        text = f"recovery site {name} has no process server: issue a key with `farshore site registration-key {name}`"
+        return [Blocker("NoRecoveryProcessServer", text)]
+    connected = [server for server in here if server.registered and server.connected]
+    names = ", ".join(server.name for server in (connected or here))
+    if connected:
+        text = (
+            f"no process server of recovery site {name} can run machines ({names}): install QEMU on one, run it as root"
+        )
+        return [Blocker("CannotRunMachines", text)]
+    text = f"no process server of recovery site {name} is connected ({names}): start one"
+    return [Blocker("RecoveryProcessServerNotConnected", text)]
+
+
+def _points(observed: ObservedVM, now: datetime) -> list[Blocker]:
+    report = observed.vm.status.replication
+    if report is None or report.last_point is None:
+        return [Blocker("NoRecoveryPoint", "there is no recovery point yet: wait for the initial replication")]
+    if observed.policy is None:
+        return []
+    age = now - report.last_point.time
+    limit = observed.policy.spec.rpo_threshold
+    if age <= limit:
+        return []
+    text = (
+        f"the newest recovery point is of {report.last_point.time:%Y-%m-%dT%H:%M:%SZ}, older than the policy's "
+        f"threshold of {int(limit.total_seconds())} s: a failover would lose that much work"
+    )
+    return [Blocker("PointsTooOld", text, hard=False)]

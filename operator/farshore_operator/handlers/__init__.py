@@ -1,0 +1,1 @@
+"""Wiring: events enter a queue, the queue calls reconcilers, reconcilers observe, decide, act and report."""

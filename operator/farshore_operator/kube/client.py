@@ -1,0 +1,244 @@
+"""A thin typed wrapper around the Kubernetes client: the few verbs that Farshore uses, with faults of its own.
+
+Objects travel as JSON here (`Json`) and become models one layer up. All calls are thread-safe.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+from kubernetes.client import ApiClient
+from kubernetes.client.exceptions import ApiException
+
+from farshore_operator.kube.faults import AlreadyExists, NotFound, refused, unreachable
+from farshore_operator.kube.resources import SERVICE_ACCOUNT, Resource
+
+Json = dict[str, Any]
+
+TIMEOUT = (5.0, 20.0)
+"""Seconds to connect and to answer."""
+
+PAGE = 500
+
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+
+
+@dataclass(frozen=True)
+class Token:
+    """A ServiceAccount token and when it ends."""
+
+    value: str
+    expires: datetime
+
+    def __repr__(self) -> str:
+        """Show no secret."""
+        return f"Token(expires={self.expires:%Y-%m-%dT%H:%M:%SZ})"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The API server's answer: its JSON, and its clock by the Date header (whole seconds), None without one."""
+
+    body: Json
+    clock: datetime | None
+
+
+class Client:
+    """The verbs of the Kubernetes API that Farshore uses.
+
+    Args:
+        api: the connection, made by `kube.connection`.
+        manager: the field manager of everything that is applied.
+    """
+
+    def __init__(self, api: ApiClient, manager: str) -> None:
+        self._api = api
+        self.manager = manager
+
+    @property
+    def server(self) -> str:
+        """The API server's address."""
+        return str(self._api.configuration.host)
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
+        """Return an object, None if it does not exist."""
+        try:
+            return self._call(
+                "GET", resource.path(namespace, name), f"reading {_label(resource, namespace, name)}"
+            ).body
+        except NotFound:
+            return None
+
+    def list_all(self, resource: Resource, namespace: str | None, *, labels: str = "", fields: str = "") -> list[Json]:
+        """Return all objects of a namespace, or of the cluster (None), that match the selectors."""
+        return [item for item, _ in self._pages(resource, namespace, labels, fields)]
+
+    def list_with_version(self, resource: Resource, namespace: str | None) -> tuple[list[Json], str]:
+        """Return all objects, and the resource version from which a watch continues."""
+        pages = list(self._pages(resource, namespace, "", ""))
+        items = [item for item, _ in pages]
+        version = pages[-1][1] if pages else ""
+        if not version:
+            answer = self._call("GET", resource.path(namespace) + "?limit=1", f"listing {resource.plural}")
+            version = str(answer.body["metadata"]["resourceVersion"])
+        return items, version
+
+    def watch(
+        self, resource: Resource, namespace: str, version: str, *, fields: str = "", seconds: int = 60
+    ) -> Iterator[tuple[str, Json]]:
+        """Yield (type, object) of each change after `version`, for at most `seconds`.
+
+        Raises:
+            WaitFault: the stream broke, or `version` is too old (type ERROR is raised as such): list again.
+        """
+        query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(seconds)}
+        if fields:
+            query["fieldSelector"] = fields
+        doing = f"watching {resource.plural}"
+        response = self._send("GET", f"{resource.path(namespace)}?{urlencode(query)}", doing, None, "", (5.0, 20.0))
+        try:
+            buffer = b""
+            for chunk in response.stream(65536):
+                *lines, buffer = (buffer + chunk).split(b"\n")
+                for line in lines:
+                    if line:
+                        event = json.loads(line)
+                        if event["type"] == "ERROR":
+                            status = event["object"]
+                            raise refused(doing, int(status.get("code", 500)), json.dumps(status).encode(), {})
+                        yield event["type"], event["object"]
+        except urllib3.exceptions.ReadTimeoutError:
+            return  # a quiet stream; the caller opens the next one
+        except urllib3.exceptions.HTTPError as error:
+            raise unreachable(doing, error) from error
+        finally:
+            response.close()
+
+    def create(self, resource: Resource, namespace: str, body: Json) -> Json:
+        """Create an object. Raises AlreadyExists if the name is taken."""
+        name = body["metadata"].get("name", "")
+        full = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
+        path = f"{resource.path(namespace)}?fieldManager={self.manager}"
+        return self._call("POST", path, f"creating {_label(resource, namespace, name)}", full).body
+
+    def ensure(self, resource: Resource, namespace: str, body: Json) -> Json:
+        """Create an object, or return the one that has its name."""
+        try:
+            return self.create(resource, namespace, body)
+        except AlreadyExists:
+            found = self.get(resource, namespace, body["metadata"]["name"])
+            if found is None:
+                raise
+            return found
+
+    def apply(self, resource: Resource, namespace: str, body: Json, subresource: str = "") -> Json:
+        """Apply the fields in `body` server-side as this client's manager, taking them over from others.
+
+        With `metadata.uid` in the body an object that is gone is not made again; with `resourceVersion` one that
+        changed meanwhile raises Conflict.
+        """
+        name = body["metadata"]["name"]
+        full = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
+        path = f"{resource.path(namespace, name, subresource)}?fieldManager={self.manager}&force=true"
+        doing = f"writing {subresource or 'object'} of {_label(resource, namespace, name)}"
+        return self._call("PATCH", path, doing, full, APPLY).body
+
+    def merge(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
+        """Merge-patch an object's metadata or spec (annotations a command sets, finalizers)."""
+        path = f"{resource.path(namespace, name)}?fieldManager={self.manager}"
+        return self._call("PATCH", path, f"patching {_label(resource, namespace, name)}", body, MERGE).body
+
+    def delete(self, resource: Resource, namespace: str, name: str, *, uid: str = "") -> bool:
+        """Delete an object (with `uid`: only that one), background propagation; False if it was not there."""
+        options: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if uid:
+            options["preconditions"] = {"uid": uid}
+        try:
+            self._call(
+                "DELETE", resource.path(namespace, name), f"deleting {_label(resource, namespace, name)}", options
+            )
+        except NotFound:
+            return False
+        return True
+
+    def request_token(
+        self, namespace: str, account: str, seconds: int, *, bound_secret: tuple[str, str] | None = None
+    ) -> Token:
+        """Ask for a token of a ServiceAccount, bound to a Secret (name, uid) if given: deleting that revokes it."""
+        spec: Json = {"expirationSeconds": seconds}
+        if bound_secret:
+            name, uid = bound_secret
+            spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Secret", "name": name, "uid": uid}
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        path = SERVICE_ACCOUNT.path(namespace, account, "token")
+        status = self._call("POST", path, f"asking for a token of {namespace}/{account}", body).body["status"]
+        return Token(status["token"], datetime.fromisoformat(status["expirationTimestamp"]))
+
+    def clock_skew(self) -> float:
+        """Return how many seconds this host's clock is ahead of the API server's; about half a second exact."""
+        before = time.time()
+        answer = self._call("GET", "/version", "asking for the API server's clock")
+        if answer.clock is None:
+            return 0.0
+        middle = (before + time.time()) / 2
+        # The header has whole seconds: its instant is, on average, half a second later.
+        return middle - (answer.clock.timestamp() + 0.5)
+
+    def _pages(self, resource: Resource, namespace: str | None, labels: str, fields: str) -> Iterator[tuple[Json, str]]:
+        query = {"limit": str(PAGE)}
+        if labels:
+            query["labelSelector"] = labels
+        if fields:
+            query["fieldSelector"] = fields
+        while True:
+            doing = f"listing {resource.plural} in {namespace or 'all namespaces'}"
+            body = self._call("GET", f"{resource.path(namespace)}?{urlencode(query)}", doing).body
+            for item in body.get("items", []):
+                yield item, str(body["metadata"].get("resourceVersion", ""))
+            query["continue"] = str(body["metadata"].get("continue") or "")
+            if not query["continue"]:
+                return
+
+    def _call(self, method: str, path: str, doing: str, body: Json | None = None, content: str = "") -> Answer:
+        response = self._send(method, path, doing, body, content, TIMEOUT)
+        try:
+            data = response.data
+        except urllib3.exceptions.HTTPError as error:
+            raise unreachable(doing, error) from error
+        date = response.headers.get("Date")
+        clock = parsedate_to_datetime(date).astimezone(UTC) if date else None
+        return Answer(json.loads(data) if data else {}, clock)
+
+    def _send(
+        self, method: str, path: str, doing: str, body: Json | None, content: str, timeout: tuple[float, float]
+    ) -> urllib3.BaseHTTPResponse:
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = content or "application/json"
+        for setting in self._api.configuration.auth_settings().values():
+            if setting["value"]:
+                headers["Authorization"] = setting["value"]
+        url = self._api.configuration.host + path
+        try:
+            response = self._api.rest_client.request(  # type: ignore[no-untyped-call]
+                method, url, headers=headers, body=body, _request_timeout=timeout
+            ).response
+        except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
+            raise unreachable(doing, error) from error
+        if response.status >= 400:
+            raise refused(doing, response.status, response.data, response.headers)
+        answer: urllib3.BaseHTTPResponse = response
+        return answer
+
+
+def _label(resource: Resource, namespace: str, name: str) -> str:
+    return f"{resource.kind} {namespace}/{name}" if name else f"a {resource.kind} in {namespace}"

@@ -1,0 +1,72 @@
+"""Makes connections to the Kubernetes API: from inside a pod, a kubeconfig, or an address with a token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import urllib3
+from kubernetes import config
+from kubernetes.client import ApiClient, Configuration
+
+from farshore_engine.contract.faults import StopFault
+
+CONNECTIONS = 32
+
+
+def from_environment() -> ApiClient:
+    """Connect as the pod's ServiceAccount, or else by the kubeconfig that kubectl would use.
+
+    Raises:
+        StopFault: there is neither.
+    """
+    configuration = _configuration()
+    try:
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except config.ConfigException:
+        try:
+            config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        except (config.ConfigException, OSError) as error:
+            raise StopFault(
+                f"there is no way to reach a cluster: {error}",
+                "Set KUBECONFIG, or run inside a pod",
+                reason="NoKubeconfig",
+            ) from error
+    return ApiClient(configuration)
+
+
+def with_token(server: str, authority: str, token: str) -> ApiClient:
+    """Connect to `server` (URL), trusting the CA certificates in `authority` (PEM), with a bearer token."""
+    configuration = _configuration()
+    configuration.host = server
+    configuration.ca_cert_data = authority
+    configuration.api_key["BearerToken"] = f"Bearer {token}"
+    return ApiClient(configuration)
+
+
+def current_namespace() -> str:
+    """Return the namespace of the kubeconfig's current context, or of the pod; `default` if neither says."""
+    mounted = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+    if mounted.is_file():
+        return mounted.read_text().strip()
+    try:
+        _, active = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
+    except (config.ConfigException, OSError):
+        return "default"
+    return str(active["context"].get("namespace") or "default")
+
+
+def authority_of(api: ApiClient) -> str:
+    """Return the CA certificates (PEM) that `api` trusts; empty if it uses the system's."""
+    data = api.configuration.ca_cert_data
+    if data:
+        return data.decode() if isinstance(data, bytes) else str(data)
+    file = api.configuration.ssl_ca_cert
+    return Path(file).read_text() if file else ""
+
+
+def _configuration() -> Configuration:
+    configuration = Configuration()
+    # A call is repeated by the work queue or the appliance's loop, which know what is still wanted.
+    configuration.retries = urllib3.Retry(total=0, redirect=0)
+    configuration.connection_pool_maxsize = CONNECTIONS
+    return configuration

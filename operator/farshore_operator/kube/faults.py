@@ -1,0 +1,76 @@
+"""Translates what the Kubernetes API and its client raise into the two families of fault, once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from farshore_engine.contract.faults import StopFault, WaitFault
+
+
+class Conflict(WaitFault):
+    """The object changed since it was read; read it again and decide anew."""
+
+
+class Unauthorized(WaitFault):
+    """The credential is refused: expired, revoked, or of another cluster. Renewing it may heal that."""
+
+
+class AlreadyExists(StopFault):
+    """The name is taken."""
+
+
+class Refused(StopFault):
+    """The API server or an admission policy refuses the request by its content."""
+
+
+class Forbidden(WaitFault):
+    """RBAC or an admission policy does not allow it. Retried, because the right may be granted meanwhile."""
+
+
+class NotFound(WaitFault):
+    """The object does not exist (any more)."""
+
+
+def unreachable(doing: str, error: Exception) -> WaitFault:
+    """Say that the API server could not be reached while `doing` something."""
+    detail = " ".join(str(error).split())[:300]
+    return WaitFault(
+        f"the Kubernetes API could not be reached while {doing}: {detail}",
+        "It is tried again; if that goes on, check the API server's address and the network",
+        reason="APIUnreachable",
+    )
+
+
+def refused(doing: str, status: int, body: bytes, headers: Mapping[str, str]) -> WaitFault | StopFault:
+    """Translate the API server's answer `status` (400 or more), given while `doing` something."""
+    reason, detail = _explain(body)
+    message = f"{doing} was refused ({status}): {detail}"
+    if status == 409 and reason == "AlreadyExists":
+        return AlreadyExists(message, reason=reason)
+    if status == 409:
+        return Conflict(message, reason="Conflict", retry_after=0.2)
+    if status == 401:
+        return Unauthorized(message, "The token is expired, revoked, or of another cluster", reason="Unauthorized")
+    if status == 403:
+        return Forbidden(message, "Grant the right (the chart's RBAC does), or wait", reason="Forbidden")
+    if status == 404:
+        return NotFound(message, reason="NotFound")
+    if status in (400, 413, 415, 422):
+        return Refused(message, "Correct what the message names", reason=reason or "Invalid")
+    return WaitFault(message, "It is tried again", reason="APIBusy", retry_after=_retry_after(headers))
+
+
+def _explain(body: bytes) -> tuple[str, str]:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return "", body[:300].decode(errors="replace")
+    if not isinstance(answer, dict):
+        return "", str(answer)[:300]
+    return str(answer.get("reason", "")), str(answer.get("message", ""))[:1000]
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    text = headers.get("Retry-After", "")
+    return float(text) if text.isdigit() else None

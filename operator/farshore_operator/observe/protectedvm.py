@@ -1,0 +1,85 @@
+"""What the decision on a ProtectedVM is made from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+
+from farshore_engine.contract.assignment import InstallMode
+from farshore_operator.api import (
+    FailoverRun,
+    ProcessServer,
+    ProtectedVM,
+    RecoveryVault,
+    ReplicationPolicy,
+    Site,
+)
+from farshore_operator.api.processserver import RegistrationPhase
+from farshore_operator.api.protectedvm import CredentialKey
+from farshore_operator.decide.machineruns import ordered
+from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
+from farshore_operator.decide.references import SecretUse
+from farshore_operator.observe.recoveryvault import vault_secrets
+from farshore_operator.observe.world import World
+
+
+def observe(world: World, vm: ProtectedVM) -> ObservedVM:
+    """Collect everything that a machine refers to, its runs and the process servers of its namespace."""
+    namespace, name, spec = vm.metadata.namespace, vm.metadata.name, vm.spec
+    vault = world.find(RecoveryVault, namespace, spec.vault_ref.name)
+    source = world.find(Site, namespace, spec.source.site_ref.name)
+    runs = world.all(
+        FailoverRun, namespace, lambda body: any(m["protectedVM"] == name for m in body["spec"].get("members", []))
+    )
+    return ObservedVM(
+        vm=vm,
+        policy=world.find(ReplicationPolicy, namespace, spec.policy_ref.name),
+        vault=vault,
+        vault_secrets=vault_secrets(world, vault) if vault else (),
+        source_site=source,
+        target_site=world.find(Site, namespace, spec.target.site_ref.name),
+        login=_login(world, vm, source),
+        servers=server_facts(world, namespace),
+        runs=ordered(runs),
+        timing=world.timing,
+    )
+
+
+def server_facts(world: World, namespace: str) -> tuple[ServerFacts, ...]:
+    """Return the process servers of a namespace with their load."""
+    now = world.now()
+    load = Counter(
+        ((body.get("status") or {}).get("assignment") or {}).get("processServer")
+        for body in world.cache.all("ProtectedVM", namespace)
+    )
+    return tuple(
+        _facts(world, server, load[server.metadata.name], now) for server in world.all(ProcessServer, namespace)
+    )
+
+
+def _facts(world: World, server: ProcessServer, load: int, now: datetime) -> ServerFacts:
+    meta, registration, appliance = server.metadata, server.status.registration, server.status.appliance
+    beat = world.heartbeats.of(meta.namespace, meta.name)
+    return ServerFacts(
+        name=meta.name,
+        site=server.spec.site_ref.name,
+        registered=registration is not None and registration.phase is RegistrationPhase.REGISTERED,
+        connected=world.heartbeats.connected(meta.namespace, meta.name, now),
+        load=load,
+        can_run_machines=bool(appliance and appliance.can_run_machines),
+        heartbeat=beat.seen if beat else server.status.last_heartbeat,
+        deleting=meta.deletion_timestamp is not None,
+    )
+
+
+def _login(world: World, vm: ProtectedVM, site: Site | None) -> SecretUse | None:
+    """Look up the SSH login: the machine's, or its site's. Manual installation needs none."""
+    source, namespace = vm.spec.source, vm.metadata.namespace
+    secret_types = (CredentialKey.PRIVATE_KEY.value, CredentialKey.PASSWORD.value)
+    if source.credentials_secret_ref is not None:
+        name = source.credentials_secret_ref.name
+        return world.secret(namespace, "spec.source.credentialsSecretRef", name, secret_types)
+    if source.install is InstallMode.PUSH and site is not None and site.spec.credentials_secret_ref is not None:
+        name = site.spec.credentials_secret_ref.name
+        return world.secret(namespace, f"Site {site.metadata.name} spec.credentialsSecretRef", name, secret_types)
+    return None

@@ -1,0 +1,1 @@
+"""What each provider of sites can do in this release."""

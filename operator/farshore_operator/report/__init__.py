@@ -1,0 +1,1 @@
+"""Everything that tells: status, metrics and logs."""
