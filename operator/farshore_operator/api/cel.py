@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 DURATION_PATTERN = r"^([0-9]{1,6}d)?([0-9]{1,6}(ms|s|m|h))*$"
-QUANTITY_PATTERN = r"^[0-9]{1,15}(\.[0-9]{1,6})?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$"
+QUANTITY_PATTERN = r"^[0-9]{1,19}(\.[0-9]{1,6})?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$"
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,13 @@ def parse_duration(value: object) -> object:
 
 
 def format_duration(value: timedelta) -> str:
-    """Return the shortest string that `parse_duration` turns back into `value`, to the millisecond."""
+    """Return a string that `parse_duration` turns back into `value`, to the millisecond; days from two on: `24h`,
+    `7d`."""
     left = round(value.total_seconds() * 1000)
     text = ""
     for unit, size in _UNITS.items():
+        if unit == "d" and left < 2 * size:
+            continue
         count, left = divmod(left, size)
         text += f"{count}{unit}" if count else ""
     return text or "0s"
