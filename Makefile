@@ -26,7 +26,7 @@ bench: tools ## Measure against restic, borg, kopia and rsync, side by side
 soak: tools ## Make 120 recovery points of 15 s under load
 	@$(PY) tests/bench/soak.py
 
-crds: venv ## Generate crds/ from the models in operator/farshore_operator/api
+crds: venv ## Generate the CRDs (crds/, chart) from the models in operator/farshore_operator/api
 	@$(PY) -m farshore_operator.api.generate
 
 dev-up: tools ## Start a Kubernetes control plane and Azurite, and say how to use them
