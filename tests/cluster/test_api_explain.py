@@ -72,7 +72,7 @@ def test_explain_tells_the_default_of_every_optional_field(plane: ControlPlane, 
 
 def test_a_field_reads_well(plane: ControlPlane) -> None:
     shown = " ".join(plane.kubectl("explain", "pvm.spec.source.install").stdout.split())
-    assert "enum: Push, Manual" in shown
+    assert "ENUM: Push Manual DESCRIPTION:" in shown
     assert "Who installs the agent: Push (the process server, over SSH) or Manual" in shown
     assert "Default: Push." in shown
 

@@ -110,7 +110,7 @@ def test_defaults_are_those_of_the_models() -> None:
     spec = schema_of(ReplicationPolicy)["properties"]["spec"]["properties"]
     assert spec["rpoThreshold"]["default"] == "15m"
     assert spec["retention"]["default"] == {}
-    assert spec["retention"]["properties"]["keepAll"]["default"] == "1d"
+    assert spec["retention"]["properties"]["keepAll"]["default"] == "24h"
 
 
 def test_a_field_without_a_description_is_refused() -> None:

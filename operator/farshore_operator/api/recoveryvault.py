@@ -186,8 +186,8 @@ class AzureVault(Model):
     region: Word | None = None
     """Azure region, such as westeurope, where it is made if it does not exist. Default: it must exist."""
     cache_storage_account: Text | None = None
-    """Resource ID of the storage account that Site Recovery replicates through. Required by engine siteRecovery
-    only."""
+    """Resource ID of the storage account that Site Recovery replicates through. Required by engine siteRecovery.
+    Default: none."""
     credentials_secret_ref: Reference | None = None
     """Secret with tenantId, clientId and clientSecret of a principal that may manage the vault. Default: the identity
     of the operator's pod."""
