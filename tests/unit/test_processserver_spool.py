@@ -15,7 +15,7 @@ from farshore_engine.processserver.spool import Spool
 from farshore_engine.vault.encoding import BLOCK_REF, REF, BlockRefs
 from farshore_engine.vault.names import PackId
 from farshore_engine.vault.pack import SealedPack
-from farshore_engine.wire.messages import Consistency, DiskInfo, PointEnd, SyncMode
+from farshore_engine.wire.messages import Consistency, DiskInfo, PointEnd
 
 POINT = PointEnd(
     id="t1",
@@ -46,15 +46,16 @@ def refs(number: int, *blocks: int) -> BlockRefs:
 def view(spool: Spool, disk: str, count: int) -> list[int]:
     """Return for each block which pack it now comes from, 0 for none."""
     found = np.zeros(count, REF)
-    for generation in spool.generations:
-        generation.pending.overlay(disk, np.arange(count), found)
+    for frame in spool.frames():
+        if frame.disk == disk:
+            found[frame.refs["index"].astype(np.int64)] = frame.refs["ref"]
     return [int(r) for r in found["random"]]
 
 
 def filled(directory: Path) -> Spool:
     spool = Spool(directory, SpoolBudget(1 << 20))
     spool.rebase(0)
-    spool.begin_session(AgentSession("s1", {"disk-a": SyncMode.FULL}))
+    spool.begin_session(AgentSession("s1"))
     spool.store([pack(1)], [Frame(1, "disk-a", refs(1, 0, 1, 2))])
     spool.store([pack(2)], [Frame(2, "disk-a", refs(2, 1))])
     return spool
@@ -62,11 +63,10 @@ def filled(directory: Path) -> Spool:
 
 def test_what_was_stored_is_found_again_after_a_restart(tmp_path: Path) -> None:
     spool = filled(tmp_path)
-    spool.mark_synced()
     again = Spool(tmp_path, SpoolBudget(1 << 20))
     assert again.id == spool.id
     assert view(again, "disk-a", 4) == [1, 2, 1, 0]
-    assert again.current.session == AgentSession("s1", {"disk-a": SyncMode.FULL}, durable=2, synced=True)
+    assert again.current.session == AgentSession("s1", durable=2)
     assert [p.id.random for p in again.waiting()] == [1, 2]
     assert again.read_pack(PackId(1, 2)) == bytes([2]) * 100
 
@@ -100,7 +100,7 @@ def test_a_flipped_bit_ends_the_journal_there(tmp_path: Path) -> None:
 
 
 def test_a_crash_at_any_byte_of_the_journal_opens_as_a_prefix_of_what_happened(tmp_path: Path) -> None:
-    filled(tmp_path / "spool").mark_synced()
+    filled(tmp_path / "spool")
     journal = next((tmp_path / "spool").glob("journal-*"))
     whole = journal.read_bytes()
     seen = set()
@@ -126,7 +126,7 @@ def test_a_pack_that_is_gone_gives_the_spool_a_new_name_so_that_agents_know(tmp_
     again = Spool(tmp_path, budget)
     assert again.id != spool.id
     assert again.lost
-    assert again.current.pending.empty
+    assert not list(again.frames())
     assert budget.used == 0
 
 

@@ -8,53 +8,32 @@ from __future__ import annotations
 import dataclasses
 import json
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from farshore_engine.processserver.journal import Kind, Record
-from farshore_engine.processserver.pending import PendingBlocks
 from farshore_engine.vault.encoding import BlockRefs, refs_from_bytes
 from farshore_engine.vault.names import PackId
-from farshore_engine.wire.messages import PointEnd, SyncMode
+from farshore_engine.wire.messages import PointEnd
 
 FRAME = struct.Struct("<QH")
 PACK = struct.Struct("<QQI")
-NO_POINT = 0  # base of a chain without a point: slots count from 1
 
 
 @dataclass(frozen=True)
 class AgentSession:
-    """One agent's unbroken stretch of tracking, as far as it feeds this spool.
-
-    `modes`: how each disk is being brought up to date; `durable`: every frame up to this sequence number is in the
-    spool; `synced`: each disk was passed over once since the session began or its last gap.
-    """
+    """One agent's unbroken stretch of tracking: every frame of it up to `durable` is in the spool."""
 
     id: str
-    modes: dict[str, SyncMode] = field(default_factory=dict)
     durable: int = 0
-    synced: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the session for a journal record."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> AgentSession:
-        """Read what `to_json` wrote."""
-        modes = {disk: SyncMode(mode) for disk, mode in value["modes"].items()}
-        return cls(value["id"], modes, value["durable"], value["synced"])
 
 
-@dataclass
+@dataclass(frozen=True)
 class SpooledPack:
-    """A pack in the spool; `size` in bytes, as far as the journal vouches for it."""
+    """A sealed pack; `size` in bytes."""
 
     id: PackId
-    size: int = 0
-    sealed: bool = False
+    size: int
     uploaded: bool = False
 
 
@@ -75,65 +54,43 @@ class Generation:
         self.spool = ""
         self.base: int | None = None
         self.session: AgentSession | None = None
-        self.pending = PendingBlocks()
         self.packs: dict[PackId, SpooledPack] = {}
         self.point: PointEnd | None = None
-        self.received = 0  # blocks that this generation's frames carried and that differed
+        self.disks: set[str] = set()  # of which frames are here
 
     def apply(self, record: Record) -> None:
         """Take in one record."""
         match record.kind:
             case Kind.FRAME:
-                self.apply_frame(frame_of(record.payload))
+                frame = frame_of(record.payload)
+                self.disks.add(frame.disk)
+                if self.session is not None and frame.seq > self.session.durable:
+                    self.session = dataclasses.replace(self.session, durable=frame.seq)
             case Kind.SEALED:
-                pack, size = _read_pack(record.payload)
-                self.pack(pack).size = size
-                self.pack(pack).sealed = True
+                pack = _read_pack(record.payload)
+                self.packs[pack.id] = pack
             case Kind.UPLOADED:
-                pack, _ = _read_pack(record.payload)
-                self.pack(pack).sealed = self.pack(pack).uploaded = True
+                pack = _read_pack(record.payload)
+                self.packs[pack.id] = dataclasses.replace(pack, uploaded=True)
             case _:
                 self._apply_state(record.kind, json.loads(record.payload))
-
-    def apply_frame(self, frame: Frame) -> None:
-        """Take in a frame's references."""
-        if frame.refs.size:
-            self.pending.put(frame.disk, frame.refs)
-            self.received += int(frame.refs.size)
-            stored = frame.refs["ref"][frame.refs["ref"]["length"] > 0]
-            for claim, random in np.unique(stored[["claim", "random"]]).tolist():
-                mine = stored[(stored["claim"] == claim) & (stored["random"] == random)]
-                end = int((mine["offset"].astype(np.int64) + mine["length"]).max())
-                pack = self.pack(PackId(claim, random))
-                pack.size = max(pack.size, end)
-        if self.session is not None and frame.seq > self.session.durable:
-            self.session = dataclasses.replace(self.session, durable=frame.seq)
-
-    def pack(self, pack: PackId) -> SpooledPack:
-        """Return the state of a pack of this generation."""
-        return self.packs.setdefault(pack, SpooledPack(pack))
 
     def _apply_state(self, kind: Kind, value: dict[str, Any]) -> None:
         match kind:
             case Kind.OPENED:
                 self.spool, self.base = value["spool"], value["base"]
-                self.session = AgentSession.from_json(value["session"]) if value["session"] else None
+                self.session = AgentSession(**value["session"]) if value["session"] else None
             case Kind.BASE:
                 self.base = value["base"]
             case Kind.SESSION:
-                self.session = AgentSession.from_json(value)
-            case Kind.SYNCED if self.session:
-                self.session = dataclasses.replace(self.session, synced=True)
-            case Kind.GAP if self.session:
-                modes = {**self.session.modes, value["disk"]: SyncMode.RESYNC}
-                self.session = dataclasses.replace(self.session, modes=modes, synced=False)
+                self.session = AgentSession(**value)
             case Kind.POINT:
                 self.point = PointEnd.from_header(value)
 
 
 def opened_record(spool: str, base: int | None, session: AgentSession | None) -> Record:
     """Return the first record of a generation's journal."""
-    value = {"format": 1, "spool": spool, "base": base, "session": session.to_json() if session else None}
+    value = {"format": 1, "spool": spool, "base": base, "session": dataclasses.asdict(session) if session else None}
     return json_record(Kind.OPENED, value)
 
 
@@ -160,6 +117,6 @@ def pack_record(kind: Kind, pack: SpooledPack) -> Record:
     return Record(kind, PACK.pack(pack.id.claim, pack.id.random, pack.size))
 
 
-def _read_pack(payload: bytes) -> tuple[PackId, int]:
+def _read_pack(payload: bytes) -> SpooledPack:
     claim, random, size = PACK.unpack(payload)
-    return PackId(claim, random), size
+    return SpooledPack(PackId(claim, random), size)

@@ -31,10 +31,8 @@ class Kind(IntEnum):
     FRAME = 3  # one Data or Zeros frame is durable: the references of its blocks
     SEALED = 4  # a pack is complete
     UPLOADED = 5  # a pack is durable in the vault
-    SYNCED = 6  # the session has passed over every disk once
-    GAP = 7  # tracking lost something on a disk in this session; digests must be compared
-    POINT = 8  # every block of a point is in: it may be committed; nothing of the generation follows
-    BASE = 9  # the point on top of which this generation's changes lie is now known
+    POINT = 6  # every block of a point is in: it may be committed; nothing of the generation follows
+    BASE = 7  # the point on top of which this generation's changes lie is now known
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ and gets a new id: agents then learn that what it had acknowledged is gone.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from farshore_engine.processserver.budget import SpoolBudget
@@ -22,6 +23,7 @@ from farshore_engine.processserver.generation import (
     Frame,
     Generation,
     SpooledPack,
+    frame_of,
     frame_record,
     json_record,
     opened_record,
@@ -95,21 +97,14 @@ class Spool:
 
     @property
     def generations(self) -> tuple[Generation, ...]:
-        """Oldest first; changes of a later one hide those of an earlier one."""
+        """Oldest first."""
         with self._lock:
             return tuple(w.generation for w in self._written)
 
     def begin_session(self, session: AgentSession) -> None:
         """Note whose frames come from now on."""
-        self._note(Kind.SESSION, session.to_json())
-
-    def mark_synced(self) -> None:
-        """Note that the session has passed over every disk."""
-        self._note(Kind.SYNCED, {})
-
-    def mark_gap(self, disk: str) -> None:
-        """Note that the session lost track of a disk, so that its digests are compared before the next point."""
-        self._note(Kind.GAP, {"disk": disk})
+        with self._lock:
+            self._written[-1].record([json_record(Kind.SESSION, dataclasses.asdict(session))])
 
     def rebase(self, slot: int) -> None:
         """Note on which point's slot the oldest generation lies."""
@@ -144,7 +139,7 @@ class Spool:
             self._written[-1].record([json_record(Kind.BASE, {"base": slot})])
             done = self._written.pop(0)
             for pack in done.generation.packs.values():
-                if pack.sealed and not pack.uploaded:
+                if not pack.uploaded:
                     self._release_file(pack)
             done.journal.close()
             done.journal.path.unlink()
@@ -153,20 +148,29 @@ class Spool:
     def waiting(self) -> list[SpooledPack]:
         """Return the packs that are not in the vault yet, oldest generation first."""
         with self._lock:
-            return [p for w in self._written for p in w.generation.packs.values() if p.sealed and not p.uploaded]
+            return [p for w in self._written for p in w.generation.packs.values() if not p.uploaded]
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield what was stored and is in no committed point, in order; for the start, before anything is stored."""
+        for written in tuple(self._written):
+            for record in read_records(written.journal.path)[0]:
+                if record.kind is Kind.FRAME:
+                    yield frame_of(record.payload)
 
     def read_pack(self, pack: PackId) -> bytes:
         """Return the content of a pack that waits."""
         return self._path(pack).read_bytes()
 
-    def uploaded(self, pack: PackId) -> None:
-        """Note that the vault has a pack, and let it go."""
+    def uploaded(self, pack: PackId) -> int:
+        """Note that the vault has a pack, and let it go; returns its size in bytes."""
         with self._lock:
             for written in self._written:
                 state = written.generation.packs.get(pack)
                 if state is not None and not state.uploaded:
                     written.record([pack_record(Kind.UPLOADED, state)])
                     self._release_file(state)
+                    return state.size
+            return 0
 
     def discard(self) -> None:
         """Give up everything pending (it belongs to a chain that went on without it) under a new id."""
@@ -182,10 +186,6 @@ class Spool:
                 written.journal.close()
             self._account(-self._held)
             self._written = []
-
-    def _note(self, kind: Kind, value: dict[str, object]) -> None:
-        with self._lock:
-            self._written[-1].record([json_record(kind, value)])
 
     def _start(self, number: int, spool: str, base: int | None, session: AgentSession | None) -> None:
         first = opened_record(spool, base, session)

@@ -61,9 +61,18 @@ class PackUploader:
             for _, error in self._failed.values():
                 raise error
 
-    def close(self) -> None:
-        """Wait for what is on its way and stop the threads."""
-        self._pool.shutdown()
+    def retry(self) -> None:
+        """Submit packs whose upload failed again, without waiting; raises one of their faults, if there are any."""
+        with self._state:
+            again, self._failed = self._failed, {}
+        for pack, (load, _) in again.items():
+            self.submit(pack, load)
+        for _, error in again.values():
+            raise error
+
+    def close(self, *, abandon: bool = False) -> None:
+        """Wait for what is on its way and stop the threads; with `abandon`, leave out what waits for its turn."""
+        self._pool.shutdown(cancel_futures=abandon)
 
     def _put(self, pack: PackId, load: Load) -> None:
         data = load()
@@ -77,7 +86,7 @@ class PackUploader:
             self._uploaded(pack)
 
     def _finished(self, pack: PackId, load: Load, future: Future[None]) -> None:
-        error = future.exception()
+        error = None if future.cancelled() else future.exception()
         self._places.release()
         with self._state:
             self._running -= 1

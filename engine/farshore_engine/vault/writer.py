@@ -198,8 +198,7 @@ class PointWriter:
         """Make the point: write the maps, wait until every pack is durable in the vault, then put the slot.
 
         Raises:
-            WaitFault: the store is away; call it again, nothing is lost. (If only the last answer was lost, the
-                point may be there already; then the next call makes a second one behind it.)
+            WaitFault: the store is away; call it again with the same fields, nothing is lost or made twice.
             Fenced: another writer has the chain; this one is finished.
             DiskSpoiled: a map to build on cannot be read.
         """
@@ -209,7 +208,9 @@ class PointWriter:
             self._packer.flush()
             self._sink.drain()
             done = self._packer.in_flight
-            record = self.chain.append(lambda slot: self._manifest(fields, slot))
+            record = self.chain.settle()
+            if record is None or not isinstance(record.body, PointManifest) or record.body.time != fields.time:
+                record = self.chain.append(lambda slot: self._manifest(fields, slot))
             self._packer.release(done)
             self._packer.restart_count()
             self._bytes_changed = 0

@@ -1,7 +1,7 @@
 """A TLS connection that one thread reads while others write.
 
-OpenSSL's connection object is not safe for two threads at once, and Python 3.11 does not guard it. So every call into it
-happens under a lock and never blocks; waiting for the network happens outside of the lock.
+OpenSSL's connection object is not safe for two threads at once, and Python 3.11 does not guard it. So every call into
+it happens under a lock and never blocks; waiting for the network happens outside of the lock.
 """
 
 from __future__ import annotations
@@ -58,6 +58,14 @@ class TlsStream:
                 self._wait(select.POLLOUT, deadline)
             except ssl.SSLWantReadError:
                 self._wait(select.POLLIN, deadline)
+
+    def can_send(self) -> bool:
+        """Whether the network takes more bytes at once; False also when a writer is at work."""
+        if self.send_lock.locked() or self._sock.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(self._sock.fileno(), select.POLLOUT)
+        return bool(poll.poll(0))
 
     def hang_up(self) -> None:
         """End the connection from any thread; its reader sees the end of the stream."""

@@ -1,0 +1,244 @@
+"""Keeps a machine's points coming: asks for them when they are due, commits them, retries, and prunes afterwards.
+
+One thread for each replicating machine. A point is asked for only when the one before it is committed.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from dataclasses import dataclass, replace
+from datetime import datetime
+from time import monotonic
+
+import structlog
+
+from farshore_engine.contract.assignment import Desired
+from farshore_engine.contract.faults import Fault, StopFault, WaitFault
+from farshore_engine.contract.machine import MachineDescription
+from farshore_engine.contract.points import Consistency, RecoveryPoint
+from farshore_engine.processserver.intake import IntakeBroken
+from farshore_engine.processserver.opening import frozen_time
+from farshore_engine.processserver.replica import Replica
+from farshore_engine.processserver.schedule import Asked, due
+from farshore_engine.vault.prune import prune
+from farshore_engine.vault.retention import RetentionRules
+from farshore_engine.vault.writer import DiskFields, PointFields
+from farshore_engine.wire.messages import Committed, PointEnd
+from farshore_engine.wire.messages import Consistency as WireConsistency
+
+log = structlog.get_logger(__name__)
+
+TICK = 0.25  # seconds
+RETRY_FIRST, RETRY_MOST = 1.0, 30.0
+PRUNE_EVERY = 60.0  # seconds between two prunes of a machine, at least
+ATTEMPT_PAUSE = 5.0  # seconds after a failed attempt at a point
+RECENT = 5
+
+
+@dataclass(frozen=True)
+class Points:
+    """What is known of the machine's points."""
+
+    count: int = 0
+    recent: tuple[RecoveryPoint, ...] = ()  # newest first
+    last_app: RecoveryPoint | None = None
+    oldest: RecoveryPoint | None = None
+
+    def with_new(self, point: RecoveryPoint) -> Points:
+        """Return the state after another point became visible."""
+        app = point if point.consistency is Consistency.APP else self.last_app
+        return Points(self.count + 1, (point, *self.recent)[:RECENT], app, self.oldest or point)
+
+    @classmethod
+    def of(cls, points: list[RecoveryPoint]) -> Points:
+        """Return the state of a chain, `points` oldest first."""
+        apps = [p for p in points if p.consistency is Consistency.APP]
+        newest_first = tuple(reversed(points[-RECENT:]))
+        return cls(len(points), newest_first, apps[-1] if apps else None, points[0] if points else None)
+
+
+class PointKeeper:
+    """The thread. `stopped_by` is the fault that ended it, if one did."""
+
+    def __init__(self, replica: Replica, points: Points) -> None:
+        self._replica = replica
+        self.points = points
+        self.waiting_for = ""  # what the last retry said, "" when nothing is retried
+        self.stopped_by: BaseException | None = None
+        self._asked = _asked_before(points)
+        self._demanded = 0
+        self._served = 0
+        self._serving = 0
+        self._retry = RETRY_FIRST
+        self._pruned_at = monotonic()
+        self._failed_at: float | None = None
+        self._thread = threading.Thread(target=self._run, name=f"points-{replica.machine_id}", daemon=True)
+        self._pruner: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until the thread has ended, after the replica was closed."""
+        self._thread.join()
+        if self._pruner is not None:
+            self._pruner.join()
+
+    def take_now(self, timeout: float) -> RecoveryPoint:
+        """Have a point made of what the machine holds now, and return it once it is committed.
+
+        When the agent is away, what it had sent completely is committed instead, and the newest point is returned.
+
+        Raises:
+            WaitFault: no point could be made in time.
+            StopFault: there is nothing to commit.
+        """
+        changed, deadline = self._replica.changed, monotonic() + timeout
+        with changed:
+            self._demanded += 1
+            number = self._demanded
+            changed.notify_all()
+            while self._served < number and self._replica.link.connected and not self._replica.closed:
+                if monotonic() > deadline:
+                    why = self.waiting_for or self._replica.attempt_fault or "the agent has not sent it yet"
+                    raise WaitFault(f"the point was not committed in {timeout:.0f} s: {why}", reason="PointLate")
+                changed.wait(TICK)
+            while self._replica.spool.committing is not None and not self._replica.closed:
+                if monotonic() > deadline:
+                    raise WaitFault(f"the last point is not committed: {self.waiting_for}", reason="PointLate")
+                changed.wait(TICK)
+            self._served = max(self._served, number)
+        if not self.points.recent:
+            raise StopFault(
+                f"nothing of {self._replica.machine_id} can be committed: no complete point was ever received",
+                "Wait for the initial replication to finish",
+                reason="NothingToCommit",
+            )
+        return self.points.recent[0]
+
+    # -- the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        replica = self._replica
+        try:
+            while not replica.closed:
+                if replica.intake.fault is not None:
+                    raise replica.intake.fault
+                self._turn()
+        except (Fault, IntakeBroken, OSError) as error:
+            self.stopped_by = error
+        except BaseException as error:
+            log.error("point keeper failed", machine=replica.machine_id, exc_info=True)
+            self.stopped_by = error
+        with replica.changed:
+            replica.changed.notify_all()
+
+    def _turn(self) -> None:
+        replica = self._replica
+        closed = replica.spool.committing
+        try:
+            if closed is not None and closed.point is not None:
+                self._commit(closed.point)
+            elif not self._ask():
+                if replica.spool.waiting():
+                    replica.uploader.retry()
+                with replica.changed:
+                    replica.changed.wait(TICK)
+            self.waiting_for, self._retry = "", RETRY_FIRST
+        except WaitFault as fault:
+            self._pause(fault)
+
+    def _pause(self, fault: WaitFault) -> None:
+        delay = fault.retry_after if fault.retry_after is not None else self._retry
+        self._retry = min(self._retry * 2, RETRY_MOST)
+        self.waiting_for = f"{fault.message}; retried in {delay:.0f} s"
+        self._replica.shared.metrics.faults.labels(self._replica.machine_id).inc()
+        log.warning("retrying", machine=self._replica.machine_id, message=fault.message, seconds=delay)
+        deadline = monotonic() + delay
+        with self._replica.changed:
+            while not self._replica.closed and monotonic() < deadline:
+                self._replica.changed.wait(min(TICK, max(0.0, deadline - monotonic())))
+
+    def _ask(self) -> bool:
+        """Ask for a point if one is due; return whether one was asked for."""
+        replica, now = self._replica, self._replica.shared.now()
+        if (
+            replica.assignment.desired is not Desired.REPLICATE
+            or not replica.link.synced
+            or replica.attempt is not None
+        ):
+            return False
+        if replica.attempt_fault and self._failed_at is None:
+            self._failed_at = monotonic()
+        if self._failed_at is not None:
+            if monotonic() - self._failed_at < ATTEMPT_PAUSE:
+                return False
+            self._failed_at, self._asked = None, Asked(None, self._asked.app)
+        wanted = due(replica.assignment.policy, self._asked, now)
+        if wanted is None and self._demanded > self._served:
+            wanted = WireConsistency.CRASH
+        if wanted is None or not replica.ask(secrets.token_hex(6), wanted):
+            return False
+        self._serving = self._demanded
+        self._asked = self._asked.after(wanted, now)
+        return True
+
+    def _commit(self, end: PointEnd) -> None:
+        replica = self._replica
+        started = monotonic()
+        fields = PointFields(
+            time=frozen_time(end),
+            consistency=Consistency(end.consistency.value),
+            disks=tuple(DiskFields(disk.id, disk.name, disk.size) for disk in end.disks),
+            machine=MachineDescription.model_validate(end.machine),
+            notes=end.notes,
+        )
+        point = replica.writer.commit(fields)
+        self.points = self.points.with_new(point)
+        self._served = max(self._served, self._serving)
+        replica.point_committed(Committed(end.id, point.name, point.slot))
+        replica.shared.metrics.points.labels(replica.machine_id).inc()
+        replica.shared.metrics.last_point.labels(replica.machine_id).set(end.frozen_at)
+        log.info(
+            "point committed", machine=replica.machine_id, point=point.name, consistency=point.consistency.value,
+            bytesChanged=point.bytes_changed, bytesStored=point.bytes_stored, notes=end.notes,
+            freezeSeconds=round(end.freeze_seconds, 4), seconds=round(monotonic() - started, 3),
+        )  # fmt: skip
+        self._prune()
+
+    def _prune(self) -> None:
+        """Prune in a thread of its own, seldom, so that the next point is not late."""
+        if monotonic() - self._pruned_at < PRUNE_EVERY or (self._pruner is not None and self._pruner.is_alive()):
+            return
+        self._pruned_at = monotonic()
+        self._pruner = threading.Thread(target=self._prune_now, name="prune", daemon=True)
+        self._pruner.start()
+
+    def _prune_now(self) -> None:
+        replica = self._replica
+        rules = RetentionRules.of(replica.assignment.policy.retention)
+        try:
+            report = prune(
+                replica.vault, replica.writer.chain, rules,
+                in_flight=lambda: replica.writer.in_flight, clock=replica.shared.now,
+            )  # fmt: skip
+            points = Points.of(replica.vault.catalogue().summaries())
+        except Fault as fault:
+            log.warning("prune put off", machine=replica.machine_id, message=fault.message)
+            return
+        with replica.changed:
+            newer = [p for p in reversed(self.points.recent) if not points.recent or p.slot > points.recent[0].slot]
+            for point in newer:
+                points = points.with_new(point)
+            self.points = points
+        log.info(
+            "pruned", machine=replica.machine_id, buried=len(report.buried), packs=report.packs_deleted,
+            withheld=report.withheld,
+        )  # fmt: skip
+
+
+def _asked_before(points: Points) -> Asked:
+    last: datetime | None = points.recent[0].time if points.recent else None
+    return replace(Asked(last), app=points.last_app.time if points.last_app else None)

@@ -1,0 +1,44 @@
+"""Figures for Prometheus, on a port of their own if one is wanted."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+FREEZE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """The process server's metrics; the label is the machine id."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        machine = ["machine"]
+
+        def counter(name: str, text: str) -> Counter:
+            return Counter(f"farshore_{name}", text, machine, registry=self.registry)
+
+        self.received = counter("received_bytes", "Bytes of block data received from the agent")
+        self.uploaded = counter("uploaded_bytes", "Bytes of packs uploaded to the vault")
+        self.points = counter("points", "Recovery points committed")
+        self.points_failed = counter("points_failed", "Attempts at a recovery point that failed")
+        self.resyncs = counter("resyncs", "Times that tracking had a gap and digests were compared")
+        self.faults = counter("faults", "Failures that replication of a machine met, retried ones included")
+        self.last_point = Gauge(
+            "farshore_last_point_seconds", "Time of the newest point's freeze", machine, registry=self.registry
+        )
+        self.freeze = Histogram(
+            "farshore_freeze_seconds",
+            "How long the machine's file systems were frozen",
+            machine,
+            buckets=FREEZE_BUCKETS,
+            registry=self.registry,
+        )
+        self.spool_used = Gauge("farshore_spool_used_bytes", "Bytes in the spool", registry=self.registry)
+        self.spool_size = Gauge("farshore_spool_size_bytes", "Bytes that the spool may use", registry=self.registry)
+        self.refused = Counter(
+            "farshore_refused_connections", "Connections refused", ["reason"], registry=self.registry
+        )
+
+    def serve(self, address: str, port: int) -> None:
+        """Serve the metrics over HTTP from a thread of its own."""
+        start_http_server(port, addr=address, registry=self.registry)

@@ -1,0 +1,107 @@
+"""Opens a machine's replication: claim the chain, open the spool, and see whether what it holds fits."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from farshore_engine.contract.assignment import MachineAssignment
+from farshore_engine.contract.faults import Fault
+from farshore_engine.processserver.intake import Intake
+from farshore_engine.processserver.replica import Replica, Shared
+from farshore_engine.processserver.spool import Spool
+from farshore_engine.vault.chain import ChainWriter
+from farshore_engine.vault.machine import MachineVault
+from farshore_engine.vault.stores import open_machine
+from farshore_engine.vault.upload import PackUploader
+from farshore_engine.vault.writer import PointWriter
+from farshore_engine.wire.messages import PointEnd
+
+log = structlog.get_logger(__name__)
+
+UPLOAD_DEPTH = 1 << 30  # packs wait in the spool, not in the uploader
+
+
+def frozen_time(point: PointEnd) -> datetime:
+    """Return the instant of a point's freeze."""
+    return datetime.fromtimestamp(point.frozen_at, UTC)
+
+
+def open_replica(
+    assignment: MachineAssignment, spool_directory: Path, shared: Shared, restart: frozenset[str] = frozenset()
+) -> Replica:
+    """Open the vault with the assignment's epoch, and the spool as it was left.
+
+    Args:
+        assignment: the machine.
+        spool_directory: its own directory.
+        shared: what all machines share.
+        restart: disks whose map in the vault is damaged: they are copied in full again.
+
+    Raises:
+        Fenced: the head of the chain has a higher epoch, or this epoch under another writer.
+        Fault: the vault cannot be opened (away, wrong key, damaged).
+    """
+    vault = open_machine(assignment.vault, assignment.machine_id, create=True)
+    try:
+        chain = vault.claim(writer=shared.name, epoch=assignment.epoch, reason="replication begins", clock=shared.now)
+        return _open_spool(assignment, (vault, chain), spool_directory, shared, restart)
+    except Fault:
+        vault.close()
+        raise
+
+
+def _open_spool(
+    assignment: MachineAssignment,
+    opened: tuple[MachineVault, ChainWriter],
+    directory: Path,
+    shared: Shared,
+    restart: frozenset[str],
+) -> Replica:
+    vault, chain = opened
+    spool = Spool(directory, shared.budget)
+    uploader = PackUploader(
+        vault.access.store,
+        vault.access.names,
+        threads=shared.upload_threads,
+        depth=UPLOAD_DEPTH,
+        uploaded=lambda pack: shared.note_uploaded(assignment.machine_id, spool.uploaded(pack)),
+    )
+    intake = Intake(spool, uploader, shared.encoders, shared.budget, shared.monotonic)
+    try:
+        writer = PointWriter(vault, chain, intake)
+        fit_to_chain(spool, writer, restart)
+        held = {disk.id for disk in writer.last.manifest.disks if disk.root is not None} if writer.last else set()
+        for disk in restart:
+            writer.restart(disk)
+        held = (held - restart) | {disk for generation in spool.generations for disk in generation.disks}
+        intake.start(writer)
+    except Fault:
+        intake.stop()
+        uploader.close()
+        spool.close()
+        raise
+    return Replica(assignment, shared, vault, writer, spool, uploader, intake, held)
+
+
+def fit_to_chain(spool: Spool, writer: PointWriter, restart: frozenset[str] = frozenset()) -> None:
+    """Let go of what the spool holds if it does not build on the chain's newest point."""
+    last = writer.last
+    slot = last.slot if last is not None else 0
+    closed = spool.committing
+    if closed is not None and closed.point is not None and closed.base is not None and last is not None:
+        was_put = last.slot > closed.base and last.manifest.time == frozen_time(closed.point)
+        if was_put:
+            log.info("the point was committed before the stop", point=last.manifest.name)
+            spool.committed(slot)
+    base = spool.generations[0].base
+    if spool.lost:
+        log.warning("the spool was lost", machine=writer.chain.writer, reason=spool.lost)
+    if restart or base not in (None, slot):
+        log.warning("the spool does not fit the chain and is emptied", base=base, head=slot)
+        spool.discard()
+        base = None
+    if base is None:
+        spool.rebase(slot)

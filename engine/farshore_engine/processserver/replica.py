@@ -1,0 +1,361 @@
+"""One machine's replication as it runs: the vault, the spool, the connected agent, and the point being made.
+
+Opened by the supervisor once a machine is assigned; closed and opened anew when something in it failed. Threads that
+come in here: the connection's (receives), the spooler's (acknowledges), the point keeper's (asks and commits).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import structlog
+from pydantic import ValidationError
+
+from farshore_engine.blocks.grid import Indexes
+from farshore_engine.contract.assignment import Desired, MachineAssignment
+from farshore_engine.contract.machine import MachineDescription
+from farshore_engine.contract.replication import Disk, TransferProgress
+from farshore_engine.processserver.budget import SpoolBudget
+from farshore_engine.processserver.generation import AgentSession
+from farshore_engine.processserver.intake import Intake
+from farshore_engine.processserver.metrics import Metrics
+from farshore_engine.processserver.progress import ProgressMeter
+from farshore_engine.processserver.session import Session
+from farshore_engine.processserver.spool import Spool
+from farshore_engine.processserver.syncmode import Held, plan_sync
+from farshore_engine.vault.machine import MachineVault
+from farshore_engine.vault.upload import PackUploader
+from farshore_engine.vault.writer import PointWriter
+from farshore_engine.wire.frames import PeerClosed, WireError
+from farshore_engine.wire.messages import (
+    Ack,
+    Committed,
+    Consistency,
+    PointEnd,
+    PointFailed,
+    Progress,
+    ResyncRequired,
+    Settings,
+    SyncMode,
+    TakePoint,
+    Welcome,
+)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all machines of a process server share. `freeze_bound` in seconds."""
+
+    name: str
+    budget: SpoolBudget
+    encoders: Executor
+    metrics: Metrics
+    monotonic: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    upload_threads: int = 3
+    freeze_bound: float = 10.0
+    bandwidth_limit: Callable[[], int] = lambda: 0  # the appliance's, bytes per second, 0 for none
+
+    def note_uploaded(self, machine_id: str, size: int) -> None:
+        """Count bytes that reached the vault."""
+        self.metrics.uploaded.labels(machine_id).inc(size)
+
+
+@dataclass(frozen=True)
+class Link:
+    """The agent's side as last seen."""
+
+    connected: bool = False
+    version: str = ""
+    tracker: str = ""
+    tracker_reason: str = ""
+    last_seen: datetime | None = None
+    disks: tuple[Disk, ...] = ()
+    mode: SyncMode | None = None  # the heaviest mode in which a disk is being brought up to date
+    synced: bool = False
+    resync_reason: str = ""
+    clock_skew: float = 0.0  # seconds that the agent's clock is ahead
+
+
+@dataclass
+class _Attempt:
+    id: str
+    consistency: Consistency
+
+
+@dataclass
+class Replica:
+    """See the module; made by `open_replica`. Public methods are thread-safe."""
+
+    assignment: MachineAssignment
+    shared: Shared
+    vault: MachineVault
+    writer: PointWriter
+    spool: Spool
+    uploader: PackUploader
+    intake: Intake
+    held_disks: set[str]
+    link: Link = field(default_factory=Link)
+    session: Session | None = None
+    attempt: _Attempt | None = None
+    attempt_fault: str = ""  # why the last attempt at a point failed, "" after one that did not
+    first_copy_since: float | None = None
+    first_copy: tuple[int, float] | None = None  # bytes passed over, seconds
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    meter: ProgressMeter = field(default_factory=ProgressMeter)
+    receiving: threading.Lock = field(default_factory=threading.Lock)
+    closed: bool = False
+    last_committed: Committed | None = None
+
+    # -- the session -----------------------------------------------------------------------------------------------
+
+    def attach(self, session: Session) -> Welcome:
+        """Take over from an earlier session of the machine and return the answer to Hello."""
+        with self.changed:
+            earlier, self.session = self.session, session
+            self.attempt = None
+        if earlier is not None:
+            earlier.cut()
+        with self.receiving:  # a frame of the earlier connection that is still on its way in must not come behind ours
+            self.intake.flush()  # and digests must not speak of blocks that a crash could still take away
+        plan = plan_sync(session.hello.disks, session.hello.baseline, self._held(), session.hello.unclean)
+        baseline = session.hello.baseline
+        if self.spool.current.session is None or self.spool.current.session.id != baseline.session:
+            self.spool.begin_session(AgentSession(baseline.session))
+        modes = {disk.mode for disk in plan.disks}
+        mode = next((m for m in (SyncMode.FULL, SyncMode.RESYNC, SyncMode.DELTA) if m in modes), None)
+        with self.changed:
+            self.meter = ProgressMeter()
+            self.link = self._link_of(session, mode, plan.resync_reason)
+            if mode is SyncMode.FULL and self.writer.last is None and self.first_copy_since is None:
+                self.first_copy_since = self.shared.monotonic()
+            self.changed.notify_all()
+        log.info(
+            "agent connected", machine=self.machine_id, peer=session.peer, resync=plan.resync_reason,
+            modes={d.id: d.mode.value for d in plan.disks}, agent=session.hello.agent_version,
+        )  # fmt: skip
+        return Welcome(
+            spool=self.spool.id,
+            resume_after=plan.resume_after,
+            keep_pending=plan.keep_pending,
+            digest_key=self.vault.digest_key.hex(),
+            disks=plan.disks,
+            settings=self.settings(),
+        )
+
+    def greeted(self, session: Session) -> None:
+        """Acknowledge from now on, and tell of a point that was committed while the agent was away."""
+        self.intake.on_durable = lambda seq: self._acknowledge(session, seq)
+        committed = self.last_committed
+        if committed is not None and session.hello.baseline.point != committed.point:
+            session.send(committed)
+
+    def detach(self, session: Session, reason: str) -> None:
+        """The session ended."""
+        with self.changed:
+            if self.session is not session:
+                return
+            self.session, self.attempt = None, None
+            self.link = replace(self.link, connected=False, synced=False, last_seen=self.shared.now())
+            self.changed.notify_all()
+        log.info("agent disconnected", machine=self.machine_id, peer=session.peer, reason=reason)
+
+    def receive_data(self, session: Session, seq: int, disk: str, blocks: Indexes, payload: memoryview) -> None:
+        """Take in a Data frame; waits while the spool is full or a point is being committed."""
+        self.shared.metrics.received.labels(self.machine_id).inc(payload.nbytes)
+        with self._turn_of(session):
+            self.intake.data(seq, disk, blocks, payload, lambda: self.session is not session)
+            self.held_disks.add(disk)
+
+    def receive_zeros(self, session: Session, seq: int, disk: str, blocks: Indexes) -> None:
+        """Take in a Zeros frame."""
+        with self._turn_of(session):
+            self.intake.zeros(seq, disk, blocks)
+
+    def digests(self, session: Session, disk: str, first: int, count: int) -> bytes:
+        """Return digests as the next point would have them now."""
+        with self._turn_of(session):
+            return self.intake.digests(disk, first, count)
+
+    def synced(self, session: Session) -> None:
+        """Every disk has been passed over: points may be taken."""
+        with self.changed:
+            if self.session is not session:
+                return
+            self.link = replace(self.link, synced=True, resync_reason="")
+            if self.first_copy_since is not None and self.first_copy is None:
+                total = sum(disk.size_bytes for disk in self.link.disks)
+                self.first_copy = (total, self.shared.monotonic() - self.first_copy_since)
+            self.changed.notify_all()
+        log.info("in sync", machine=self.machine_id)
+
+    def resync_required(self, session: Session, message: ResyncRequired) -> None:
+        """The tracker lost something; the agent compares the disk and says Synced again."""
+        with self.changed:
+            if self.session is session:
+                self.link = replace(
+                    self.link, synced=False, mode=SyncMode.RESYNC, resync_reason=f"{message.disk}: {message.reason}"
+                )
+                self.changed.notify_all()
+        self.shared.metrics.resyncs.labels(self.machine_id).inc()
+        log.warning("resync required", machine=self.machine_id, disk=message.disk, reason=message.reason)
+
+    def progressed(self, session: Session, message: Progress) -> None:
+        """Note how far the pass over the disks is."""
+        with self.changed:
+            if self.session is session:
+                self.meter.note(self.shared.monotonic(), message.total, message.done)
+
+    # -- points ----------------------------------------------------------------------------------------------------
+
+    def ask(self, point: str, consistency: Consistency) -> bool:
+        """Ask the agent for a point; returns False when there is none to ask or one is under way."""
+        with self.changed:
+            session = self.session
+            if session is None or not self.link.synced or self.attempt is not None or self.spool.committing is not None:
+                return False
+            self.attempt = _Attempt(point, consistency)
+        try:
+            session.send(TakePoint(point, consistency))
+        except PeerClosed:
+            return False  # the connection's own thread finds out too, and detaches
+        return True
+
+    def point_ended(self, session: Session, message: PointEnd) -> None:
+        """Everything of a point was sent: make it durable here, and let the keeper commit it."""
+        with self.changed:
+            attempt = self.attempt
+        if attempt is None or attempt.id != message.id:
+            raise WireError(f"the point {message.id!r} was not asked for")
+        try:
+            MachineDescription.model_validate(message.machine)
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors()[0]["loc"])
+            text = f"the machine description is malformed at {where}: {error.errors()[0]['msg']}"
+            session.send(PointFailed(message.id, "BadDescription", text))
+            self.point_failed(session, PointFailed(message.id, "BadDescription", text))
+            return
+        self.intake.flush()
+        with self.changed:
+            if self.session is not session or self.attempt is not attempt:
+                raise PeerClosed("the session was replaced")
+            self.spool.close_generation(message)
+            self.attempt, self.attempt_fault = None, ""
+            self.changed.notify_all()
+        self.shared.metrics.freeze.labels(self.machine_id).observe(message.freeze_seconds)
+
+    def point_failed(self, session: Session, message: PointFailed) -> None:
+        """The agent gave a point up; what it sent stays pending."""
+        with self.changed:
+            if self.session is session and self.attempt is not None and self.attempt.id == message.id:
+                self.attempt = None
+                self.attempt_fault = f"no recovery point: {message.message}"
+                self.changed.notify_all()
+        self.shared.metrics.points_failed.labels(self.machine_id).inc()
+        log.warning("point failed", machine=self.machine_id, reason=message.reason, detail=message.message)
+
+    def point_committed(self, committed: Committed) -> None:
+        """The point of the closed generation is visible: tell the agent, and let held-back data in."""
+        with self.changed:
+            self.spool.committed(committed.slot)
+            self.last_committed = committed
+            session = self.session
+            self.changed.notify_all()
+        if session is not None:
+            with contextlib.suppress(PeerClosed):
+                session.send(committed)
+
+    # -- the supervisor --------------------------------------------------------------------------------------------
+
+    @property
+    def machine_id(self) -> str:
+        """The machine."""
+        return self.assignment.machine_id
+
+    @property
+    def progress(self) -> TransferProgress | None:
+        """How far the first copy or resync is; None when in sync."""
+        with self.changed:
+            return None if self.link.synced else self.meter.report()
+
+    def settings(self) -> Settings:
+        """Return the knobs that the agent gets."""
+        limits = [n for n in (self.assignment.policy.bandwidth_limit, self.shared.bandwidth_limit()) if n > 0]
+        return Settings(
+            bandwidth_limit=min(limits, default=0),
+            freeze_bound=self.shared.freeze_bound,
+            paused=self.assignment.desired is Desired.PAUSE,
+        )
+
+    def update(self, assignment: MachineAssignment) -> None:
+        """Take over a changed assignment of the same epoch and vault, and tell the agent."""
+        before = self.settings()
+        with self.changed:
+            self.assignment = assignment
+            session = self.session
+            self.changed.notify_all()
+        if session is not None and self.settings() != before:
+            with contextlib.suppress(PeerClosed):
+                session.send(self.settings())
+
+    def close(self, reason: str) -> None:
+        """Hang up and stop; what is durable stays for the next opening."""
+        with self.changed:
+            self.closed = True
+            session = self.session
+            self.changed.notify_all()
+        self.intake.stop()
+        if session is not None:
+            session.hang_up(reason)
+        self.uploader.close(abandon=True)
+        self.spool.close()
+        self.vault.close()
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _held(self) -> Held:
+        session = self.spool.current.session
+        last = self.writer.last
+        return Held(
+            spool=self.spool.id,
+            session=session.id if session else "",
+            durable=session.durable if session else 0,
+            head=last.manifest.name if last is not None else "",
+            disks=frozenset(self.held_disks),
+        )
+
+    def _link_of(self, session: Session, mode: SyncMode | None, resync_reason: str) -> Link:
+        hello = session.hello
+        return Link(
+            connected=True,
+            version=hello.agent_version,
+            tracker=hello.tracker,
+            tracker_reason=hello.tracker_reason,
+            last_seen=self.shared.now(),
+            disks=tuple(Disk(id=d.id, name=d.name, size_bytes=d.size) for d in hello.disks),
+            mode=mode,
+            resync_reason=resync_reason,
+            clock_skew=hello.clock - self.shared.now().timestamp(),
+        )
+
+    def _acknowledge(self, session: Session, seq: int) -> None:
+        with contextlib.suppress(PeerClosed):
+            session.send(Ack(seq))
+
+    @contextlib.contextmanager
+    def _turn_of(self, session: Session) -> Iterator[None]:
+        """Let one frame of the current session in, once no point is being committed: the writer knows no two points."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.closed or self.session is not session or self.spool.committing is None)
+        with self.receiving:
+            if self.closed or self.session is not session:
+                raise PeerClosed("the session was replaced")
+            yield

@@ -1,0 +1,169 @@
+"""One conversation with an agent, from its Hello to the end of the connection.
+
+Runs in the connection's own thread; acknowledgements, points and pings are sent by others through `send`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from farshore_engine.blocks.content import DIGEST_SIZE
+from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes, block_count
+from farshore_engine.wire.frames import (
+    MAX_PAYLOAD,
+    Frame,
+    FrameKind,
+    PeerClosed,
+    WireError,
+    encode_prefix,
+    receive_frame,
+)
+from farshore_engine.wire.messages import (
+    Bye,
+    Data,
+    Digests,
+    Hello,
+    Message,
+    NeedDigests,
+    Ping,
+    PointEnd,
+    PointFailed,
+    Pong,
+    Progress,
+    ResyncRequired,
+    Run,
+    Synced,
+    Zeros,
+    decode,
+)
+from farshore_engine.wire.stream import TlsStream
+
+if TYPE_CHECKING:
+    from farshore_engine.processserver.replica import Replica
+
+PING_AFTER = 10.0  # seconds of silence
+HANG_UP_AFTER = 30.0
+MAX_DIGESTS = MAX_PAYLOAD // DIGEST_SIZE
+
+
+class Session:
+    """A connected agent that said a valid Hello. The replica decides, the session speaks the protocol."""
+
+    def __init__(self, stream: TlsStream, hello: Hello, peer: str, replica: Replica) -> None:
+        """`peer` is the agent's address, for logs."""
+        self.hello = hello
+        self.peer = peer
+        self.bytes_received = 0  # payload
+        self._stream = stream
+        self._replica = replica
+        self._sizes = {disk.id: disk.size for disk in hello.disks}
+        self._pinged = time.monotonic()
+        stream.timeout = HANG_UP_AFTER
+
+    def run(self) -> None:
+        """Talk until the connection ends.
+
+        Raises:
+            PeerClosed, TimeoutError: the connection ended or broke.
+            WireError: the agent broke the protocol.
+            IntakeBroken, Cancelled: the replica stops or failed.
+        """
+        self.send(self._replica.attach(self))
+        self._replica.greeted(self)
+        while True:
+            frame = receive_frame(self._stream)
+            self.bytes_received += len(frame.payload)
+            self._handle(frame)
+
+    def send(self, message: Message, payload: bytes = b"") -> None:
+        """Send a message from any thread; raises PeerClosed."""
+        head = encode_prefix(message.kind, message.to_header(), len(payload))
+        with self._stream.send_lock:
+            try:
+                self._stream.sendall(head)
+                if payload:
+                    self._stream.sendall(payload)
+            except TimeoutError:
+                self._stream.hang_up()  # a frame was cut: nothing sensible can follow
+                raise PeerClosed("the agent takes no data") from None
+            except OSError as error:
+                raise PeerClosed(str(error)) from error
+
+    def ping(self, now: float) -> None:
+        """Give a sign of life when it is time; an agent that waits for room in the spool must not hang up."""
+        if now - self._pinged >= PING_AFTER and self._stream.can_send():  # else it has enough to hear
+            self._pinged = now
+            self.send(Ping())
+
+    def cut(self) -> None:
+        """End the connection at once, from any thread."""
+        self._stream.hang_up()
+
+    def hang_up(self, reason: str) -> None:
+        """Say why and end the session, from any thread."""
+        self._stream.timeout = 1.0
+        with contextlib.suppress(PeerClosed):
+            self.send(Bye(reason))
+        self._stream.hang_up()
+
+    def _handle(self, frame: Frame) -> None:
+        message = decode(frame.kind, frame.header)
+        if len(frame.payload) and frame.kind is not FrameKind.DATA:
+            raise WireError(f"{frame.kind.name} carries a payload")
+        match message:
+            case Data():
+                blocks = self.blocks(message.disk, message.runs, len(frame.payload))
+                self._replica.receive_data(self, message.seq, message.disk, blocks, frame.payload)
+            case Zeros():
+                self._replica.receive_zeros(self, message.seq, message.disk, self.blocks(message.disk, message.runs))
+            case NeedDigests():
+                self._answer_digests(message)
+            case Synced():
+                self._replica.synced(self)
+            case PointEnd():
+                self._replica.point_ended(self, message)
+            case PointFailed():
+                self._replica.point_failed(self, message)
+            case Progress():
+                self._replica.progressed(self, message)
+            case ResyncRequired():
+                self._replica.resync_required(self, message)
+            case Ping():
+                self.send(Pong())
+            case Pong():
+                pass
+            case Bye():
+                raise PeerClosed(f"the agent says goodbye: {message.reason}")
+            case _:
+                raise WireError(f"{frame.kind.name} has no place here")
+
+    def blocks(self, disk: str, runs: Sequence[Run], payload: int | None = None) -> Indexes:
+        """Return the block numbers of runs, ascending; raises WireError unless they lie on the grid and on the disk."""
+        size = self._sizes.get(disk)
+        if size is None:
+            raise WireError(f"the disk {disk!r} was not announced")
+        end = total = 0
+        parts = []
+        for run in runs:
+            stop = run.offset + run.length
+            if run.offset % BLOCK_SIZE or run.length == 0 or stop > size or run.offset < end:
+                raise WireError(f"a run of {run.length} bytes at {run.offset} is out of place on {disk}")
+            if stop % BLOCK_SIZE and stop != size:
+                raise WireError(f"a run of {run.length} bytes at {run.offset} ends inside a block")
+            parts.append(np.arange(run.offset // BLOCK_SIZE, block_count(stop), dtype=np.int64))
+            end, total = stop, total + run.length
+        if not parts or (payload is not None and total != payload):
+            raise WireError(f"runs of {total} bytes with a payload of {payload} bytes")
+        return np.concatenate(parts)
+
+    def _answer_digests(self, question: NeedDigests) -> None:
+        size = self._sizes.get(question.disk)
+        if size is None or not 0 < question.count <= MAX_DIGESTS or question.first + question.count > block_count(size):
+            raise WireError("a question for digests is out of place")
+        digests = self._replica.digests(self, question.disk, question.first, question.count)
+        self.send(Digests(question.disk, question.first, question.count), digests)
