@@ -15,7 +15,7 @@ from pathlib import Path
 
 from farshore_engine.agent import exclusion
 from farshore_engine.agent.channel import dial, tls_context
-from farshore_engine.agent.config import AgentConfig
+from farshore_engine.agent.config import AgentConfig, Server
 from farshore_engine.agent.description import describe
 from farshore_engine.agent.disks import Disk, choose, find_disks
 from farshore_engine.agent.freezing import Freezer
@@ -29,6 +29,7 @@ from farshore_engine.agent.tracker.interface import Sink, TrackedDisk, Tracker
 from farshore_engine.agent.tracker.probe import Choice, start_best
 from farshore_engine.agent.watchdog import Watchdog
 from farshore_engine.blocks.grid import block_count
+from farshore_engine.contract.faults import StopFault
 from farshore_engine.wire.frames import PeerClosed, WireError
 from farshore_engine.wire.messages import DiskInfo
 
@@ -68,10 +69,18 @@ class Agent:
     Args:
         config: what to protect and whom to dial.
         variants: for tests.
+        reread: gives the configuration as it is now; servers and certificates are taken from it at each dial, so that
+            another process server or a renewed certificate costs no restart (and so no gap in tracking).
     """
 
-    def __init__(self, config: AgentConfig, variants: Variants | None = None) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        variants: Variants | None = None,
+        reread: Callable[[], AgentConfig] | None = None,
+    ) -> None:
         self._config = config
+        self._reread = reread
         self._variants = variants or Variants()
         self._stop = threading.Event()
         self.watchdog = Watchdog(config.interpreter)
@@ -155,12 +164,26 @@ class Agent:
             changed=changed,
         )
 
+    def _whom_to_dial(
+        self, servers: tuple[Server, ...], context: ssl.SSLContext
+    ) -> tuple[tuple[Server, ...], ssl.SSLContext]:
+        """Read servers and certificates again; what was known stays when they cannot be read at the moment."""
+        if self._reread is None:
+            return servers, context
+        try:
+            config = self._reread()
+            return config.servers, tls_context(config)
+        except StopFault as fault:
+            log.warning("%s", fault, extra={"fields": {"reason": fault.reason}})
+            return servers, context
+
     def _keep_connected(self, context: ssl.SSLContext, identity: Identity, machine: Machine, parts: Parts) -> None:
         """Dial the servers in turn for ever."""
         servers = self._config.servers
         backoff = _Backoff()
         turn = 0
         while not self._stop.is_set():
+            servers, context = self._whom_to_dial(servers, context)
             server = servers[turn % len(servers)]
             fields: dict[str, object] = {"server": f"{server.host}:{server.port}"}
             wait = backoff.next()

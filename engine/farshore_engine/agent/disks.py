@@ -17,8 +17,8 @@ from farshore_engine.agent.source import Reader
 from farshore_engine.agent.tracker.interface import TrackedDisk
 from farshore_engine.contract.faults import StopFault
 
-_WHOLE_DISK = re.compile(r"^(sd[a-z]+|vd[a-z]+|xvd[a-z]+|hd[a-z]+|nvme\d+n\d+|mmcblk\d+|dasd[a-z]+)$")
-_LOOP = re.compile(r"^loop\d+$")
+WHOLE_DISK = re.compile(r"^(sd[a-z]+|vd[a-z]+|xvd[a-z]+|hd[a-z]+|nvme\d+n\d+|mmcblk\d+|dasd[a-z]+)$")
+LOOP = re.compile(r"^loop\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def _inspect(directory: Path, dev: Path) -> Disk | None:
 def find_disks(sys_block: Path = Path("/sys/block"), dev: Path = Path("/dev")) -> list[Disk]:
     """Return all whole disks that could be protected, by name. Loop devices count only where there is nothing else."""
     names = sorted((p.name for p in sys_block.iterdir()), key=lambda n: (len(n), n))
-    for pattern in (_WHOLE_DISK, _LOOP):
+    for pattern in (WHOLE_DISK, LOOP):
         found = [disk for n in names if pattern.match(n) and (disk := _inspect(sys_block / n, dev)) is not None]
         if found:
             return _with_distinct_ids(found)

@@ -20,10 +20,10 @@ from farshore_engine.contract.faults import StopFault
 EXIT_STOPPED = 78  # EX_CONFIG: a restart does not help
 
 
-def _run(config: AgentConfig) -> int:
+def _run(config: AgentConfig, path: Path) -> int:
     from farshore_engine.agent.agent import Agent
 
-    agent = Agent(config)
+    agent = Agent(config, reread=lambda: load(path))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
     log.info("the agent starts", extra={"fields": {"version": VERSION, "machineId": config.machine_id}})
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         config = load(options.config)
-        return _run(config) if options.command == "run" else _thaw(config)
+        return _run(config, options.config) if options.command == "run" else _thaw(config)
     except StopFault as fault:
         log.error("%s", fault, extra={"fields": {"reason": fault.reason}})
         return EXIT_STOPPED

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from farshore_engine.agent.disks import LOOP, WHOLE_DISK
+from farshore_engine.agent.signatures import FREEZABLE
 from farshore_engine.contract.assignment import Source
 from farshore_engine.contract.replication import Check, CheckResult
 from farshore_engine.processserver.push.facts import Facts, Space
@@ -23,11 +25,7 @@ MEMORY_BYTES = 192 * MIB  # a machine with less cannot spare the agent's 80 MiB
 FREE_MEMORY_BYTES = 120 * MIB
 CLOCK_WARNING_SECONDS, CLOCK_ERROR_SECONDS = 60, 300
 NEEDED_TOOLS = ("tar", "gzip")
-# As `farshore_engine.agent.disks` sees it (a test holds the two together).
-WHOLE_DISK = re.compile(r"^(sd[a-z]+|vd[a-z]+|xvd[a-z]+|hd[a-z]+|nvme\d+n\d+|mmcblk\d+|dasd[a-z]+)$")
-LOOP = re.compile(r"^loop\d+$")
 LASTING_ID = re.compile(r"^(wwn|serial|gpt|dos|mbr|fs|name)-")
-FREEZABLE = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs", "nilfs2", "reiserfs", "gfs2", "ocfs2"))
 QUIET = frozenset(("vfat", "iso9660", "squashfs", "erofs"))  # small or read-only: watched for writes instead
 
 
