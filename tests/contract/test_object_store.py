@@ -13,6 +13,7 @@ import pytest
 from azure.core.exceptions import ServiceResponseError
 from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import BlobServiceClient
+from tests.contract.memory_store import MemoryStore
 
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.vault.azure_store import AzureBlobStore, client_options
@@ -20,10 +21,13 @@ from farshore_engine.vault.directory_store import DirectoryStore
 from farshore_engine.vault.store import AlreadyExists, ObjectNotFound, ObjectStore, VersionMismatch
 
 
-@pytest.fixture(params=["directory", "azure"])
+@pytest.fixture(params=["directory", "azure", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, container_name: str) -> Iterator[ObjectStore]:
     if request.param == "directory":
         yield DirectoryStore(tmp_path / "vault")
+        return
+    if request.param == "memory":
+        yield MemoryStore()
         return
     azurite = request.getfixturevalue("azurite")
     with BlobServiceClient(azurite.account_url, credential=azurite.key) as service:
