@@ -158,6 +158,7 @@ class PointMaker:
                 return done
             if done >= 3 and rest > before * CONVERGING and rest <= len(self._buffer) * READ_SHARE:
                 return done  # it gets no better, and it fits
+            log.debug("a round", extra={"fields": {"point": point, "round": done, "bytes": rest}})
             before = rest
             for disk in self._readers:
                 replicator.send_waiting(Need.DIRTY, disk)
@@ -165,7 +166,7 @@ class PointMaker:
             return MAX_ROUNDS
         raise FreezeFailed(
             "ChurnOutrunsLink",
-            f"after {MAX_ROUNDS} rounds {rest >> 20} MiB were left to copy: the machine writes faster than that is sent",
+            f"after {MAX_ROUNDS} rounds {rest >> 20} MiB were left: the machine writes faster than that is sent",
         )
 
     def _frozen_copy(
@@ -213,7 +214,7 @@ class PointMaker:
                 place += aligned(length)
         if place > len(self._buffer):
             raise _RestTooLarge(
-                f"{place >> 20} MiB were written just before the freeze, whose buffer holds {len(self._buffer) >> 20} MiB"
+                f"{place >> 20} MiB were written before the freeze, whose buffer holds {len(self._buffer) >> 20} MiB"
             )
         return reads
 
