@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.cluster.api_objects import CRDS, SAMPLES, Caller, example, samples
+from tests.cluster.api_objects import SAMPLES, Caller, example, install_kinds, samples
 
 from farshore_cli.dev.controlplane import ControlPlane
 from farshore_operator.api import KINDS, Resource
@@ -16,9 +16,7 @@ from farshore_operator.api import KINDS, Resource
 @pytest.fixture(scope="module")
 def plane(control_plane: ControlPlane) -> ControlPlane:
     """The control plane with our kinds."""
-    if "protectedvms.farshore.dev" not in control_plane.kubectl("get", "crd", "-o", "name").stdout:
-        control_plane.kubectl("apply", "--server-side", "-f", str(CRDS))
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+    install_kinds(control_plane)
     return control_plane
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.cluster.api_objects import CRDS, REMOVED, Answer, Caller, changed, example, path
+from tests.cluster.api_objects import REMOVED, Answer, Caller, changed, example, install_kinds, path
 
 from farshore_cli.dev.controlplane import ControlPlane
 
@@ -25,9 +25,7 @@ CRON = "is not a cron schedule: write minute, hour, day of month, month and day 
 @pytest.fixture(scope="module")
 def caller(control_plane: ControlPlane) -> Caller:
     """An administrator of a control plane with our kinds."""
-    if "protectedvms.farshore.dev" not in control_plane.kubectl("get", "crd", "-o", "name").stdout:
-        control_plane.kubectl("apply", "--server-side", "-f", str(CRDS))
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+    install_kinds(control_plane)
     return Caller.operator(control_plane)
 
 

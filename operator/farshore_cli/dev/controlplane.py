@@ -136,7 +136,8 @@ class ControlPlane:
     def environment(self) -> Mapping[str, str]:
         """Give the variables with which kubectl, Helm and client libraries use this control plane."""
         homes = {f"HELM_{kind}_HOME": str(self.directory / "helm" / kind) for kind in ("CACHE", "CONFIG", "DATA")}
-        return {"KUBECONFIG": str(self.kubeconfig), **homes}
+        # What kubectl remembers of a server must not be that of another one which had the same port before.
+        return {"KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": str(self.directory / "kubectl"), **homes}
 
     def _run(self, program: Path, args: tuple[str, ...], stdin: str, check: bool) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, **self.environment()}
