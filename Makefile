@@ -9,7 +9,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools ## Protect, drill and fail over a real machine on this host; KEEP=1 leaves everything up
-	@$(PY) -m farshore_cli.demo $(if $(KEEP),--keep)
+	@$(PY) -m tests.demo $(if $(KEEP),--keep)
 
 test: tools ## Run all tests: unit, contract, machine, cluster, e2e
 	@$(PY) tests/run_suites.py
