@@ -57,9 +57,9 @@ def _rows(namespace: str | None) -> tuple[list[MachineRow], list[ServerRow]]:
     from farshore_operator.kube.connection import from_environment
 
     client = Client(from_environment(), "farshore-cli")
-    policies = [ReplicationPolicy.of(one) for one in client.list(resources.REPLICATION_POLICY, namespace)]
-    machines = [ProtectedVM.of(one) for one in client.list(resources.PROTECTED_VM, namespace)]
-    servers = [ProcessServer.of(one) for one in client.list(resources.PROCESS_SERVER, namespace)]
+    policies = [ReplicationPolicy.of(one) for one in client.list_all(resources.REPLICATION_POLICY, namespace)]
+    machines = [ProtectedVM.of(one) for one in client.list_all(resources.PROTECTED_VM, namespace)]
+    servers = [ProcessServer.of(one) for one in client.list_all(resources.PROCESS_SERVER, namespace)]
     now = utc_now()
     return [machine_row(one, policies, now) for one in machines], [server_row(one, now) for one in servers]
 
