@@ -93,7 +93,7 @@ class Client:
         return items, version
 
     def watch(
-        self, resource: Resource, namespace: str, version: str, *, fields: str = "", seconds: int = 60
+        self, resource: Resource, namespace: str, version: str, *, fields: str = "", seconds: int = 25
     ) -> Iterator[tuple[str, Json]]:
         """Yield (type, object) of each change after `version`, for at most `seconds`.
 
@@ -104,7 +104,9 @@ class Client:
         if fields:
             query["fieldSelector"] = fields
         doing = f"watching {resource.plural}"
-        response = self._send("GET", f"{resource.path(namespace)}?{urlencode(query)}", doing, None, "", (5.0, 20.0))
+        response = self._send(
+            "GET", f"{resource.path(namespace)}?{urlencode(query)}", doing, None, "", (5.0, seconds + 5.0)
+        )
         try:
             buffer = b""
             for chunk in response.stream(65536):

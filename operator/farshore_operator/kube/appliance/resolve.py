@@ -1,0 +1,265 @@
+"""Turns resources and Secrets into assignments of the engine: all references resolved, or a fault says which is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from pydantic import SecretBytes, SecretStr
+
+from farshore_engine.contract.assignment import (
+    AzureBlobAccess,
+    BrokenAssignment,
+    Desired,
+    DirectoryAccess,
+    InstallMode,
+    MachineAssignment,
+    Policy,
+    Retention,
+    Source,
+    SSHCredentials,
+    VaultAccess,
+)
+from farshore_engine.contract.faults import Fault, StopFault, WaitFault
+from farshore_engine.contract.tasks import TaskAssignment, TaskKind, TaskPhase
+from farshore_operator.api import ProtectedVM, RecoveryVault, ReplicationPolicy, Resource, Site, Task
+from farshore_operator.api.protectedvm import CredentialKey
+from farshore_operator.api.recoveryvault import AzureBlobStorage, BlobCredentialKind
+from farshore_operator.decide.bandwidth import limit_at
+from farshore_operator.decide.keys import key_bytes
+from farshore_operator.decide.naming import enrolment_secret, machine_id
+from farshore_operator.kube.appliance.secretvalues import SecretValues, Values
+
+ResourceT = TypeVar("ResourceT", bound=Resource)
+FINISHED = (TaskPhase.SUCCEEDED, TaskPhase.FAILED)
+LOGS_IN = (TaskKind.PREFLIGHT, TaskKind.SHUTDOWN_SOURCE)
+"""Tasks that log in to the source machine."""
+
+
+class Objects(Protocol):
+    """The objects of the process server's namespace."""
+
+    def find(self, model: type[ResourceT], name: str) -> ResourceT | None:
+        """Return an object, None if it does not exist."""
+        ...
+
+    def all(self, model: type[ResourceT]) -> list[ResourceT]:
+        """Return all objects of a kind, sorted by name."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaskTrouble:
+    """A task that cannot be handed over, and why."""
+
+    task: Task
+    fault: Fault
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Everything that is wanted of a process server."""
+
+    machines: tuple[MachineAssignment, ...]
+    broken: tuple[BrokenAssignment, ...]
+    tasks: tuple[TaskAssignment, ...]
+    troubled: tuple[TaskTrouble, ...]
+
+
+class Resolver:
+    """Resolves what is assigned to one process server.
+
+    Args:
+        name: of the process server.
+        now: for the bandwidth schedule.
+    """
+
+    def __init__(self, name: str, objects: Objects, secrets: SecretValues, now: Callable[[], datetime]) -> None:
+        self._name = name
+        self._objects = objects
+        self._secrets = secrets
+        self._now = now
+
+    def resolve(self) -> Resolved:
+        """Resolve all machines and all unfinished tasks."""
+        machines: list[MachineAssignment] = []
+        broken: list[BrokenAssignment] = []
+        for vm in self._objects.all(ProtectedVM):
+            if vm.status.assignment and vm.status.assignment.process_server == self._name:
+                try:
+                    machines.append(self._machine(vm))
+                except Fault as fault:
+                    identity = machine_id(vm.metadata.namespace, vm.metadata.name)
+                    broken.append(BrokenAssignment.of(vm.metadata.name, identity, fault))
+        tasks, troubled = self._tasks({machine.name: machine for machine in machines})
+        return Resolved(tuple(machines), tuple(broken), tasks, troubled)
+
+    def _tasks(
+        self, machines: dict[str, MachineAssignment]
+    ) -> tuple[tuple[TaskAssignment, ...], tuple[TaskTrouble, ...]]:
+        tasks, troubled = [], []
+        for task in self._objects.all(Task):
+            over = task.status is not None and task.status.phase in FINISHED
+            if task.spec.process_server != self._name or over:
+                continue
+            try:
+                tasks.append(self._task(task, machines.get(task.spec.protected_vm)))
+            except Fault as fault:
+                troubled.append(TaskTrouble(task, fault))
+        return tuple(tasks), tuple(troubled)
+
+    def _machine(self, vm: ProtectedVM) -> MachineAssignment:
+        assignment = vm.status.assignment
+        if assignment is None:
+            raise WaitFault("the machine is not assigned yet")
+        wish = Desired(vm.status.desired or Desired.REPLICATE.value)
+        return MachineAssignment(
+            name=vm.metadata.name,
+            machine_id=machine_id(vm.metadata.namespace, vm.metadata.name),
+            epoch=assignment.epoch,
+            desired=wish,
+            source=self._source(vm),
+            policy=self._policy(vm),
+            vault=self._vault(vm),
+            certificate=vm.status.agent.certificate if vm.status.agent else None,
+            enrolment_tokens=self._enrolment(vm),
+        )
+
+    def _task(self, task: Task, machine: MachineAssignment | None) -> TaskAssignment:
+        spec = task.spec
+        vm = self._need(ProtectedVM, spec.protected_vm, "spec.protectedVM")
+        return TaskAssignment(
+            name=task.metadata.name,
+            kind=spec.kind,
+            run=spec.run or "",
+            input=spec.input,
+            vault=self._vault(vm),
+            source=self._source(vm) if spec.kind in LOGS_IN else None,
+            machine=machine,
+            deadline=spec.deadline,
+            report=task.status,
+        )
+
+    def _source(self, vm: ProtectedVM) -> Source:
+        spec, replication = vm.spec.source, vm.status.replication
+        return Source(
+            address=spec.address,
+            port=spec.port,
+            install=spec.install,
+            credentials=self._login(vm),
+            host_key=(replication.agent.host_key or None) if replication and replication.agent else None,
+            include_disks=spec.disks.include if spec.disks else (),
+            exclude_disks=spec.disks.exclude if spec.disks else (),
+        )
+
+    def _login(self, vm: ProtectedVM) -> SSHCredentials | None:
+        ref = vm.spec.source.credentials_secret_ref
+        field = "spec.source.credentialsSecretRef"
+        if ref is None:
+            site = self._objects.find(Site, vm.spec.source.site_ref.name)
+            ref = site.spec.credentials_secret_ref if site else None
+            field = f"Site {vm.spec.source.site_ref.name} spec.credentialsSecretRef"
+        if ref is None:
+            return None
+        values = self._secret(ref.name, field)
+
+        def secret(key: CredentialKey) -> SecretStr | None:
+            return SecretStr(values[key].decode().rstrip("\n")) if values.get(key) else None
+
+        private = values.get(CredentialKey.PRIVATE_KEY)
+        return SSHCredentials(
+            username=(values.get(CredentialKey.USERNAME) or b"root").decode().strip(),
+            password=secret(CredentialKey.PASSWORD),
+            private_key=SecretStr(private.decode()) if private else None,
+            passphrase=secret(CredentialKey.PASSPHRASE),
+            sudo_password=secret(CredentialKey.SUDO_PASSWORD),
+        )
+
+    def _policy(self, vm: ProtectedVM) -> Policy:
+        spec = self._need(ReplicationPolicy, vm.spec.policy_ref.name, "spec.policyRef").spec
+        keep = spec.retention
+        return Policy(
+            crash_consistent_interval=spec.crash_consistent_interval,
+            app_consistent_interval=spec.app_consistent_interval,
+            retention=Retention(keep_all=keep.keep_all, hourly=keep.hourly, daily=keep.daily, weekly=keep.weekly),
+            bandwidth_limit=limit_at(spec.bandwidth, self._now()),
+        )
+
+    def _vault(self, vm: ProtectedVM) -> VaultAccess:
+        vault = self._need(RecoveryVault, vm.spec.vault_ref.name, "spec.vaultRef")
+        spec, name = vault.spec, vault.metadata.name
+        if spec.storage is None or spec.encryption is None or spec.encryption.key_secret_ref is None:
+            raise StopFault(
+                f"RecoveryVault {name} has no storage, or no key in a Secret",
+                "Set spec.storage and spec.encryption.keySecretRef",
+                reason="VaultNotUsable",
+            )
+        ref = spec.encryption.key_secret_ref
+        field = f"RecoveryVault {name} spec.encryption.keySecretRef"
+        key = key_bytes(_value(self._secret(ref.name, field), ref.name, ref.key, field))
+        if key is None:
+            raise StopFault(
+                f"{field}: key {ref.key} of Secret {ref.name} is not 32 bytes, raw or in base64",
+                "Put the vault's key there",
+                reason="SecretKeyInvalid",
+            )
+        blob = spec.storage.azure_blob
+        if blob is not None:
+            return VaultAccess(
+                name=name, storage=self._blob(blob, name), prefix=blob.prefix or "", key=SecretBytes(key)
+            )
+        if spec.storage.directory is None:
+            raise StopFault(f"RecoveryVault {name} has no storage", "Set spec.storage", reason="VaultNotUsable")
+        return VaultAccess(name=name, storage=DirectoryAccess(path=spec.storage.directory.path), key=SecretBytes(key))
+
+    def _blob(self, blob: AzureBlobStorage, vault: str) -> AzureBlobAccess:
+        credential = blob.credential
+        field = f"RecoveryVault {vault} spec.storage.azureBlob.credential"
+        values = self._secret(credential.secret_ref.name, field)
+        text = _value(values, credential.secret_ref.name, credential.secret_key, field).decode().strip()
+        secret, kind = SecretStr(text), credential.kind
+        return AzureBlobAccess(
+            account_url=blob.account_url,
+            container=blob.container,
+            account_key=secret if kind is BlobCredentialKind.ACCOUNT_KEY else None,
+            connection_string=secret if kind is BlobCredentialKind.CONNECTION_STRING else None,
+            sas_token=secret if kind is BlobCredentialKind.SAS_TOKEN else None,
+        )
+
+    def _enrolment(self, vm: ProtectedVM) -> tuple[SecretStr, ...]:
+        if vm.spec.source.install is not InstallMode.MANUAL:
+            return ()
+        values = self._secrets.get(enrolment_secret(vm.metadata.name)) or {}
+        return tuple(SecretStr(values[key].decode().strip()) for key in sorted(values))
+
+    def _need(self, model: type[ResourceT], name: str, field: str) -> ResourceT:
+        found = self._objects.find(model, name)
+        if found is None:
+            kind = model.definition.kind
+            raise WaitFault(
+                f"{field} names {kind} {name}, which does not exist",
+                f"Create it, or correct {field}",
+                reason=f"{kind}NotFound",
+            )
+        return found
+
+    def _secret(self, name: str, field: str) -> Values:
+        values = self._secrets.get(name)
+        if values is None:
+            raise WaitFault(
+                f"{field} names Secret {name}, which does not exist",
+                f"Create it, or correct {field}",
+                reason="SecretNotFound",
+            )
+        return values
+
+
+def _value(values: Values, secret: str, key: str, field: str) -> bytes:
+    if not values.get(key):
+        has = ", ".join(sorted(values)) or "none"
+        raise WaitFault(
+            f"{field}: Secret {secret} has no key {key} (it has {has})", "Add it", reason="SecretKeyNotFound"
+        )
+    return values[key]
