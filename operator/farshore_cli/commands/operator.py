@@ -18,7 +18,7 @@ def operator(
         list[str] | None, typer.Option("--namespace", "-n", help="Namespace to serve; repeatable. Default: all.")
     ] = None,
     health_port: Annotated[int, typer.Option(help="Port of /livez, /readyz and /metrics; 0: a free one.")] = 8080,
-    health_host: Annotated[str, typer.Option(help="Address of the health port.")] = "0.0.0.0",  # noqa: S104
+    health_host: Annotated[str, typer.Option(help="Address of the health port.")] = "0.0.0.0",
     log_level: Annotated[str, typer.Option(help=f"One of {', '.join(LEVELS)}.")] = "info",
     log_format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "json",
     workers: Annotated[int, typer.Option(min=1, max=64, help="Reconciliations that run side by side.")] = 8,

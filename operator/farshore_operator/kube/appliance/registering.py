@@ -11,12 +11,13 @@ from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.contract.replication import ApplianceReport, SpoolReport
 from farshore_operator.api import ProcessServer
 from farshore_operator.api.processserver import RegistrationPhase
+from farshore_operator.api.values import format_quantity
 from farshore_operator.crypto.requests import make_request
 from farshore_operator.crypto.sealing import public_key, unseal
 from farshore_operator.decide.naming import KEY_ANNOTATION
 from farshore_operator.decide.processserver import MAX_SKEW, REGISTERED
 from farshore_operator.kube.appliance.statedir import Registration, StateDir
-from farshore_operator.kube.client import Client
+from farshore_operator.kube.client import Client, Json
 from farshore_operator.kube.faults import AlreadyExists, Forbidden, Unauthorized
 from farshore_operator.kube.registrationkey import RegistrationKey
 from farshore_operator.kube.resources import PROCESS_SERVER
@@ -95,7 +96,9 @@ def _claim(client: Client, key: RegistrationKey, candidate: Candidate, state: St
     try:
         body = client.get(PROCESS_SERVER, key.namespace, candidate.name)
         if body is None:
-            spec = {"siteRef": {"name": key.site}, "dataPort": candidate.data_port}
+            spec: Json = {"siteRef": {"name": key.site}, "dataPort": candidate.data_port}
+            if candidate.spool_bytes:
+                spec["spool"] = {"size": format_quantity(candidate.spool_bytes)}
             meta = {"name": candidate.name, "annotations": {KEY_ANNOTATION: key.name}}
             try:
                 client.create(PROCESS_SERVER, key.namespace, {"metadata": meta, "spec": spec})

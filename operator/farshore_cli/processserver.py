@@ -1,0 +1,65 @@
+"""Puts a process server together: the engine, the control plane behind it, and the way into machines."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from farshore_operator.kube.appliance.control import KubernetesControlPlane
+    from farshore_operator.kube.appliance.statedir import Registration, StateDir
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says: state directory, address to listen on, address to tell machines, metrics port."""
+
+    state: Path
+    listen: str
+    advertise: str
+    metrics_port: int
+
+
+def version() -> str:
+    """Return the version of this distribution."""
+    return metadata.version("farshore")
+
+
+def can_run_machines() -> bool:
+    """Tell whether recovered machines can run on this host: that needs root, network namespaces and QEMU."""
+    return os.geteuid() == 0 and all(shutil.which(name) for name in ("ip", "qemu-system-x86_64"))
+
+
+def run(registration: Registration, state: StateDir, options: Options) -> None:
+    """Run until SIGTERM or SIGINT."""
+    from farshore_operator.kube.appliance.control import KubernetesControlPlane
+
+    stop = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    control = KubernetesControlPlane(registration, state)
+    control.start()
+    try:
+        _serve(control, options, stop)
+    finally:
+        control.stop()
+
+
+def _serve(control: KubernetesControlPlane, options: Options, stop: threading.Event) -> None:
+    from farshore_engine.processserver.service import ProcessServer
+
+    from farshore_engine.processserver.push import PushInstaller
+
+    server = ProcessServer(control, PushInstaller(), options.state, options.listen, options.advertise)
+    server.run(stop)
