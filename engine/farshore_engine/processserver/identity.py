@@ -75,6 +75,31 @@ def _request(key: ec.EllipticCurvePrivateKey, name: str, names: list[x509.Genera
     return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
+class ServerIdentity:
+    """The data port's key and its certificate request, both kept in the state directory.
+
+    Registration uses it too, so that the first certificate is signed for the key that will serve.
+    """
+
+    def __init__(self, state_dir: Path, name: str) -> None:
+        """Load or make them; raises StopFault."""
+        self.key_file = state_dir / "data-port-key.pem"
+        self._request_file = state_dir / "data-port-request.pem"
+        self._name = name
+        self.key = private_key(self.key_file)
+        if not self._request_file.exists():
+            self.renew()
+
+    @property
+    def request(self) -> str:
+        """The certificate request (PEM); another text asks for another certificate."""
+        return self._request_file.read_text()
+
+    def renew(self) -> None:
+        """Make another request for the same key."""
+        write_private(self._request_file, server_request(self.key, self._name).encode())
+
+
 def fits(key: ec.EllipticCurvePrivateKey, certificate: str) -> bool:
     """Return whether a certificate (PEM) was made for this key."""
     try:
@@ -89,6 +114,13 @@ def fits(key: ec.EllipticCurvePrivateKey, certificate: str) -> bool:
 def expiry(certificate: str) -> datetime:
     """Return when a certificate (PEM) expires, in UTC."""
     return x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
+
+
+def renewal_due(certificate: str, now: datetime) -> bool:
+    """Return whether two thirds of a certificate's life are over."""
+    loaded = x509.load_pem_x509_certificate(certificate.encode())
+    begin, end = loaded.not_valid_before_utc, loaded.not_valid_after_utc
+    return now >= begin + (end - begin) * 2 / 3
 
 
 def data_port_context(key_file: Path, certificate: str, ca: str) -> ssl.SSLContext:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 FREEZE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -38,6 +40,15 @@ class Metrics:
         self.refused = Counter(
             "farshore_refused_connections", "Connections refused", ["reason"], registry=self.registry
         )
+
+        self.received_total = 0  # bytes, for the throughput
+        self._lock = threading.Lock()
+
+    def note_received(self, machine_id: str, size: int) -> None:
+        """Count bytes of block data that came in."""
+        self.received.labels(machine_id).inc(size)
+        with self._lock:
+            self.received_total += size
 
     def serve(self, address: str, port: int) -> None:
         """Serve the metrics over HTTP from a thread of its own."""

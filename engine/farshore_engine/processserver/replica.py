@@ -170,7 +170,7 @@ class Replica:
 
     def receive_data(self, session: Session, seq: int, disk: str, blocks: Indexes, payload: memoryview) -> None:
         """Take in a Data frame; waits while the spool is full or a point is being committed."""
-        self.shared.metrics.received.labels(self.machine_id).inc(payload.nbytes)
+        self.shared.metrics.note_received(self.machine_id, payload.nbytes)
         with self._turn_of(session):
             self.intake.data(seq, disk, blocks, payload, lambda: self.session is not session)
             self.held_disks.add(disk)

@@ -1,0 +1,367 @@
+"""The supervisor of one machine: a thread that takes one step after another towards what the assignment wants."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+from cryptography.hazmat.primitives import serialization
+
+from farshore_engine.contract.assignment import MachineAssignment, Source
+from farshore_engine.contract.faults import Fault, StopFault, WaitFault
+from farshore_engine.contract.points import RecoveryPoint
+from farshore_engine.contract.replication import AgentReport, Check, ReplicationReport
+from farshore_engine.processserver import memory as memories
+from farshore_engine.processserver.identity import fits, machine_request, private_key
+from farshore_engine.processserver.installer import AgentIdentity, DataPort, Installer
+from farshore_engine.processserver.keeper import PointKeeper, Points
+from farshore_engine.processserver.opening import open_replica
+from farshore_engine.processserver.replica import Link, Replica, Shared
+from farshore_engine.processserver.reporting import Cadence, Reporter
+from farshore_engine.processserver.steps import Decision, Failure, LocalState, Step, next_step
+from farshore_engine.vault.chain import Fenced
+from farshore_engine.vault.writer import DiskSpoiled
+from farshore_engine.wire.messages import Enrolled, Refuse
+
+log = structlog.get_logger(__name__)
+
+TICK = 1.0  # seconds between two looks when nothing happens
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a supervisor needs of its process server. `ca` and `data_port` are asked for when they are needed."""
+
+    state_dir: Path
+    shared: Shared
+    installer: Installer
+    ca: Callable[[], str]
+    data_port: Callable[[], DataPort]
+    report: Callable[[str, ReplicationReport], None]
+    cadence: Cadence
+
+
+class MachineSupervisor:
+    """See the module. `assign`, `replica_of_agent` and `take_point` are called from other threads."""
+
+    def __init__(self, assignment: MachineAssignment, around: Surroundings) -> None:
+        """Nothing happens before `start`."""
+        self._assignment = assignment
+        self._around = around
+        directory = around.state_dir / "machines-known" / assignment.machine_id
+        self._key_path = directory / "key.pem"
+        self._memory_path = directory / "memory.json"
+        self._memory = memories.load(self._memory_path)
+        self._key = private_key(self._key_path)
+        self._request = machine_request(self._key, assignment.machine_id)
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._replica: Replica | None = None
+        self._keeper: PointKeeper | None = None
+        self._points = Points()
+        self._link = Link()
+        self._checks: tuple[Check, ...] = ()
+        self._preflighted = False
+        self._failure: Failure | None = None
+        self._doing = ""
+        self._vault_epoch = 0
+        self._restart: frozenset[str] = frozenset()
+        self._away_since: datetime | None = around.shared.now()
+        self._reporter = Reporter(lambda r: around.report(assignment.name, r), around.cadence, random.Random())
+        self._thread = threading.Thread(target=self._run, name=f"machine-{assignment.name}", daemon=True)
+
+    @property
+    def assignment(self) -> MachineAssignment:
+        """What is wanted now."""
+        return self._assignment
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop and wait; the agent and what is in the spool stay."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        self._thread.join()
+
+    def assign(self, assignment: MachineAssignment) -> None:
+        """Take over a changed assignment."""
+        with self._wake:
+            before, self._assignment = self._assignment, assignment
+            if before == assignment:
+                return
+            if (before.epoch, before.vault) != (assignment.epoch, assignment.vault):
+                self._reopen("the assignment changed")
+            elif self._replica is not None:
+                self._replica.update(assignment)
+            if _relevant(before) != _relevant(assignment):
+                self._failure = None
+            if before.source != assignment.source:
+                self._preflighted, self._checks = False, ()
+            self._wake.notify_all()
+
+    def replica_of_agent(self) -> Replica | Refuse:
+        """Return the replication for an agent that dialled in, or why it must wait."""
+        with self._wake:
+            if self._replica is not None and not self._replica.closed:
+                return self._replica
+            message = self._failure.fault.message if self._failure else "replication is not open yet"
+            return Refuse("NotReady", message, 5.0)
+
+    def take_point(self, timeout: float) -> RecoveryPoint:
+        """Have a point taken now and wait for its commit; see `PointKeeper.take_now`."""
+        with self._wake:
+            keeper = self._keeper
+        if keeper is None:
+            raise WaitFault(f"replication of {self._assignment.name} is not open yet", reason="NotReady")
+        return keeper.take_now(timeout)
+
+    def enrol(self, token: str) -> Enrolled | Refuse:
+        """Give a machine that was installed by hand its identity, once for each token."""
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        with self._wake:
+            wanted = [t.get_secret_value() for t in self._assignment.enrolment_tokens]
+            good = [t for t in wanted if hmac.compare_digest(t.encode(), token.encode())]
+            if not good or digest in self._memory.tokens:
+                return Refuse("BadToken", "the token is unknown, expired or used up", 60.0)
+            certificate = self._assignment.certificate
+            if certificate is None or not fits(self._key, certificate):
+                return Refuse("NoCertificateYet", "the machine's certificate is not signed yet", 5.0)
+            self._remember(tokens=(*self._memory.tokens, digest))
+        return Enrolled(certificate=certificate, key=self._key_pem(), ca=self._around.ca())
+
+    # -- the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                if self._stopping:
+                    break
+            self._look_after_replica()
+            now = self._around.shared.now()
+            assignment = self._assignment
+            decision = next_step(assignment, self._local(assignment), now)
+            self._offer(decision)
+            if decision.step is Step.NONE:
+                with self._wake:
+                    if not self._stopping:
+                        self._wake.wait(TICK)
+                continue
+            self._take(decision.step, assignment)
+        self._close("the process server stops")
+
+    def _take(self, step: Step, assignment: MachineAssignment) -> None:
+        try:
+            match step:
+                case Step.OPEN:
+                    self._open(assignment)
+                case Step.CLOSE:
+                    self._close("replication ends")
+                case Step.PREFLIGHT:
+                    self._preflight(assignment)
+                case Step.INSTALL:
+                    self._install(assignment)
+                case Step.UNINSTALL:
+                    self._around.installer.uninstall(self._source(assignment))
+                    self._remember(uninstalled=True, installed="")
+            self._failure = None
+        except Fault as fault:
+            self._fail(step, fault)
+        except (OSError, ValueError, RuntimeError) as error:
+            log.error("step failed", machine=assignment.machine_id, step=step.value, exc_info=True)
+            self._fail(step, WaitFault(f"{step.value} failed: {error}", reason=type(error).__name__))
+        finally:
+            self._doing = ""
+
+    def _fail(self, step: Step, fault: Fault) -> None:
+        self._failure = Failure.after(self._failure, step, fault, self._around.shared.now())
+        self._around.shared.metrics.faults.labels(self._assignment.machine_id).inc()
+        log.warning("step failed", machine=self._assignment.machine_id, step=step.value, message=fault.message)
+
+    def _open(self, assignment: MachineAssignment) -> None:
+        spool = self._around.state_dir / "spool" / assignment.machine_id
+        try:
+            replica = open_replica(assignment, spool, self._around.shared, self._restart)
+        except Fenced as fault:
+            # Another writer with our own epoch fences us too; one more is what it takes to go on.
+            self._vault_epoch = max(fault.epoch, assignment.epoch + 1)
+            raise
+        self._vault_epoch = assignment.epoch
+        self._points = Points.of(replica.vault.catalogue().summaries())
+        keeper = PointKeeper(replica, self._points)
+        with self._wake:
+            self._replica, self._keeper = replica, keeper
+        keeper.start()
+        if self._memory.uninstalled:
+            self._remember(uninstalled=False)
+
+    def _preflight(self, assignment: MachineAssignment) -> None:
+        source = self._source(assignment)
+        outcome = self._around.installer.preflight(source, self._around.data_port())
+        self._checks = outcome.checks
+        if outcome.host_key:
+            self._remember(host_key=outcome.host_key)
+        if outcome.errors:
+            first = outcome.errors[0]
+            raise StopFault(first.message, first.remedy, reason=first.name)
+        self._preflighted = True
+
+    def _install(self, assignment: MachineAssignment) -> None:
+        if assignment.certificate is None:
+            raise WaitFault("the machine's certificate is not signed yet", reason="NoCertificateYet")
+        identity = AgentIdentity(
+            machine_id=assignment.machine_id,
+            servers=(self._around.data_port(),),
+            ca=self._around.ca(),
+            certificate=assignment.certificate,
+            key=self._key_pem(),
+        )
+        self._preflighted = False  # the next installation is checked anew
+        outcome = self._around.installer.install(self._source(assignment), identity, self._progress)
+        self._remember(
+            installed=self._fingerprint(assignment),
+            version=outcome.version,
+            host_key=outcome.host_key,
+            uninstalled=False,
+        )
+        if self._away_since is not None:
+            self._away_since = self._around.shared.now()
+
+    def _progress(self, sentence: str) -> None:
+        self._doing = sentence
+        assignment = self._assignment
+        self._offer(next_step(assignment, self._local(assignment), self._around.shared.now()))
+
+    def _look_after_replica(self) -> None:
+        """Notice what happened in the replica's threads; close what failed, so that it is opened anew."""
+        replica, keeper = self._replica, self._keeper
+        if replica is None or keeper is None:
+            return
+        with replica.changed:
+            self._link, self._points = replica.link, keeper.points
+            first_copy = replica.first_copy
+        if self._link.connected:
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = self._around.shared.now()
+        if first_copy is not None and self._memory.initial_seconds == 0:
+            self._remember(initial_bytes=first_copy[0], initial_seconds=max(first_copy[1], 0.001))
+        error = keeper.stopped_by
+        if error is None:
+            return
+        fault = error if isinstance(error, Fault) else WaitFault(f"replication failed: {error}", reason="Internal")
+        self._close(fault.message)
+        if isinstance(fault, DiskSpoiled):
+            self._restart |= {fault.disk}
+        if isinstance(fault, Fenced):
+            self._vault_epoch = max(fault.epoch, self._assignment.epoch + 1)
+        self._fail(Step.OPEN, fault)
+
+    def _close(self, reason: str) -> None:
+        with self._wake:
+            replica, keeper = self._replica, self._keeper
+            self._replica = self._keeper = None
+        if replica is not None:
+            replica.close(reason)
+        if keeper is not None:
+            keeper.join()
+            self._points = keeper.points
+        self._link = replace(self._link, connected=False, synced=False)
+        self._away_since = self._away_since or self._around.shared.now()
+
+    def _reopen(self, reason: str) -> None:
+        keeper = self._keeper
+        if keeper is not None and keeper.stopped_by is None:
+            keeper.stopped_by = WaitFault(reason, reason="Reassigned")
+
+    # -- what is known ---------------------------------------------------------------------------------------------
+
+    def _local(self, assignment: MachineAssignment) -> LocalState:
+        return LocalState(
+            opened=self._replica is not None,
+            certified=assignment.certificate is not None and fits(self._key, assignment.certificate),
+            preflighted=self._preflighted,
+            installed=self._memory.installed == self._fingerprint(assignment),
+            uninstalled=self._memory.uninstalled,
+            away_since=self._away_since,
+            mode=self._link.mode,
+            synced=self._link.synced,
+            failure=self._failure,
+        )
+
+    def _fingerprint(self, assignment: MachineAssignment) -> str:
+        """Return what an installation depends on, as a digest."""
+        port = self._around.data_port()
+        source = assignment.source
+        parts = (
+            assignment.certificate, self._around.ca(), port.host, port.port, source.address, source.port,
+            source.include_disks, source.exclude_disks,
+        )  # fmt: skip
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def _source(self, assignment: MachineAssignment) -> Source:
+        """Return the source with the host key that was seen first, if the operator has not pinned it yet."""
+        source = assignment.source
+        if source.host_key is None and self._memory.host_key:
+            return source.model_copy(update={"host_key": self._memory.host_key})
+        return source
+
+    def _key_pem(self) -> str:
+        form = serialization.PrivateFormat.PKCS8
+        return self._key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+
+    def _remember(self, **changes: object) -> None:
+        self._memory = self._memory.model_copy(update=changes)
+        memories.save(self._memory_path, self._memory)
+
+    def _offer(self, decision: Decision) -> None:
+        self._reporter.offer(self._report(decision), self._around.shared.monotonic())
+
+    def _report(self, decision: Decision) -> ReplicationReport:
+        replica, keeper, failure = self._replica, self._keeper, self._failure
+        trouble = (keeper.waiting_for if keeper else "") or (replica.attempt_fault if replica else "")
+        link, points = self._link, self._points
+        return ReplicationReport(
+            process_server=self._around.shared.name,
+            epoch=self._assignment.epoch,
+            state=decision.state,
+            message=self._doing or trouble or decision.message,
+            remedy=failure.fault.remedy if failure else "",
+            reason=failure.fault.reason if failure else "",
+            checks=self._checks,
+            agent=AgentReport(
+                version=link.version or self._memory.version,
+                host_key=self._memory.host_key,
+                tracker=link.tracker,
+                tracker_reason=link.tracker_reason,
+                connected=link.connected,
+                last_seen=self._around.shared.now() if link.connected else link.last_seen,
+                certificate_request=self._request,
+            ),
+            disks=link.disks,
+            progress=replica.progress if replica else None,
+            resync_reason=link.resync_reason,
+            last_point=points.recent[0] if points.recent else None,
+            last_app_consistent_point=points.last_app,
+            oldest_point=points.oldest,
+            recent_points=points.recent,
+            point_count=points.count,
+            initial_bytes=self._memory.initial_bytes,
+            initial_seconds=self._memory.initial_seconds,
+            vault_epoch=self._vault_epoch,
+            updated_at=self._around.shared.now(),
+        )
+
+
+def _relevant(assignment: MachineAssignment) -> tuple[object, ...]:
+    """What, when it changes, makes an earlier failure worth trying again at once."""
+    return (assignment.source, assignment.vault, assignment.epoch, assignment.desired, assignment.certificate)

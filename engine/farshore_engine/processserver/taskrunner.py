@@ -1,0 +1,176 @@
+"""Carries out the tasks of a snapshot: each in a worker, repeated while it must wait, reported until it is heard."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta
+from time import monotonic
+
+import structlog
+
+from farshore_engine.contract.controlplane import ControlPlane
+from farshore_engine.contract.faults import Fault, StopFault, WaitFault
+from farshore_engine.contract.tasks import TaskAssignment, TaskKind, TaskPhase, TaskReport, TaskResult
+from farshore_engine.processserver.tasks import EXECUTORS, TaskContext
+
+log = structlog.get_logger(__name__)
+
+WORKERS = 8
+REPORT_EVERY = 3.0  # seconds between two reports of progress
+RETRY_FIRST, RETRY_MOST = 1.0, 15.0
+FINAL = (TaskPhase.SUCCEEDED, TaskPhase.FAILED)
+
+
+class TaskRunner:
+    """Thread-safe. `take` is called with every snapshot; a task that it knows is not begun twice."""
+
+    def __init__(self, control_plane: ControlPlane, context: TaskContext) -> None:
+        """`context.progress` is replaced for each task."""
+        self._control_plane = control_plane
+        self._context = context
+        self._pool = ThreadPoolExecutor(WORKERS, "task")
+        self._lock = threading.Lock()
+        self._known: dict[str, TaskAssignment] = {}
+        self._cleaning: set[str] = set()  # machine names that a CleanUp is for
+        self._machines: dict[str, threading.Lock] = {}
+        self._stopping = threading.Event()
+
+    def take(self, tasks: Sequence[TaskAssignment]) -> None:
+        """Begin the tasks that are new; forget those that are gone."""
+        with self._lock:
+            named = {task.name for task in tasks}
+            self._known = {name: task for name, task in self._known.items() if name in named}
+            self._cleaning = {
+                t.input.machine_name for t in tasks if t.kind is TaskKind.CLEAN_UP and not t.input.keep_machine
+            }
+            fresh = [t for t in tasks if t.name not in self._known and not _final(t)]
+            self._known.update({task.name: task for task in tasks})
+        for task in fresh:
+            self._pool.submit(self._run, task)
+
+    def stop(self) -> None:
+        """Let running tasks end at their next step; they go on after a restart."""
+        self._stopping.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def _run(self, task: TaskAssignment) -> None:
+        try:
+            with self._machine_lock(task):
+                self._attempts(task)
+        except _Stopped:
+            log.info("task put off", **task.describe())
+        except Exception as error:  # the outermost loop of a task: it must not stay Running for ever
+            log.error("task failed unexpectedly", exc_info=True, **task.describe())
+            fault = StopFault(f"internal error: {type(error).__name__}: {error}", "Please report it", reason="Internal")
+            self._finish(task, TaskReport(phase=TaskPhase.RUNNING), fault)
+
+    def _attempts(self, task: TaskAssignment) -> None:
+        now = self._context.now
+        report = TaskReport(
+            phase=TaskPhase.RUNNING,
+            attempts=(task.report.attempts if task.report else 0) + 1,
+            started_at=(task.report.started_at if task.report else None) or now(),
+        )
+        self._tell(task, report)
+        log.info("task begins", attempt=report.attempts, **task.describe())
+        delay = RETRY_FIRST
+        while True:
+            try:
+                result = self._execute(task, report)
+            except WaitFault as fault:
+                pause = min(fault.retry_after or delay, RETRY_MOST)
+                delay = min(delay * 2, RETRY_MOST)
+                if task.deadline is not None and now() + timedelta(seconds=pause) >= task.deadline:
+                    self._finish(task, report, late(fault, task.deadline))
+                    return
+                report = report.model_copy(update={"attempts": report.attempts + 1, "message": str(fault)})
+                self._tell(task, report)
+                self._pause(pause)
+            except Fault as fault:
+                self._finish(task, report, fault)
+                return
+            else:
+                self._finish(task, report, result)
+                return
+
+    def _execute(self, task: TaskAssignment, report: TaskReport) -> TaskResult:
+        told = [monotonic()]
+
+        def progress(percent: int | None, sentence: str) -> None:
+            self._check_called_off(task)
+            if monotonic() - told[0] >= REPORT_EVERY:
+                told[0] = monotonic()
+                update = {"percent": percent, "message": sentence}
+                self._control_plane_report(task, report.model_copy(update=update))
+
+        self._check_called_off(task)
+        try:
+            return EXECUTORS[task.kind](task, replace(self._context, progress=progress))
+        except OSError as error:
+            raise WaitFault(f"{task.kind.value} failed on this host: {error}", reason="HostError") from error
+
+    def _check_called_off(self, task: TaskAssignment) -> None:
+        if self._stopping.is_set():
+            raise _Stopped
+        with self._lock:
+            gone = task.name not in self._known
+            cleaning = task.kind is not TaskKind.CLEAN_UP and task.input.machine_name in self._cleaning
+        if gone or (cleaning and task.input.machine_name):
+            raise StopFault("the task was called off", "Nothing: its run was ended", reason="CalledOff")
+
+    def _finish(self, task: TaskAssignment, report: TaskReport, outcome: TaskResult | Fault) -> None:
+        failed = isinstance(outcome, Fault)
+        update: dict[str, object] = {
+            "phase": TaskPhase.FAILED if failed else TaskPhase.SUCCEEDED,
+            "message": outcome.message if isinstance(outcome, Fault) else "",
+            "remedy": outcome.remedy if isinstance(outcome, Fault) else "",
+            "percent": None if failed else 100,
+            "finished_at": self._context.now(),
+            "result": None if isinstance(outcome, Fault) else outcome,
+        }
+        log.info("task ends", phase=str(update["phase"]), message=update["message"], **task.describe())
+        self._tell(task, report.model_copy(update=update))
+
+    def _tell(self, task: TaskAssignment, report: TaskReport) -> None:
+        """Report until it is heard, or nobody asks for the task any more."""
+        delay = RETRY_FIRST
+        while not self._control_plane_report(task, report):
+            self._pause(delay)
+            delay = min(delay * 2, RETRY_MOST)
+            with self._lock:
+                if task.name not in self._known:
+                    return
+
+    def _control_plane_report(self, task: TaskAssignment, report: TaskReport) -> bool:
+        try:
+            self._control_plane.report_task(task.name, report)
+        except WaitFault as fault:
+            log.warning("task report put off", message=fault.message, **task.describe())
+            return False
+        return True
+
+    def _pause(self, seconds: float) -> None:
+        if self._stopping.wait(seconds):
+            raise _Stopped
+
+    def _machine_lock(self, task: TaskAssignment) -> threading.Lock:
+        """Return what keeps two tasks of one recovered machine apart; each task without one has its own."""
+        with self._lock:
+            return self._machines.setdefault(task.input.machine_name or f"/{task.name}", threading.Lock())
+
+
+class _Stopped(Exception):
+    """The process server stops."""
+
+
+def _final(task: TaskAssignment) -> bool:
+    return task.report is not None and task.report.phase in FINAL
+
+
+def late(fault: WaitFault, deadline: datetime) -> StopFault:
+    """Return what a task fails with when its time is up."""
+    message = f"{fault.message} (tried until {deadline:%Y-%m-%d %H:%M:%S} UTC)"
+    return StopFault(message, fault.remedy, reason=fault.reason)

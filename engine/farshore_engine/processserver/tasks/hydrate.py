@@ -1,0 +1,62 @@
+"""Hydrate: write the point's disks on this host, then read every block back and compare it with the point's digests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from farshore_engine.contract.faults import StopFault
+from farshore_engine.contract.tasks import TaskAssignment, TaskResult
+from farshore_engine.hydrate.raw import Progress
+from farshore_engine.hydrate.raw import hydrate as hydrate_disk
+from farshore_engine.hydrate.verify import verify
+from farshore_engine.processserver.tasks.context import TaskContext, disk_files, machine_dir, vault_of
+from farshore_engine.vault.reader import PointReader
+
+
+def hydrate(task: TaskAssignment, context: TaskContext) -> TaskResult:
+    """See `Executor`."""
+    directory = machine_dir(task, context)
+    with vault_of(task) as vault:
+        point = vault.find(task.input.point)
+        reader = PointReader(vault, point)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        disks = disk_files(point, directory)
+        total = sum(disk.size_bytes for disk in point.manifest.disks)
+        before = moved = 0
+        for disk, file in zip(point.manifest.disks, disks, strict=True):
+            done_before = before
+
+            def tell(progress: Progress, name: str = disk.name, base: int = done_before) -> None:
+                percent = (base + progress.done) * 100 // max(1, total)
+                context.progress(min(99, percent), f"writing disk {name}")
+
+            moved += hydrate_disk(reader, disk.id, file.path, report=tell).fetched
+            before += disk.size_bytes
+        for disk, file in zip(point.manifest.disks, disks, strict=True):
+            context.progress(99, f"verifying disk {disk.name}")
+            _check(reader, disk.id, file.path)
+    return TaskResult(
+        point=point.summary,
+        bytes_moved=moved,
+        disk_bytes=total,
+        disks_verified=True,
+        disk_paths=tuple(str(file.path) for file in disks),
+    )
+
+
+def _check(reader: PointReader, disk: str, image: Path) -> None:
+    """Compare with the point what this host's storage gives back, not what memory still holds of the writing."""
+    descriptor = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+    wrong = verify(reader, disk, image)
+    if wrong:
+        blocks = ", ".join(f"{first}+{count}" for first, count in wrong[:5])
+        raise StopFault(
+            f"{image} differs from the point at blocks {blocks}",
+            "This host's storage does not return what was written: use another disk or host",
+            reason="DiskDiffers",
+        )
