@@ -25,6 +25,9 @@ NETNS_DIRECTORY = Path("/run/netns")
 # 10.160.0.0 to 10.223.255.0: clear of the usual 10.0-10.100 of sites, of 10.96/12 and 10.244/16 of Kubernetes.
 SECOND_OCTETS = range(160, 224)
 
+# Ports take addresses up to this one of their /24; those above are for guests, which choose theirs themselves.
+LAST_PORT_ADDRESS = 199
+
 
 def short_name(prefix: str, *parts: str) -> str:
     """A name for the kernel (interfaces have at most 15 characters) that the same parts always give again."""
@@ -179,7 +182,7 @@ class Port:
             if netns.startswith("fs-") and f"fsv{netns[3:]}" in ports:
                 found = _interface_address(["ip", "-n", netns, "-json", "-4", "addr", "show", "dev", "eth0"])
                 taken |= {found.ip} if found else set()
-        hosts = list(host.network.hosts())
+        hosts = list(host.network.hosts())[:LAST_PORT_ADDRESS]
         first = int.from_bytes(hashlib.blake2b(self.machine.encode(), digest_size=4).digest()) % len(hosts)
         for candidate in hosts[first:] + hosts[:first]:
             if candidate not in taken:

@@ -13,8 +13,10 @@ whether it asks by DHCP or not. With `QemuSpec.network` it gets a tap in an isol
 from __future__ import annotations
 
 import builtins
+import shutil
 import socket
 import subprocess
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from farshore_engine.machines.qmp import QmpSession
 from farshore_engine.machines.spec import MachineKind, MachineState, Removal, RunningMachine
 
 PORT_ATTEMPTS = 5
+LAUNCH_SECONDS = 30
+GONE_SECONDS = 1.0
 SSH_PORT = 22
 
 
@@ -84,6 +88,10 @@ class QemuMachines:
             return self._take_down(directory, grace=grace, keep=True)
 
     def _launch(self, directory: MachineDirectory, spec: QemuSpec) -> None:
+        if shutil.which(QEMU) is None:
+            raise StopFault(
+                f"{QEMU} is not installed here", "Install the package qemu-system-x86", reason="ToolMissing"
+            )
         for disk in spec.disks:
             if not disk.path.is_file():
                 raise StopFault(f"the disk {disk.path} is not there", "Hydrate the disk again", reason="DiskMissing")
@@ -162,22 +170,25 @@ class QemuMachines:
 
 
 def _run_qemu(command: list[str], directory: MachineDirectory) -> str:
-    """Launch QEMU; what it said if it failed, empty when it runs."""
-    try:
-        done = subprocess.run(
-            command,
-            cwd=directory.path,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    except FileNotFoundError as missing:
-        raise StopFault(
-            f"{QEMU} is not installed on this host", "Install the package qemu-system-x86", reason="ToolMissing"
-        ) from missing
-    return "" if done.returncode == 0 else (done.stderr.strip()[-800:] or f"it ended with code {done.returncode}")
+    """Launch QEMU detached and wait until it answers; what it said if it failed, empty when it runs.
+
+    Not by its own -daemonize, which forks and so cannot be combined with a sandbox that forbids to fork.
+    """
+    log = directory.path / "qemu.log"
+    with log.open("wb") as errors:
+        launch = ["setsid", "--fork", *command]
+        subprocess.run(launch, cwd=directory.path, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, check=False)
+    begun = seen = time.monotonic()
+    # A process that is just replacing its program shows no command line for a moment: absence must last.
+    while time.monotonic() - seen < GONE_SECONDS and not log.stat().st_size:
+        if _process_of(directory) is not None:
+            seen = time.monotonic()
+            if _tell(directory, "query-status"):
+                return ""
+        if time.monotonic() - begun > LAUNCH_SECONDS:
+            return f"it did not answer within {LAUNCH_SECONDS} s"
+        time.sleep(0.02)
+    return log.read_text(errors="replace").strip()[-800:] or "it ended without a word"
 
 
 def _process_of(directory: MachineDirectory) -> ProcessRef | None:

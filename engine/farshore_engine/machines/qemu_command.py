@@ -76,7 +76,7 @@ def command_line(directory: MachineDirectory, spec: QemuSpec, port: int) -> list
         *("-m", str(spec.memory_mib), "-smp", str(spec.cpus), "-device", "virtio-rng-pci"),
         *("-chardev", f"file,id=console,path={console},append=on", "-serial", "chardev:console"),
         *("-qmp", f"unix:{QMP_SOCKET},server=on,wait=off"),
-        *("-pidfile", str(pidfile(directory)), "-daemonize"),
+        *("-pidfile", str(pidfile(directory))),
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
     ]
     if spec.boot is BootMode.UEFI:
