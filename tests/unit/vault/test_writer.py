@@ -287,7 +287,9 @@ def test_a_point_that_is_not_there_is_named() -> None:
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(
-        st.lists(st.tuples(st.sampled_from([0, 1, 2, 3, 100, 254, 255, 256, 257, 299]), st.integers(0, 6)), max_size=12),
+        st.lists(
+            st.tuples(st.sampled_from([0, 1, 2, 3, 100, 254, 255, 256, 257, 299]), st.integers(0, 6)), max_size=12
+        ),
         min_size=1,
         max_size=5,
     ),
