@@ -122,7 +122,7 @@ class Resolver:
             desired=wish,
             source=self._source(vm),
             policy=self._policy(vm),
-            vault=self._vault(vm),
+            vault=self.vault_of(vm),
             certificate=vm.status.agent.certificate if vm.status.agent else None,
             enrolment_tokens=self._enrolment(vm),
         )
@@ -135,7 +135,7 @@ class Resolver:
             kind=spec.kind,
             run=spec.run or "",
             input=spec.input,
-            vault=self._vault(vm),
+            vault=self.vault_of(vm),
             source=self._source(vm) if spec.kind in LOGS_IN else None,
             machine=machine,
             deadline=spec.deadline,
@@ -187,7 +187,8 @@ class Resolver:
             bandwidth_limit=limit_at(spec.bandwidth, self._now()),
         )
 
-    def _vault(self, vm: ProtectedVM) -> VaultAccess:
+    def vault_of(self, vm: ProtectedVM) -> VaultAccess:
+        """Return the vault of a machine with its secrets; raises a fault that names what does not resolve."""
         vault = self._need(RecoveryVault, vm.spec.vault_ref.name, "spec.vaultRef")
         spec, name = vault.spec, vault.metadata.name
         if spec.storage is None or spec.encryption is None or spec.encryption.key_secret_ref is None:

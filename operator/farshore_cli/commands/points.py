@@ -1,0 +1,111 @@
+"""`farshore points VM`: every recovery point of a machine, read from the vault itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from farshore_engine.contract.faults import StopFault
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from farshore_engine.contract.points import RecoveryPoint
+    from farshore_engine.vault.machine import DamagedSlot
+    from farshore_operator.api import Resource
+    from farshore_operator.kube.client import Client
+
+    ResourceT = TypeVar("ResourceT", bound=Resource)
+
+app = typer.Typer()
+
+
+@app.command("points")
+def points(
+    vm: Annotated[str, typer.Argument(help="Name of the ProtectedVM.")],
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Default: the current context's.")] = "",
+    output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
+    newest: Annotated[int, typer.Option("--newest", help="Show this many; 0: all.")] = 0,
+) -> None:
+    """List the recovery points of a machine, newest first; its vault's Secrets must be readable to you."""
+    from rich.console import Console
+
+    from farshore_cli.status import utc_now
+
+    found, damaged = _read(vm, namespace)
+    shown = found[:newest] if newest else found
+    if output == "json":
+        print(json.dumps([point.model_dump(mode="json", by_alias=True) for point in shown], indent=2))
+        return
+    console = Console(highlight=False)
+    if not found:
+        console.print(f"{vm} has no recovery point yet: `farshore status` says how far the first copy is.")
+    else:
+        console.print(_table(shown, utc_now()))
+    for slot in damaged:
+        console.print(f"[red]slot {slot.slot} cannot be read:[/] {slot.why}")
+
+
+def _read(vm: str, namespace: str) -> tuple[list[RecoveryPoint], Sequence[DamagedSlot]]:
+    from farshore_cli.status import utc_now
+    from farshore_engine.vault.stores import open_machine
+    from farshore_operator.api import ProtectedVM
+    from farshore_operator.decide.naming import machine_id
+    from farshore_operator.kube.appliance.resolve import Resolver
+    from farshore_operator.kube.appliance.secretvalues import SecretValues
+    from farshore_operator.kube.client import Client
+    from farshore_operator.kube.connection import current_namespace, from_environment
+
+    client, where = Client(from_environment(), "farshore-cli"), namespace or current_namespace()
+    objects = _Objects(client, where)
+    machine = objects.find(ProtectedVM, vm)
+    if machine is None:
+        raise StopFault(f"there is no ProtectedVM {vm} in namespace {where}", "`farshore status` lists them")
+    access = Resolver("", objects, SecretValues(client, where), utc_now).vault_of(machine)
+    catalogue = open_machine(access, machine_id(where, vm)).catalogue()
+    return sorted(catalogue.summaries(), key=lambda one: one.slot, reverse=True), catalogue.damaged
+
+
+def _table(found: Sequence[RecoveryPoint], now: datetime) -> Table:
+    from rich.table import Table
+
+    from farshore_cli.status import span
+
+    table = Table("POINT", "TIME (UTC)", "AGE", "CONSISTENCY", "CHANGED", "STORED", "HELD BY", box=None)
+    for point in found:
+        row = (point.name, f"{point.time:%Y-%m-%d %H:%M:%S}", span(now - point.time), point.consistency.value)
+        table.add_row(*row, _size(point.bytes_changed), _size(point.bytes_stored), ", ".join(point.pins))
+    return table
+
+
+def _size(count: int) -> str:
+    value, units = float(count), iter(("B", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while value >= 1024 and unit != "TiB":
+        value, unit = value / 1024, next(units)
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+class _Objects:
+    """The objects of a namespace, read from the API at each question."""
+
+    def __init__(self, client: Client, namespace: str) -> None:
+        self._client = client
+        self._namespace = namespace
+
+    def find(self, model: type[ResourceT], name: str) -> ResourceT | None:
+        """Return an object, None if it does not exist."""
+        from farshore_operator.kube.resources import BY_KIND
+
+        body = self._client.get(BY_KIND[model.definition.kind], self._namespace, name)
+        return None if body is None else model.of(body)
+
+    def all(self, model: type[ResourceT]) -> list[ResourceT]:
+        """Return all objects of a kind."""
+        from farshore_operator.kube.resources import BY_KIND
+
+        return [model.of(one) for one in self._client.list_all(BY_KIND[model.definition.kind], self._namespace)]
