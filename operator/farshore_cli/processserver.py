@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import threading
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -25,16 +22,6 @@ class Options:
     listen: str
     advertise: str
     metrics_port: int
-
-
-def version() -> str:
-    """Return the version of this distribution."""
-    return metadata.version("farshore")
-
-
-def can_run_machines() -> bool:
-    """Tell whether recovered machines can run on this host: that needs root, network namespaces and QEMU."""
-    return os.geteuid() == 0 and all(shutil.which(name) for name in ("ip", "qemu-system-x86_64"))
 
 
 def run(registration: Registration, state: StateDir, options: Options) -> None:
@@ -57,9 +44,13 @@ def run(registration: Registration, state: StateDir, options: Options) -> None:
 
 
 def _serve(control: KubernetesControlPlane, options: Options, stop: threading.Event) -> None:
-    from farshore_engine.processserver.service import ProcessServer
-
     from farshore_engine.processserver.push import PushInstaller
+    from farshore_engine.processserver.service import ProcessServer, Settings
 
-    server = ProcessServer(control, PushInstaller(), options.state, options.listen, options.advertise)
-    server.run(stop)
+    settings = Settings(
+        state_dir=options.state,
+        address=options.advertise,
+        listen_address=options.listen,
+        metrics_port=options.metrics_port or None,
+    )
+    ProcessServer(control, PushInstaller(), settings).run(stop)
