@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from farshore_engine.contract.assignment import BrokenAssignment, MachineAssignment
@@ -14,10 +14,8 @@ from farshore_engine.contract.tasks import TaskAssignment, TaskReport
 class Appliance:
     """The process server's own settings and credentials as the control plane gives them.
 
-    `certificate`, `key` and `ca` are PEM; `certificate` is None until the operator has signed it. Whoever implements
-    the port makes the key and the requests and renews the certificate: a new pair simply appears in a snapshot, and the
-    data port takes it for the connections that follow. `refresh` is the newest refresh request, to be echoed once
-    carried out.
+    `certificate` and `ca` are PEM; `certificate` is None until the operator has signed the request that the
+    appliance reported. `refresh` is the newest refresh request, to be echoed once carried out.
     """
 
     name: str
@@ -28,7 +26,6 @@ class Appliance:
     ca: str
     certificate: str | None
     refresh: str = ""
-    key: str = field(default="", repr=False)  # private, made on this host; it never leaves it
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,6 @@ class ControlPlane(Protocol):
     def report_appliance(self, report: ApplianceReport) -> None:
         """Publish the appliance's own report and its heartbeat.
 
-        What the port knows better than the engine it fills in itself: contact, clock skew, certificate, keys, refresh.
+        What the port knows better than the engine it fills in itself: contact, clock skew, public key, refresh.
         """
         ...

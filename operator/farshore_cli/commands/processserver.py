@@ -45,7 +45,7 @@ def processserver(
     logs.configure(log_level, log_format)
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     kept = StateDir(state)
-    registration = _registration(kept, name, registration_key, (advertise, data_port, spool_size))
+    registration = _registration(state, kept, name, registration_key, (advertise, data_port, spool_size))
     if register_only:
         return
     run(registration, kept, Options(state, listen, advertise or own_address(registration.server), metrics_port))
@@ -64,7 +64,9 @@ def own_address(server: str) -> str:
         return str(probe.getsockname()[0])
 
 
-def _registration(kept: StateDir, name: str, file: Path | None, wishes: tuple[str, int, str]) -> Registration:
+def _registration(
+    state: Path, kept: StateDir, name: str, file: Path | None, wishes: tuple[str, int, str]
+) -> Registration:
     """Return the registration of the state directory, made with the key if there is none."""
     found = kept.load()
     if found is not None and name and name != found.name:
@@ -78,7 +80,7 @@ def _registration(kept: StateDir, name: str, file: Path | None, wishes: tuple[st
     if file is None or not name:
         why = "its token has expired" if found is not None else "this state directory holds no registration"
         raise StopFault(why, "Register with --registration-key FILE --name NAME", reason="NotRegistered")
-    return _register(kept, name, file, wishes)
+    return _register(state, kept, name, file, wishes)
 
 
 def _expired(kept: StateDir) -> bool:
@@ -88,8 +90,9 @@ def _expired(kept: StateDir) -> bool:
     return not token or lifetime(token)[1] <= datetime.now(UTC)
 
 
-def _register(kept: StateDir, name: str, file: Path, wishes: tuple[str, int, str]) -> Registration:
-    from farshore_cli.processserver import can_run_machines, version
+def _register(state: Path, kept: StateDir, name: str, file: Path, wishes: tuple[str, int, str]) -> Registration:
+    from farshore_engine.processserver.heartbeat import can_run_machines, product_version
+    from farshore_engine.processserver.identity import ServerIdentity
     from farshore_operator.api.values import parse_quantity
     from farshore_operator.kube import connection
     from farshore_operator.kube.appliance.credentials import MANAGER
@@ -109,10 +112,11 @@ def _register(kept: StateDir, name: str, file: Path, wishes: tuple[str, int, str
     client = Client(connection.with_token(key.server, key.authority, key.token), MANAGER)
     candidate = Candidate(
         name=name,
-        version=version(),
+        version=product_version(),
         address=advertise or own_address(key.server),
         data_port=data_port,
         spool_bytes=int(str(size)),
+        certificate_request=ServerIdentity(state, name).request,
         can_run_machines=can_run_machines(),
     )
     registration = register(client, key, candidate, kept, lambda: datetime.now(UTC))

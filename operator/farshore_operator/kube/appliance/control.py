@@ -14,8 +14,6 @@ from farshore_engine.contract.replication import ApplianceReport, ReplicationRep
 from farshore_engine.contract.tasks import TaskPhase, TaskReport
 from farshore_operator.api import ProcessServer
 from farshore_operator.api.processserver import REFRESH_ANNOTATION
-from farshore_operator.crypto.certificates import certificate_digest, request_digest
-from farshore_operator.crypto.requests import make_request
 from farshore_operator.crypto.sealing import public_key
 from farshore_operator.decide.bandwidth import limit_at
 from farshore_operator.kube.appliance.credentials import Credentials
@@ -32,6 +30,10 @@ REBUILD = 5.0
 """Seconds after which a snapshot is made anew even if no watch told of a change: Secrets are not watched."""
 SETTLE = 0.05
 SKEW_EVERY = 60.0
+PUBLISH_EVERY = 15.0
+"""Seconds between two reports that tell nothing new; the Lease, not they, is the heartbeat."""
+TROUBLED = 1.0
+"""Seconds after which what could not be resolved is tried again: a right is about to be granted."""
 ENGINE_SILENT = 120.0
 """Seconds without a call of the engine after which the heartbeat stops: a process that hangs is not alive."""
 
@@ -59,6 +61,7 @@ class KubernetesControlPlane:
         self._skew = 0.0
         self._skew_at = float("-inf")
         self._called = time.monotonic()
+        self._published_at = float("-inf")
         self._threads = [
             threading.Thread(target=self._rebuild_forever, name="snapshots", daemon=True),
             threading.Thread(target=self._beat_forever, name="heartbeat", daemon=True),
@@ -118,47 +121,40 @@ class KubernetesControlPlane:
     def report_appliance(self, report: ApplianceReport) -> None:
         """Publish the appliance's report, with what is known here: contact, clock, keys, refresh."""
         self._called = time.monotonic()
-        self._last_report = report
-        self._publish(report)
+        before, self._last_report = self._last_report, report
+        silent = time.monotonic() - self._published_at
+        if before is None or _weighty(before) != _weighty(report) or silent > PUBLISH_EVERY:
+            self._publish(report)
 
     def _publish(self, report: ApplianceReport) -> None:
+        self._published_at = time.monotonic()
         update = {
             "last_contact": _now(),
             "clock_skew_seconds": round(self._skew, 1),
             "public_key": public_key(self._state.sealing_key()),
             "refreshed": self._refreshed,
-            "certificate_request": report.certificate_request or self._request(),
         }
         self._reports.put(PROCESS_SERVER, self._registration.name, "appliance", report.model_copy(update=update))
-
-    def _request(self) -> str:
-        """Return the certificate request of this host's key: the same one as long as the key is."""
-        server = self._mirror.find(ProcessServer, self._registration.name)
-        key = self._state.data_port_key()
-        request = make_request(key, self._registration.name)
-        known = server.status.appliance.certificate_request if server and server.status.appliance else ""
-        # An ECDSA signature differs each time; a request for the same key is the same request.
-        if known and request_digest(known) == request_digest(request):
-            return known
-        return request
 
     def _rebuild_forever(self) -> None:
         self._mirror.complete(timeout=600.0)
         while not self._stop.is_set():
+            troubled = True
             try:
-                self._rebuild()
+                troubled = self._rebuild()
             except Fault as fault:
                 log.warning("the snapshot could not be made", cause=str(fault))
-            self._dirty.wait(REBUILD)
+            self._dirty.wait(TROUBLED if troubled else REBUILD)
             if self._dirty.is_set():
                 self._stop.wait(SETTLE)  # changes come in bursts
             self._dirty.clear()
 
-    def _rebuild(self) -> None:
+    def _rebuild(self) -> bool:
+        """Make the snapshot anew; True if something in it could not be resolved."""
         server = self._mirror.find(ProcessServer, self._registration.name)
         if server is None:
             log.error("this ProcessServer does not exist any more: register it again", name=self._registration.name)
-            return
+            return False
         self._refresh(server)
         resolved = self._resolver.resolve()
         self._tell_troubled(resolved)
@@ -166,17 +162,13 @@ class KubernetesControlPlane:
         with self._condition:
             old = self._snapshot
             parts = (appliance, resolved.machines, resolved.broken, resolved.tasks)
-            if old is not None and (old.appliance, old.machines, old.broken, old.tasks) == parts:
-                return
-            self._snapshot = Snapshot((old.version if old else 0) + 1, *parts)
-            self._condition.notify_all()
+            if old is None or (old.appliance, old.machines, old.broken, old.tasks) != parts:
+                self._snapshot = Snapshot((old.version if old else 0) + 1, *parts)
+                self._condition.notify_all()
+        return bool(resolved.broken or resolved.troubled)
 
     def _appliance(self, server: ProcessServer) -> Appliance:
         given = server.status.registration
-        certificate = given.certificate if given else None
-        key = self._state.data_port_key()
-        request = make_request(key, self._registration.name)
-        mine = bool(certificate) and certificate_digest(certificate or "") == request_digest(request)
         return Appliance(
             name=self._registration.name,
             site=server.spec.site_ref.name,
@@ -184,9 +176,8 @@ class KubernetesControlPlane:
             spool_bytes=server.spec.spool.size,
             bandwidth_limit=limit_at(server.spec.bandwidth, _now()),
             ca=(given.ca if given else None) or "",
-            certificate=certificate,
+            certificate=given.certificate if given else None,
             refresh=server.metadata.annotations.get(REFRESH_ANNOTATION, ""),
-            key=key if mine else "",
         )
 
     def _tell_troubled(self, resolved: Resolved) -> None:
@@ -244,3 +235,14 @@ class KubernetesControlPlane:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _weighty(report: ApplianceReport) -> ApplianceReport:
+    """Return a report without what differs from one to the next while nothing happens."""
+    spool = report.spool.model_copy(update={"used_bytes": 0})
+    return report.model_copy(
+        update={"last_contact": _EPOCH, "throughput": 0, "clock_skew_seconds": 0.0, "spool": spool}
+    )
+
+
+_EPOCH = datetime.fromtimestamp(0, UTC)

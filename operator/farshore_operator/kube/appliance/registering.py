@@ -12,7 +12,6 @@ from farshore_engine.contract.replication import ApplianceReport, SpoolReport
 from farshore_operator.api import ProcessServer
 from farshore_operator.api.processserver import RegistrationPhase
 from farshore_operator.api.values import format_quantity
-from farshore_operator.crypto.requests import make_request
 from farshore_operator.crypto.sealing import public_key, unseal
 from farshore_operator.decide.naming import KEY_ANNOTATION
 from farshore_operator.decide.processserver import MAX_SKEW, REGISTERED
@@ -31,13 +30,14 @@ REFUSAL_AGE = 3.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """What an appliance says of itself when it registers."""
+    """What an appliance says of itself when it registers; `certificate_request` is PEM, for its data port."""
 
     name: str
     version: str
     address: str
     data_port: int
     spool_bytes: int
+    certificate_request: str
     can_run_machines: bool = False
 
 
@@ -150,7 +150,7 @@ def _request(
         last_contact=now,
         clock_skew_seconds=round(skew, 1),
         spool=SpoolReport(used_bytes=0, size_bytes=candidate.spool_bytes),
-        certificate_request=make_request(state.data_port_key(), candidate.name),
+        certificate_request=candidate.certificate_request,
         public_key=public_key(state.sealing_key()),
         can_run_machines=candidate.can_run_machines,
     )

@@ -10,7 +10,6 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from farshore_engine.contract.faults import StopFault
-from farshore_operator.crypto.requests import make_key
 
 DIRECTORY = "registration"
 
@@ -69,13 +68,6 @@ class StateDir:
         if not file.is_file():
             self._write("sealing.key", X25519PrivateKey.generate().private_bytes_raw())
         return X25519PrivateKey.from_private_bytes(file.read_bytes())
-
-    def data_port_key(self) -> str:
-        """Return the private key of the data port (PEM), made on first use."""
-        file = self._root / "data-port.key"
-        if not file.is_file():
-            self._write("data-port.key", make_key().encode())
-        return file.read_text()
 
     def _write(self, name: str, data: bytes) -> None:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
