@@ -3,8 +3,6 @@ need it, says so, and no others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from tests.contract.faulty_store import TornStore
@@ -410,7 +408,7 @@ def test_the_other_points_outlive_a_prune_of_the_damaged_one() -> None:
 )
 def test_a_vault_of_an_unknown_format_is_refused(spoil: Callable[[bytes], bytes]) -> None:
     rig = Rig()
-    rig.store.put("vault.json", spoil(b""))
+    rig.store.put("vault.json", content)
     with pytest.raises(StopFault):
         rig.open()
 
