@@ -72,7 +72,7 @@ class Scenario:
         code += f"NamespaceSource(directory=Path({str(self.source.directory)!r}), name='web-01').close()"
         self.stage.environment.clean_with(["/usr/bin/env", "-C", str(repository), sys.executable, "-c", code])
         self.source.open()
-        script = RECOVERY_SCRIPT.format(python=Path(sys.executable).resolve(), port=PORT)
+        script = RECOVERY_SCRIPT.format(python="/usr/bin/python3", port=PORT)
         ledger = (repository / "tests" / "demo" / "ledger.py").read_text()
         self.source.exec("cat > /data/ledger.py", stdin=ledger)
         self.source.exec("mkdir -p /etc/farshore/recovery.d && cat > /etc/farshore/recovery.d/10-ledger", stdin=script)

@@ -43,6 +43,9 @@ class Stage:
     def up(self) -> None:
         """Start control plane and storage, and make the vault's container and the namespace."""
         self.environment.up()
+        # Registered first, so that it runs last.
+        own = ("manifests", "source", "ps-stack", "ps-shore", "*.log", "farshore-operator.kubeconfig")
+        self.environment.clean_with(["/bin/sh", "-c", " ".join(["cd", str(self.directory), "&& rm -rf", *own])])
         self.environment.control_plane.kubectl("create", "namespace", NAMESPACE)
 
     def install(self) -> None:
