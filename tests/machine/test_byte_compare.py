@@ -6,12 +6,18 @@ vault, hydration. Inside each freeze the backing files are reflink-cloned; the h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.machine.replication_rig import Stage, open_stage
+from tests.machine.replication_rig import FAST, Stage, open_stage
+
+from farshore_engine.agent.agent import Variants
+from farshore_engine.agent.source import Reader
+from farshore_engine.agent.tracker.tracefs import QUEUE, TraceFsTracker
 
 
 @pytest.fixture
@@ -39,3 +45,43 @@ def test_every_point_of_a_series_restores_the_source_as_it_was_at_the_freeze(sta
     verdicts = stage.wrong_blocks()
     assert len(verdicts) >= 5
     assert verdicts == {name: [] for name in verdicts}
+
+
+def _slow_reads(direct: bool = True) -> Callable[[str], Reader]:
+    """Return a reader that keeps what it read for a moment, so that a write often comes in between."""
+
+    def pause(offset: int, length: int) -> None:
+        time.sleep(0.002)
+
+    return lambda path: Reader(path, direct=direct, after_read=pause)
+
+
+@pytest.mark.parametrize(
+    ("variants", "fails"),
+    [
+        pytest.param(lambda _: Variants(reader=_slow_reads()), False, id="as it is, with slow reads"),
+        pytest.param(
+            lambda _: Variants(reader=_slow_reads(), clear_before_read=False), True, id="mark cleared after the read"
+        ),
+        pytest.param(lambda _: Variants(reader=_slow_reads(direct=False)), True, id="buffered reads of the device"),
+        pytest.param(
+            lambda scratch: Variants(
+                reader=_slow_reads(), tracker=lambda disks: TraceFsTracker(disks, scratch, events=(QUEUE,))
+            ),
+            True,
+            id="no mark at completion",
+        ),
+    ],
+)
+def test_the_comparison_notices_each_fault_that_the_design_guards_against(
+    stage: Stage, variants: Callable[[Path], Variants], fails: bool, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(stage.rig.fio(stage.rig.disk("ext4", size_mib=160)))
+        stack.enter_context(stage.process_server())
+        stage.policy = FAST.model_copy(update={"crash_consistent_interval": timedelta(seconds=1)})
+        stage.assign()
+        stack.enter_context(stage.agent(variants(tmp_path)))
+        stage.wait_points(8, timeout=120)
+    wrong = [point for point, blocks in stage.wrong_blocks().items() if blocks]
+    assert bool(wrong) is fails
