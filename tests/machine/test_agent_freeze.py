@@ -1,0 +1,206 @@
+"""A freeze ends within its bound, whichever process dies or hangs (invariant 7)."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.machine.agent_rig import RealDisk, Rig
+
+from farshore_engine.agent import syscalls
+from farshore_engine.agent.freezing import Freezer, FreezeFailed
+from farshore_engine.agent.mounts import Mount, current_mounts
+from farshore_engine.agent.watchdog import Watchdog
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealDisk]:
+    rig = Rig(tmp_path_factory.mktemp("rig")).open()
+    yield rig.disk("ext4", 64)
+    rig.close()
+
+
+def is_frozen(point: Path) -> bool:
+    fd = os.open(point, os.O_RDONLY)
+    try:
+        syscalls.freeze(fd)
+    except OSError as error:
+        assert error.errno == errno.EBUSY
+        return True
+    else:
+        syscalls.thaw(fd)
+        return False
+    finally:
+        os.close(fd)
+
+
+def thawed_after(point: Path, limit: float) -> float:
+    started = time.monotonic()
+    while is_frozen(point):
+        assert time.monotonic() - started < limit, "still frozen"
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+AGENT = """
+import sys, time
+from pathlib import Path
+from farshore_engine.agent.freezing import Freezer
+from farshore_engine.agent.mounts import current_mounts
+from farshore_engine.agent.watchdog import Watchdog
+watchdog = Watchdog()
+freezer = Freezer(watchdog, Path(sys.argv[2]))
+opened = freezer.open([m for m in current_mounts() if m.point == sys.argv[1]])
+freezer.freeze(opened, float(sys.argv[3]))
+print(watchdog.pid, flush=True)
+time.sleep(600)
+"""
+
+
+class FreezingAgent:
+    """A process that freezes and never thaws."""
+
+    def __init__(self, point: Path, runtime: Path, bound: float) -> None:
+        command = [sys.executable, "-c", AGENT, str(point), str(runtime), str(bound)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.watchdog = int(self.process.stdout.readline())
+        assert is_frozen(point)
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def mounts_of(disk: RealDisk) -> list[Mount]:
+    return [m for m in current_mounts() if m.point == str(disk.mount)]
+
+
+def test_a_killed_agent_leaves_nothing_frozen(disk: RealDisk, runtime: Path) -> None:
+    assert disk.mount is not None
+    agent = FreezingAgent(disk.mount, runtime, 60)
+    agent.kill()
+    assert thawed_after(disk.mount, 5) < 5
+
+
+def test_a_hanging_agent_is_thawed_at_its_bound(disk: RealDisk, runtime: Path) -> None:
+    assert disk.mount is not None
+    started = time.monotonic()
+    agent = FreezingAgent(disk.mount, runtime, 1.5)
+    agent.process.send_signal(signal.SIGSTOP)
+    thawed_after(disk.mount, 5)
+    assert time.monotonic() - started >= 1.4, "not before the bound"
+    agent.kill()
+
+
+@pytest.mark.parametrize("command", ["thaw", "new agent"])
+def test_when_every_process_is_killed_the_next_one_thaws(disk: RealDisk, runtime: Path, command: str) -> None:
+    assert disk.mount is not None
+    agent = FreezingAgent(disk.mount, runtime, 60)
+    os.kill(agent.watchdog, signal.SIGKILL)
+    agent.kill()
+    time.sleep(0.2)
+    assert is_frozen(disk.mount)
+    assert json.loads((runtime / "frozen.json").read_text()) == [str(disk.mount)]
+    if command == "thaw":
+        config = runtime / "config.json"
+        paths = {name: f"/nowhere/{name}" for name in ("ca", "certificate", "key")}
+        servers = [{"host": "127.0.0.1"}]
+        config.write_text(json.dumps({"machineId": "m", "servers": servers, "runtimeDir": str(runtime), **paths}))
+        arguments = ["thaw", "--config", str(config)]
+        subprocess.run([sys.executable, "-m", "farshore_engine.agent.main", *arguments], check=True)
+    else:
+        assert Freezer(Watchdog(), runtime).thaw_leftovers() == [str(disk.mount)]
+    assert not is_frozen(disk.mount)
+    assert Freezer(Watchdog(), runtime).thaw_leftovers() == []
+
+
+@pytest.fixture
+def freezer(runtime: Path) -> Iterator[Freezer]:
+    watchdog = Watchdog()
+    yield Freezer(watchdog, runtime)
+    watchdog.stop()
+
+
+def test_a_freeze_without_a_living_watchdog_does_not_happen(disk: RealDisk, runtime: Path) -> None:
+    watchdog = Watchdog()
+    freezer = Freezer(watchdog, runtime)
+    opened = freezer.open(mounts_of(disk))
+    assert watchdog.pid is not None
+    os.kill(watchdog.pid, signal.SIGKILL)
+    time.sleep(0.2)
+    with pytest.raises(FreezeFailed) as caught:
+        freezer.freeze(opened, 5)
+    assert caught.value.reason == "WatchdogGone"
+    assert disk.mount is not None
+    assert not is_frozen(disk.mount)
+    freezer.close(opened)
+    opened = freezer.open(mounts_of(disk))  # starts it again
+    freezer.freeze(opened, 5)
+    freezer.thaw(opened)
+    freezer.close(opened)
+    watchdog.stop()
+
+
+def test_a_file_system_frozen_by_somebody_else_is_left_to_them(disk: RealDisk, freezer: Freezer) -> None:
+    opened = freezer.open(mounts_of(disk))
+    subprocess.run(["fsfreeze", "-f", str(disk.mount)], check=True)
+    try:
+        with pytest.raises(FreezeFailed) as caught:
+            freezer.freeze(opened, 5)
+        assert caught.value.reason == "FilesystemBusy"
+        assert str(disk.mount) in caught.value.message
+        assert disk.mount is not None
+        assert is_frozen(disk.mount)
+    finally:
+        subprocess.run(["fsfreeze", "-u", str(disk.mount)], check=True)
+        freezer.close(opened)
+
+
+def test_a_freeze_that_somebody_ends_is_noticed(disk: RealDisk, freezer: Freezer) -> None:
+    opened = freezer.open(mounts_of(disk))
+    freezer.freeze(opened, 5)
+    subprocess.run(["fsfreeze", "-u", str(disk.mount)], check=True)
+    with pytest.raises(FreezeFailed) as caught:
+        freezer.thaw(opened)
+    assert caught.value.reason == "FreezeBroken"
+    freezer.close(opened)
+
+
+def test_a_freeze_that_overran_is_noticed(disk: RealDisk, freezer: Freezer) -> None:
+    opened = freezer.open(mounts_of(disk))
+    freezer.freeze(opened, 0.3)
+    time.sleep(0.8)
+    with pytest.raises(FreezeFailed) as caught:
+        freezer.thaw(opened)
+    assert caught.value.reason == "FreezeOverran"
+    freezer.close(opened)
+
+
+def test_the_watchdog_locks_its_memory_and_stays_small(disk: RealDisk, freezer: Freezer) -> None:
+    opened = freezer.open(mounts_of(disk))
+    try:
+        pid = freezer._watchdog.pid
+        status = dict(
+            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("Vm")
+        )
+        assert int(status["VmLck"].split()[0]) > 0
+        assert int(status["VmRSS"].split()[0]) < 40_000
+    finally:
+        freezer.close(opened)
