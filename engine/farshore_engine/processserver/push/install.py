@@ -29,11 +29,12 @@ from farshore_engine.processserver.push.ssh import Completed, Connection, connec
 
 CONFIG_DIRECTORY = "/etc/farshore/agent"
 STATE_DIRECTORY = "/var/lib/farshore"
+FACTS_SECONDS = 60.0
 UPLOAD_SECONDS = 900.0
 UNPACK_SECONDS = 180.0
 SHUTDOWN_SECONDS = 180.0
 OFF_ANSWERS = 3  # unanswered connections in a row, a second apart, before the machine counts as off
-DAMAGED, DOES_NOT_RUN, DOES_NOT_STAY = 65, 66, 70  # exit codes of the scripts
+DAMAGED, DOES_NOT_RUN, DOES_NOT_STAY, BUSY = 65, 66, 70, 75  # exit codes of the scripts
 # The agent reads these again at each connection, so they change without a restart, which would cost a comparison of the
 # disks: the list of servers, and the certificate files.
 READ_AGAIN = ("servers",)
@@ -45,7 +46,8 @@ async def install(
     """Install, upgrade or reconfigure the agent; see `Installer.install`."""
     progress(f"logging in to {source.address}")
     async with connect(source) as connection:
-        facts = parse_facts((await _require(connection, "facts.sh", {}, "looking at the machine")).stdout)
+        seen = await connection.script(load_script("facts.sh"), timeout=FACTS_SECONDS)
+        facts = parse_facts(seen.stdout)
         manager = facts.service or "none"
         names = {"ROOT": INSTALL_ROOT, "ID": bundle.id}
         prepared = await _require(connection, "prepare.sh", {**names, "OWNER": connection.user}, "making room")
@@ -155,7 +157,7 @@ async def _upload(connection: Connection, bundle: Bundle, progress: Callable[[st
 
 async def _unpack(connection: Connection, bundle: Bundle) -> None:
     variables = {"ROOT": INSTALL_ROOT, "ID": bundle.id, "SHA256": bundle.sha256}
-    result = await connection.script(load_script("unpack.sh"), variables, timeout=UNPACK_SECONDS)
+    result = await _run(connection, "unpack.sh", variables, timeout=UNPACK_SECONDS)
     if result.status == DAMAGED:
         raise WaitFault(
             f"{connection.address}: the agent arrived damaged or could not be unpacked: {result.said()}",
@@ -180,7 +182,9 @@ async def _configure(connection: Connection, source: Source, identity: AgentIden
         "certificate.pem": identity.certificate,
         "key.pem": identity.key,
     }
-    result = await _require(connection, "configure.sh", {}, "writing the configuration", stdin=_tar(files))
+    result = await _require(
+        connection, "configure.sh", {"ROOT": INSTALL_ROOT}, "writing the configuration", stdin=_tar(files)
+    )
     was, *changed = result.stdout.splitlines()
     return "config.json" in changed and _essential(was.removeprefix("was ")) != _essential(files["config.json"])
 
@@ -193,7 +197,7 @@ async def _start(connection: Connection, manager: str, bundle: Bundle, *, restar
         "SERVICE": service_text(manager, f"{INSTALL_ROOT}/{bundle.id}"),
         "RESTART": "yes" if restart else "no",
     }
-    result = await connection.script(load_script("service.sh"), variables, timeout=120)
+    result = await _run(connection, "service.sh", variables, timeout=180)
     if result.status == DOES_NOT_STAY:
         raise StopFault(
             f"{connection.address}: the agent was started and does not stay up: {result.said()}",
@@ -245,10 +249,25 @@ async def _require(
     doing: str,
     *,
     stdin: bytes = b"",
-    timeout: float = 60,
+    timeout: float = 120,
 ) -> Completed:
-    result = await connection.script(load_script(script), variables, stdin=stdin, timeout=timeout)
+    result = await _run(connection, script, variables, stdin=stdin, timeout=timeout)
     _check(connection, result, doing)
+    return result
+
+
+async def _run(
+    connection: Connection, script: str, variables: dict[str, str], *, stdin: bytes = b"", timeout: float
+) -> Completed:
+    """Run a script that changes the machine, alone."""
+    text = load_script("lock.sh") + load_script(script)
+    result = await connection.script(text, variables, stdin=stdin, timeout=timeout)
+    if result.status == BUSY:
+        raise WaitFault(
+            f"{connection.address}: another push is at work there: {result.said()}",
+            "It is tried again; remove the lock by hand if no push is at work",
+            reason="PushBusy",
+        )
     return result
 
 

@@ -1,8 +1,6 @@
 # Makes room for an upload. Variables: ROOT, ID (of the bundle), OWNER (who uploads). Prints `present` or `upload`.
 # shellcheck shell=sh disable=SC2154
 set -eu
-mkdir -p "$ROOT"
-chmod 755 "$ROOT"
 if [ -f "$ROOT/$ID/bundle.json" ]; then
     echo present # it was renamed into place when it was complete, so it is
     exit 0
