@@ -7,12 +7,13 @@ threads do so at once.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from farshore_engine.blocks.content import digest_block, zero_blocks
+from farshore_engine.blocks.content import DIGEST_SIZE, Digests, digest_block, zero_blocks
 from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes, padded_blocks
 from farshore_engine.vault.crypto import TAG_SIZE, MachineKeys, Place, nonce_at
 from farshore_engine.vault.encoding import BLOCK_REF, BlockRefs, Ref, Refs
@@ -54,33 +55,43 @@ class Encoder:
 
     def _batch(self, place: Place, refs: BlockRefs, blocks: npt.NDArray[np.uint8], base: Refs | None) -> None:
         flat = memoryview(blocks.reshape(-1))  # type: ignore[arg-type]
-        keep = []
-        for at in np.flatnonzero(~zero_blocks(flat)):
-            digest = digest_block(self._digest_key, flat[at * BLOCK_SIZE : (at + 1) * BLOCK_SIZE])
-            if base is not None and base[at]["length"] and base[at]["digest"].tobytes() == digest:
-                refs[at]["ref"] = base[at]
-                continue
-            refs[at]["ref"]["digest"] = np.frombuffer(digest, np.uint8)
-            keep.append(int(at))
-        if not keep:
+        keep = np.flatnonzero(~zero_blocks(flat))
+        if keep.size == 0:
             return
-        segments = np.zeros(len(keep), SEGMENT)
-        segments["offset"], segments["length"] = np.array(keep) * BLOCK_SIZE, BLOCK_SIZE
-        frames = self._compressor().multi_compress_to_buffer(
-            zstandard.BufferWithSegments(flat, segments.tobytes()), threads=0
+        ref = refs["ref"]
+        digests = _rows(
+            digest_block(self._digest_key, flat[at : at + BLOCK_SIZE]) for at in (keep * BLOCK_SIZE).tolist()
         )
-        plain = [
-            frame.tobytes() if len(frame := frames[i]) < BLOCK_SIZE else flat[at * BLOCK_SIZE : (at + 1) * BLOCK_SIZE]
-            for i, at in enumerate(keep)
-        ]
-        pack, offset = self._packer.reserve(sum(len(p) + TAG_SIZE for p in plain))
+        if base is not None:
+            same = (base["length"][keep] != 0) & (base["digest"][keep] == digests).all(axis=1)
+            ref[keep[same]] = base[keep[same]]
+            keep, digests = keep[~same], digests[~same]
+            if keep.size == 0:
+                return
+        ref["digest"][keep] = digests
+        plain = self._compressed(flat, keep)
+        lengths = np.array([len(content) + TAG_SIZE for content in plain])
+        pack, offset = self._packer.reserve(int(lengths.sum()))
         try:
-            for row, content in zip(keep, plain, strict=True):
-                length = self._encrypt(pack, offset, content, place.block(int(refs[row]["index"])))
-                _point_to(refs[row]["ref"], pack, offset, length)
-                offset += length
+            offsets = offset + np.cumsum(lengths) - lengths
+            places = refs["index"][keep].tolist()
+            for at, index, content in zip(offsets.tolist(), places, plain, strict=True):
+                self._encrypt(pack, at, content, place.block(index))
         finally:
             self._packer.written(pack)
+        ref["claim"][keep], ref["random"][keep] = pack.id.claim, pack.id.random
+        ref["offset"][keep], ref["length"][keep] = offsets, lengths
+
+    def _compressed(self, flat: memoryview, keep: npt.NDArray[np.int64]) -> list[bytes | memoryview]:
+        """Return what to encrypt for each block: its frame, or the block itself where that is not longer."""
+        segments = np.zeros(keep.size, SEGMENT)
+        segments["offset"], segments["length"] = keep * BLOCK_SIZE, BLOCK_SIZE
+        buffer = zstandard.BufferWithSegments(flat, segments.tobytes())
+        frames = self._compressor().multi_compress_to_buffer(buffer, threads=0)
+        return [
+            frame.tobytes() if len(frame := frames[i]) < BLOCK_SIZE else flat[at : at + BLOCK_SIZE]
+            for i, at in enumerate((keep * BLOCK_SIZE).tolist())
+        ]
 
     def node(self, disk: str, level: int, index: int, content: bytes) -> Ref:
         """Encode one serialised node of the disk's map and return its reference."""
@@ -104,6 +115,5 @@ class Encoder:
         return compressor
 
 
-def _point_to(ref: Refs, pack: OpenPack, offset: int, length: int) -> None:
-    ref["claim"], ref["random"] = pack.id.claim, pack.id.random
-    ref["offset"], ref["length"] = offset, length
+def _rows(digests: Iterable[bytes]) -> Digests:
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_SIZE)

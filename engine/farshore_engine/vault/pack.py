@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from farshore_engine.vault.crypto import SALT_SIZE, MachineKeys, Purpose, new_salt
@@ -58,7 +59,7 @@ class OpenPack:
         salt = salt or new_salt()
         self.id = pack
         self.cipher: AESGCM = keys.cipher(Purpose.PACK, salt)
-        self.buffer = memoryview(bytearray(PACK_MAX))  # untouched pages take no memory
+        self.buffer = memoryview(np.empty(PACK_MAX, np.uint8))  # type: ignore[arg-type]  # untouched pages take no memory
         self.buffer[:PACK_HEADER] = PACK_MAGIC + salt
         self.end = PACK_HEADER
         self.writing = 0
@@ -66,7 +67,7 @@ class OpenPack:
 
     def sealed(self) -> SealedPack:
         """Return the finished pack."""
-        return SealedPack(self.id, memoryview(bytes(self.buffer[: self.end])))
+        return SealedPack(self.id, self.buffer[: self.end].toreadonly())
 
 
 class Packer:

@@ -403,10 +403,8 @@ def test_the_other_points_outlive_a_prune_of_the_damaged_one() -> None:
         assert rig.restored(name) == rig.points[name]
 
 
-@pytest.mark.parametrize(
-    "spoil", [lambda d: b"", lambda d: b"{}", lambda d: b'{"format": 2}'], ids=["empty", "no", "newer"]
-)
-def test_a_vault_of_an_unknown_format_is_refused(spoil: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"format": 2}'], ids=["empty", "no format", "newer"])
+def test_a_vault_of_an_unknown_format_is_refused(content: bytes) -> None:
     rig = Rig()
     rig.store.put("vault.json", content)
     with pytest.raises(StopFault):
