@@ -7,8 +7,10 @@ them when the release is removed. The same models always give the same bytes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import yaml
@@ -21,6 +23,7 @@ from farshore_operator.api.values import OUR_NAME_LENGTH
 HEADER = "# Generated from operator/farshore_operator/api by `make crds`. Do not edit.\n"
 _PLAIN = Path("crds")
 _CHART = Path("charts/farshore/templates/crds")
+_KEEP = "  annotations:\n    helm.sh/resource-policy: keep\n"
 
 
 def crd(kind: type[Resource]) -> dict[str, Any]:
@@ -100,17 +103,17 @@ def _column(column: Column) -> dict[str, Any]:
     return entry
 
 
-def files() -> dict[Path, str]:
+@cache
+def files() -> Mapping[Path, str]:
     """Return every generated file: its path in the repository, and its content."""
     result = {}
     for kind in KINDS:
-        manifest = crd(kind)
+        plain = _yaml(crd(kind))
         name = f"{kind.definition.plural}.{GROUP}.yaml"
-        result[_PLAIN / name] = HEADER + _yaml(manifest)
-        manifest["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
-        body = _yaml(manifest).replace("{{", '{{ "{{" }}')
-        result[_CHART / name] = f"{HEADER}{{{{- if .Values.crds.install }}}}\n{body}{{{{- end }}}}\n"
-    return result
+        result[_PLAIN / name] = HEADER + plain
+        escaped = plain.replace("{{", '{{ "{{" }}').replace("\nmetadata:\n", f"\nmetadata:\n{_KEEP}", 1)
+        result[_CHART / name] = f"{HEADER}{{{{- if .Values.crds.install }}}}\n{escaped}{{{{- end }}}}\n"
+    return MappingProxyType(result)
 
 
 def _yaml(manifest: dict[str, Any]) -> str:
