@@ -50,14 +50,17 @@ class MachineDirectory:
         return self.path / "console.log"
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other callers away from this machine; the kernel lets go of it when the holder dies."""
+    def lock(self) -> Iterator[int]:
+        """Keep other callers away from this machine; the kernel lets go of it when the holder dies.
+
+        Gives the handle: a process that inherits it holds the lock too, until it ends.
+        """
         locks = self.run_dir / ".locks"
         locks.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(locks / self.name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+            yield handle
         finally:
             os.close(handle)
 

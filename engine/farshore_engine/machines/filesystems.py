@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.machine import FileSystem, MachineDescription, MachineDisk
@@ -44,6 +45,20 @@ def mount_plan(mount: Mount, devices: Sequence[str]) -> dict[str, str]:
     # The source may be mounted on this very kernel, as in the demo, and xfs refuses to mount one UUID twice.
     options = [*filter(None, mount.options.split(",")), *(["nouuid"] if kind == "xfs" else [])]
     return {"device": node, "path": mount.path, "kind": kind, "options": ",".join(options) or "defaults"}
+
+
+def thaw_orphans(device: str, mount_point: Path) -> None:
+    """Thaw what is frozen on a device whose machine is dead: nobody has it mounted, but the freeze holds the device.
+
+    Mounting it once more gives a handle on the frozen file system. That is done in a mount namespace of its own, so
+    that nothing stays when this process is killed meanwhile.
+    """
+    mount_point.mkdir(exist_ok=True)
+    thaw = 'mount "$0" "$1" && { fsfreeze --unfreeze "$1"; umount "$1"; }'
+    for node in nodes_of(device):
+        attempt(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", thaw, node, str(mount_point)], timeout=20
+        )
 
 
 def file_systems(disk: MachineDisk) -> list[tuple[int, FileSystem]]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import builtins
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ from typing import Any
 from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.machines import loop, namespace_init
 from farshore_engine.machines.directory import MachineDirectory, machine_names
-from farshore_engine.machines.filesystems import mount_plan
+from farshore_engine.machines.filesystems import mount_plan, thaw_orphans
 from farshore_engine.machines.network import Network, Port
 from farshore_engine.machines.process import ProcessRef
 from farshore_engine.machines.spec import (
@@ -90,11 +91,11 @@ class NamespaceMachines:
             WaitFault: the machine did not become ready within `patience` seconds.
         """
         directory = MachineDirectory(self.run_dir, spec.name)
-        with directory.lock():
+        with directory.lock() as lock:
             found = self._observe(directory)
             if found is None or found.state not in (MachineState.RUNNING, MachineState.STARTING):
                 self._take_down(directory, grace=0, keep_root=True)
-                self._bring_up(directory, spec)
+                self._bring_up(directory, spec, lock)
             else:
                 directory.require_same_disks(spec.disks)
         return self._await_ready(directory, patience)
@@ -155,7 +156,7 @@ class NamespaceMachines:
         record = MachineDirectory(self.run_dir, name).read("machine.json") or {"disks": []}
         return tuple(next(iter(loop.devices_of(Path(disk["path"]))), "") for disk in record["disks"])
 
-    def _bring_up(self, directory: MachineDirectory, spec: NamespaceSpec) -> None:
+    def _bring_up(self, directory: MachineDirectory, spec: NamespaceSpec, lock: int) -> None:
         for disk in spec.disks:  # before it is on record: `stop` must never detach another machine's disk
             loop.require_free(disk.path)
         directory.create()
@@ -173,6 +174,7 @@ class NamespaceMachines:
         directory.write("machine.json", record | {"address": address})
         devices = [loop.attach(disk.path) for disk in spec.disks]
         mounts = [mount_plan(mount, devices) for mount in spec.mounts]
+        plan = _plan(directory, spec, port, devices, mounts) | {"lock": lock}
         with directory.console.open("ab") as console:
             launcher = subprocess.Popen(
                 [sys.executable, "-I", "-S", namespace_init.__file__],
@@ -180,8 +182,10 @@ class NamespaceMachines:
                 stdout=console,
                 stderr=console,
                 start_new_session=True,
+                # So that nobody takes the half-made machine for a dead one if this process dies now.
+                pass_fds=(lock,),
             )
-            launcher.communicate(json.dumps(_plan(directory, spec, port, devices, mounts)).encode())
+            launcher.communicate(json.dumps(plan).encode())
         if launcher.returncode != 0:
             raise StopFault(
                 f"the machine {spec.name} could not be made",
@@ -200,19 +204,19 @@ class NamespaceMachines:
         init = self._init_of(directory)
         if init is not None:
             namespace_init.thaw([f"/proc/{init.pid}/root{path}" for path in record["mounts"]])
-            (removed if init.end(grace) else left).append(f"process {init.pid}")
-        for pid in port.pids():  # those that entered from outside
-            straggler = ProcessRef.of(pid)
-            if straggler is not None:
-                (removed if straggler.end(0) else left).append(f"process {pid}")
+            init.end(grace, patience=2)
+        entered = [found for found in map(ProcessRef.of, port.pids()) if found is not None and found != init]
+        for process in entered:
+            process.signal(signal.SIGKILL)
+        # A process that waits for a frozen file system dies only when that is thawed, so the disks come in between.
+        for disk in record["disks"]:
+            removed += _detach(directory, Path(disk["path"]))
+            left += loop.devices_of(Path(disk["path"]))
+        for process in [init, *entered] if init is not None else entered:
+            (removed if process.end(0) else left).append(f"process {process.pid}")
         had_network = port.address() is not None
         left += port.unplug()
         removed += [f"network namespace {port.netns}"] if had_network else []
-        for disk in record["disks"]:
-            devices = loop.devices_of(Path(disk["path"]))
-            still = loop.detach(Path(disk["path"]))
-            left += still
-            removed += [device for device in devices if device not in still]
         if left:
             raise WaitFault(
                 f"the machine {directory.name} left {', '.join(left)} behind",
@@ -272,6 +276,15 @@ class NamespaceMachines:
                     reason="MachineStarting",
                 )
             time.sleep(0.01)
+
+
+def _detach(directory: MachineDirectory, disk: Path) -> list[str]:
+    """Detach the disk's loop devices; gives those that are gone."""
+    devices = loop.devices_of(disk)
+    for device in loop.detach(disk, patience=2):
+        thaw_orphans(device, directory.path / "thaw")
+    still = loop.detach(disk)
+    return [device for device in devices if device not in still]
 
 
 def _plan(

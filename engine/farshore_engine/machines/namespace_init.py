@@ -346,6 +346,7 @@ def main() -> int:
     child = os.fork()
     if child == 0:
         os.close(opener)
+        os.close(plan["lock"])  # the parent holds it until the record is written
         if os.read(gate, 1) != b"!":  # the parent died before it wrote down who we are
             return 1
         os.close(gate)
