@@ -1,10 +1,13 @@
-"""Creates the objects that only the operator makes: runs and tasks, whose names are deterministic."""
+"""Creates and deletes the objects that only the operator makes: runs and tasks, whose names are deterministic."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from farshore_operator.act.effects import MANAGED_BY, Effects, owned_by
-from farshore_operator.decide.actions import CreateOwned
+from farshore_operator.decide.actions import CreateOwned, DeleteOwned
 from farshore_operator.decide.decision import Outcome
+from farshore_operator.kube.faults import Conflict
 from farshore_operator.kube.resources import BY_KIND
 
 
@@ -20,4 +23,12 @@ def perform(effects: Effects, action: CreateOwned) -> tuple[Outcome, ...]:
     body = {"metadata": meta, "spec": dict(action.spec)}
     made = effects.client.ensure(BY_KIND[action.kind], action.namespace, body)
     effects.cache.put(action.kind, made)
+    return ()
+
+
+def perform_delete(effects: Effects, action: DeleteOwned) -> tuple[Outcome, ...]:
+    """Delete the object; one that is gone, or another one of its name, is left alone."""
+    target = action.target
+    with suppress(Conflict):
+        effects.client.delete(BY_KIND[target.kind], target.namespace, target.name, uid=target.uid)
     return ()

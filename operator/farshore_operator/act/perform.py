@@ -38,5 +38,7 @@ class Performer:
                 return finalizers.perform(self._effects, action)
             case a.CreateOwned():
                 return objects.perform(self._effects, action)
+            case a.DeleteOwned():
+                return objects.perform_delete(self._effects, action)
             case _:
                 raise TypeError(f"no effect carries out {type(action).__name__}")

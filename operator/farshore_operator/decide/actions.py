@@ -107,6 +107,13 @@ class CreateOwned(Action):
 
 
 @dataclass(frozen=True)
+class DeleteOwned(Action):
+    """Delete an object that the operator made: this one, not another of its name."""
+
+    target: ObjectId
+
+
+@dataclass(frozen=True)
 class Certified(Outcome):
     """A certificate was signed: PEM with the CA's behind it, the CA's PEM, and when it ends."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from farshore_operator.api.failoverrun import RunKind
 from farshore_operator.api.protectedvm import FailoverReady, Verdict
 from farshore_operator.decide import machineruns
 from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
@@ -33,13 +34,16 @@ def recovery_server(observed: ObservedVM) -> ServerFacts | None:
     return min(able, key=lambda server: (server.load, server.name), default=None)
 
 
-def blockers(observed: ObservedVM, now: datetime) -> tuple[Blocker, ...]:
-    """Return everything that is in the way of a failover, in the order in which it should be dealt with."""
+def blockers(observed: ObservedVM, now: datetime, *, ignoring: str = "") -> tuple[Blocker, ...]:
+    """Return everything that is in the way of a failover, in the order in which it should be dealt with.
+
+    `ignoring` is the name of the run that asks, which is not in its own way.
+    """
     found: list[Blocker] = []
     if machineruns.recovered(observed) is not None:
         found.append(Blocker("AlreadyFailedOver", "the machine runs at its recovery site already"))
     run = machineruns.under_way(observed)
-    if run is not None and run.spec.kind.value != "TestFailover":
+    if run is not None and run.metadata.name != ignoring and run.spec.kind is not RunKind.TEST_FAILOVER:
         found.append(Blocker("RunUnderWay", f"{run.spec.kind} {run.metadata.name} is under way"))
     return (*found, *_vault(observed), *_target(observed), *_points(observed, now))
 

@@ -8,12 +8,22 @@ from datetime import datetime
 from typing import Any
 
 from farshore_operator import api
-from farshore_operator.decide import processserver, protectedvm, recoveryvault, replicationpolicy, site
+from farshore_operator.decide import (
+    failoverplan,
+    failoverrun,
+    processserver,
+    protectedvm,
+    recoveryvault,
+    replicationpolicy,
+    site,
+    testfailover,
+)
 from farshore_operator.decide.decision import Decision, Outcome
 from farshore_operator.observe import processserver as observe_processserver
 from farshore_operator.observe import protectedvm as observe_protectedvm
 from farshore_operator.observe import recoveryvault as observe_recoveryvault
 from farshore_operator.observe import replicationpolicy as observe_replicationpolicy
+from farshore_operator.observe import runs as observe_runs
 from farshore_operator.observe import site as observe_site
 from farshore_operator.observe.world import World
 
@@ -47,5 +57,8 @@ _ALL = (
     Kind(
         api.ProtectedVM, observe_protectedvm.observe, protectedvm.decide, protectedvm.fold, frozenset({"replication"})
     ),
+    Kind(api.FailoverPlan, observe_runs.observe_plan, failoverplan.decide, failoverplan.fold),
+    Kind(api.TestFailover, observe_runs.observe_drill, testfailover.decide, testfailover.fold),
+    Kind(api.FailoverRun, observe_runs.observe_run, failoverrun.decide, failoverrun.fold),
 )
 KINDS = {kind.model.definition.kind: kind for kind in _ALL}

@@ -33,7 +33,7 @@ def configure(level: str, style: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # Libraries that tell each request would drown ours, and put URLs with names into the logs.
-    for noisy in ("urllib3", "aiohttp.access", "asyncio", "kopf.objects"):
+    for noisy in ("urllib3", "aiohttp.access", "asyncio", "asyncssh", "azure", "kopf.objects"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     structlog.configure(
         processors=[

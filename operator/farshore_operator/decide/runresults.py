@@ -1,0 +1,111 @@
+"""What a run achieved: the chosen points, RPO, RTO, bytes, and where the recovered machines answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TypeVar
+
+from farshore_engine.contract.points import RecoveryPoint
+from farshore_engine.contract.tasks import TaskPhase, TaskResult
+from farshore_operator.api import FailoverRun, Task
+from farshore_operator.api.failoverrun import FailoverRunStatus, MemberResult, RunMember, Step, StepPhase
+from farshore_operator.decide.naming import task as task_name
+from farshore_operator.decide.observedvm import ObservedVM
+from farshore_operator.decide.runsteps import StepName
+
+NumberT = TypeVar("NumberT", int, float)
+
+
+def with_results(
+    run: FailoverRun, status: FailoverRunStatus, tasks: Mapping[str, Task], machines: Mapping[str, ObservedVM]
+) -> FailoverRunStatus:
+    """Return the status with the results of its members and their sum; what is known already stays."""
+    if not any(step.member for step in status.steps):
+        return status
+    steps = {(step.name, step.member): step for step in status.steps}
+    members = tuple(
+        _member(
+            run, status, member, _Findings(run.metadata.name, member, tasks, steps), machines.get(member.protected_vm)
+        )
+        for member in run.spec.members
+    )
+    rpos = [member.rpo_seconds for member in members if member.rpo_seconds is not None]
+    rtos = [member.rto_seconds for member in members if member.rto_seconds is not None]
+    moved = [member.bytes_moved for member in members if member.bytes_moved is not None]
+    verified = [member.disks_verified for member in members if member.disks_verified is not None]
+    everyone = len(rtos) == len(members)
+    return status.model_copy(
+        update={
+            "members": members,
+            "rpo_seconds": max(rpos, default=None),
+            "rto_seconds": max(rtos) if everyone else None,
+            "bytes_moved": sum(moved) if moved else None,
+            "disks_verified": all(verified) if verified else None,
+        }
+    )
+
+
+class _Findings:
+    """The results of one member's tasks."""
+
+    def __init__(
+        self, run: str, member: RunMember, tasks: Mapping[str, Task], steps: Mapping[tuple[str, str], Step]
+    ) -> None:
+        self._run, self._member, self._tasks, self._steps = run, member, tasks, steps
+
+    def result(self, name: StepName) -> TaskResult:
+        """Return a step's result, an empty one until it has succeeded."""
+        task = self._tasks.get(task_name(self._run, self._member.protected_vm, name))
+        if task is None or task.status is None or task.status.phase is not TaskPhase.SUCCEEDED:
+            return TaskResult()
+        return task.status.result or TaskResult()
+
+    def ended(self, name: StepName) -> datetime | None:
+        """Return when a step succeeded."""
+        step = self._steps.get((name.value, self._member.protected_vm))
+        return step.finished_at if step and step.phase is StepPhase.SUCCEEDED else None
+
+
+def _member(
+    run: FailoverRun, status: FailoverRunStatus, member: RunMember, found: _Findings, machine: ObservedVM | None
+) -> MemberResult:
+    name = member.protected_vm
+    old = next((m for m in status.members if m.protected_vm == name), MemberResult(protected_vm=name))
+    point = old.point or found.result(StepName.SELECT_POINT).point
+    hydrated, started = found.result(StepName.HYDRATE), found.result(StepName.START_MACHINE)
+    probed = found.result(StepName.PROBE)
+    answered = found.ended(StepName.PROBE)
+    begun = status.started_at
+    rto = (answered - begun).total_seconds() if answered and begun else None
+    return old.model_copy(
+        update={
+            "point": point,
+            "rpo_seconds": _kept(old.rpo_seconds, _rpo(point, begun, machine)),
+            "rto_seconds": _kept(old.rto_seconds, rto),
+            "bytes_moved": _kept(old.bytes_moved, hydrated.bytes_moved),
+            "disk_bytes": _kept(old.disk_bytes, hydrated.disk_bytes),
+            "disks_verified": hydrated.disks_verified if old.disks_verified is None else old.disks_verified,
+            "machine": old.machine or (member.target_name if started.address else None),
+            "machine_kind": old.machine_kind or started.machine_kind or None,
+            "address": probed.address or old.address or started.address or None,
+            "port": probed.port or old.port or started.port,
+            "evidence": old.evidence or probed.evidence or None,
+        }
+    )
+
+
+def _kept(old: NumberT | None, new: NumberT | None) -> NumberT | None:
+    return new if old is None else old
+
+
+def _rpo(point: RecoveryPoint | None, begun: datetime | None, machine: ObservedVM | None) -> float | None:
+    """Return the seconds of work that are lost: up to the run's start, or the source's last contact before it."""
+    if point is None or begun is None:
+        return None
+    until = begun
+    report = machine.vm.status.replication if machine else None
+    agent = report.agent if report else None
+    if agent is not None and not agent.connected and agent.last_seen is not None:
+        until = min(until, agent.last_seen)
+    return max(0.0, round((until - point.time).total_seconds(), 3))

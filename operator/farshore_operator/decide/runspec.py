@@ -1,0 +1,105 @@
+"""Freezes the inputs of a run: once written, no edit and no revert changes what the run does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from farshore_operator.api.failoverplan import ShutdownSource
+from farshore_operator.api.failoverrun import FailoverRunSpec, Owner, RunKind, RunMember
+from farshore_operator.api.probe import Probe
+from farshore_operator.api.resource import Resource
+from farshore_operator.decide.naming import bounded, machine_id
+from farshore_operator.decide.observedvm import ObservedVM
+from farshore_operator.decide.readiness import recovery_server
+
+MACHINE_NAME_LENGTH = 63
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the plan or the drill chose for the run."""
+
+    kind: RunKind
+    recovery_point: str
+    shutdown_source: ShutdownSource = ShutdownSource.NEVER
+    network: str | None = None
+    probes: tuple[Probe, ...] = ()
+    previous_run: str | None = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A machine of the run and the group of the plan that it is in."""
+
+    observed: ObservedVM
+    group: str | None = None
+
+
+def freeze(owner: Resource, run: str, choices: Choices, machines: Sequence[Chosen]) -> FailoverRunSpec:
+    """Return the spec of a run; every machine must have a process server that can recover it."""
+    meta = owner.metadata
+    spec = FailoverRunSpec(
+        kind=choices.kind,
+        owner=Owner(kind=owner.definition.kind, name=meta.name, uid=meta.uid, generation=meta.generation),
+        inputs_hash="",
+        recovery_point=choices.recovery_point,
+        shutdown_source=choices.shutdown_source,
+        members=tuple(_member(chosen, run, choices) for chosen in machines),
+        probes=choices.probes,
+        previous_run=choices.previous_run,
+    )
+    text = json.dumps(spec.dump(), sort_keys=True)
+    return spec.model_copy(update={"inputs_hash": hashlib.sha256(text.encode()).hexdigest()[:16]})
+
+
+def _member(chosen: Chosen, run: str, choices: Choices) -> RunMember:
+    observed = chosen.observed
+    vm, target = observed.vm, observed.vm.spec.target
+    meta, assignment = vm.metadata, vm.status.assignment
+    defaults = observed.target_site.spec.defaults if observed.target_site else None
+    server = recovery_server(observed)
+    return RunMember(
+        protected_vm=meta.name,
+        uid=meta.uid,
+        generation=meta.generation,
+        machine_id=machine_id(meta.namespace, meta.name),
+        vault=vm.spec.vault_ref.name,
+        group=chosen.group,
+        source_site=vm.spec.source.site_ref.name,
+        target_site=target.site_ref.name,
+        source_process_server=assignment.process_server if assignment else None,
+        process_server=server.name if server else "",
+        epoch=max(assignment.epoch if assignment else 0, _vault_epoch(observed)),
+        target_name=_target_name(observed, run, choices.kind),
+        network=_network(observed, run, choices),
+        cpus=target.cpus or (defaults.cpus if defaults else None),
+        memory=target.memory or (defaults.memory if defaults else None),
+    )
+
+
+def _vault_epoch(observed: ObservedVM) -> int:
+    report = observed.vm.status.replication
+    return report.vault_epoch if report else 0
+
+
+def _target_name(observed: ObservedVM, run: str, kind: RunKind) -> str:
+    """Name the recovered machine: as the manifest says, or in a drill so that no two drills meet."""
+    vm = observed.vm
+    name = vm.spec.target.name or vm.metadata.name
+    if kind is RunKind.TEST_FAILOVER:
+        name = f"{name}-{run}"
+    return bounded(name.lower(), MACHINE_NAME_LENGTH)
+
+
+def _network(observed: ObservedVM, run: str, choices: Choices) -> str | None:
+    """Choose the network; a drill without one gets its own, so that it cannot meet what runs."""
+    if choices.network:
+        return choices.network
+    site, target = observed.target_site, observed.vm.spec.target
+    if choices.kind is RunKind.TEST_FAILOVER:
+        return (site.spec.drill_network if site else None) or bounded(f"drill-{run}", MACHINE_NAME_LENGTH)
+    defaults = site.spec.defaults if site else None
+    return target.network or (defaults.network if defaults else None)

@@ -1,0 +1,126 @@
+"""What decisions on runs, drills and plans are made from."""
+
+from __future__ import annotations
+
+from farshore_operator.api import FailoverPlan, FailoverRun, ProcessServer, ProtectedVM, Task, TestFailover
+from farshore_operator.api.failoverplan import ActiveSite, Member
+from farshore_operator.api.failoverrun import RunKind, RunPhase
+from farshore_operator.decide.failoverplan import ObservedPlan
+from farshore_operator.decide.failoverrun import ObservedRun
+from farshore_operator.decide.machineruns import ordered
+from farshore_operator.decide.references import ObjectUse, Problem, problems
+from farshore_operator.decide.runspec import Chosen
+from farshore_operator.decide.testfailover import ObservedDrill, clean_up_at, clean_up_due, run_name
+from farshore_operator.kube.client import Json
+from farshore_operator.observe import protectedvm
+from farshore_operator.observe.world import World
+
+
+def observe_run(world: World, run: FailoverRun) -> ObservedRun:
+    """Collect the tasks and machines of a run, and whether its owner wants it cleaned up."""
+    namespace, name = run.metadata.namespace, run.metadata.name
+    tasks = world.all(Task, namespace, lambda body: body["spec"].get("run") == name)
+    machines = {}
+    for member in run.spec.members:
+        vm = world.find(ProtectedVM, namespace, member.protected_vm)
+        if vm is not None:
+            machines[member.protected_vm] = protectedvm.observe(world, vm)
+    now = world.now()
+    connected = frozenset(
+        server.metadata.name
+        for server in world.all(ProcessServer, namespace)
+        if world.heartbeats.connected(namespace, server.metadata.name, now)
+    )
+    drill = _drill(world, run)
+    return ObservedRun(
+        run=run,
+        tasks={task.metadata.name: task for task in tasks},
+        machines=machines,
+        connected=connected,
+        clean_up=_clean_up(world, run, drill),
+        clean_up_at=clean_up_at(drill, run) if drill else None,
+        notes=drill.spec.notes if drill else None,
+    )
+
+
+def observe_drill(world: World, drill: TestFailover) -> ObservedDrill:
+    """Collect the machines that a drill means, and its run."""
+    namespace = drill.metadata.namespace
+    run = world.find(FailoverRun, namespace, drill.status.run or run_name(drill))
+    if drill.spec.plan_ref is not None:
+        plan = world.find(FailoverPlan, namespace, drill.spec.plan_ref.name)
+        if plan is None:
+            use = ObjectUse("spec.planRef", "FailoverPlan", drill.spec.plan_ref.name, exists=False)
+            return ObservedDrill(drill, (), problems(namespace, (use,)), run)
+        machines, missing = _plan_machines(world, plan)
+        return ObservedDrill(drill, machines, missing, run)
+    name = drill.spec.protected_vm_ref.name if drill.spec.protected_vm_ref else ""
+    vm = world.find(ProtectedVM, namespace, name)
+    if vm is None:
+        use = ObjectUse("spec.protectedVMRef", "ProtectedVM", name, exists=False)
+        return ObservedDrill(drill, (), problems(namespace, (use,)), run)
+    return ObservedDrill(drill, (Chosen(protectedvm.observe(world, vm)),), (), run)
+
+
+def observe_plan(world: World, plan: FailoverPlan) -> ObservedPlan:
+    """Collect the machines and the runs of a plan."""
+    machines, missing = _plan_machines(world, plan)
+    uid = plan.metadata.uid
+    runs = world.all(
+        FailoverRun, plan.metadata.namespace, lambda body: (body["spec"].get("owner") or {}).get("uid") == uid
+    )
+    return ObservedPlan(plan, machines, missing, ordered(runs))
+
+
+def _plan_machines(world: World, plan: FailoverPlan) -> tuple[tuple[Chosen, ...], tuple[Problem, ...]]:
+    """Return the machines that a plan means, in order, each once, and the names that mean none."""
+    namespace = plan.metadata.namespace
+    chosen: dict[str, Chosen] = {}
+    missing: list[ObjectUse] = []
+    for group in plan.spec.groups:
+        for member in group.members:
+            found = _members(world, namespace, member)
+            if not found and member.name:
+                field = f"spec.groups[{group.name}].members"
+                missing.append(ObjectUse(field, "ProtectedVM", member.name, exists=False))
+            for vm in found:
+                if vm.metadata.name not in chosen:
+                    chosen[vm.metadata.name] = Chosen(protectedvm.observe(world, vm), group.name)
+    return tuple(chosen.values()), problems(namespace, missing)
+
+
+def _members(world: World, namespace: str, member: Member) -> list[ProtectedVM]:
+    if member.name:
+        vm = world.find(ProtectedVM, namespace, member.name)
+        return [vm] if vm else []
+    wanted = (member.selector.match_labels if member.selector else {}).items()
+
+    def carries(body: Json) -> bool:
+        return wanted <= (body["metadata"].get("labels") or {}).items()
+
+    return world.all(ProtectedVM, namespace, carries)
+
+
+def _drill(world: World, run: FailoverRun) -> TestFailover | None:
+    """Return the drill that the run belongs to, None if it is gone, or another one has its name."""
+    if run.spec.kind is not RunKind.TEST_FAILOVER:
+        return None
+    drill = world.find(TestFailover, run.metadata.namespace, run.spec.owner.name)
+    return drill if drill is not None and drill.metadata.uid == run.spec.owner.uid else None
+
+
+def _clean_up(world: World, run: FailoverRun, drill: TestFailover | None) -> bool:
+    """Tell whether what the run made is to be removed now."""
+    if run.spec.kind is RunKind.TEST_FAILOVER:
+        return drill is None or clean_up_due(drill, run, world.now())
+    if run.spec.kind is not RunKind.FAILOVER or run.status.phase not in (RunPhase.FAILED, RunPhase.CLEANING_UP):
+        return False
+    plan = world.find(FailoverPlan, run.metadata.namespace, run.spec.owner.name)
+    # A failed failover is kept to be looked at until its plan is set back.
+    back = (
+        plan is not None
+        and plan.metadata.uid == run.spec.owner.uid
+        and plan.metadata.generation > run.spec.owner.generation
+        and plan.spec.active_site is ActiveSite.SOURCE
+    )
+    return run.status.phase is RunPhase.CLEANING_UP or back
