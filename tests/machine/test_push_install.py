@@ -18,11 +18,11 @@ from tests.machine.push_rig import MACHINE_ID, Shell, agent_pid, certificates, i
 from tests.machines.namespace_source import NamespaceSource, SourceDisk
 
 from farshore_engine.bundle import Bundle, build_bundle
+from farshore_engine.bundle.service import systemd_unit
 from farshore_engine.contract.assignment import Source
 from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.processserver.installer import DataPort
 from farshore_engine.processserver.push import PushInstaller
-from farshore_engine.processserver.push.service import systemd_unit
 
 SMALL = (SourceDisk(size_mib=32),)
 OURS = ("/opt/farshore", "/etc/farshore", "/var/lib/farshore", "/run/farshore", "/var/log/farshore-agent.log")

@@ -1,4 +1,4 @@
-"""The agent's command line: `run`, `thaw`, `checks`, `version`."""
+"""The agent's command line: `run`, `thaw`, `enrol`, `checks`, `version`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from pathlib import Path
 from farshore_engine.agent import VERSION
 from farshore_engine.agent.config import DEFAULT_PATH, AgentConfig, load
 from farshore_engine.agent.logs import log, set_up
-from farshore_engine.contract.faults import StopFault
+from farshore_engine.contract.faults import StopFault, WaitFault
 
+EXIT_RETRY = 75  # EX_TEMPFAIL
 EXIT_STOPPED = 78  # EX_CONFIG: a restart does not help
 
 
@@ -42,6 +43,17 @@ def _thaw(config: AgentConfig) -> int:
     return 0
 
 
+def _enrol(options: argparse.Namespace) -> int:
+    from farshore_engine.agent.enrol import Place, Token, bundle_interpreter, enrol, parse_server
+
+    text = sys.stdin.readline() if options.token == "-" else options.token
+    token = Token.parse(text)
+    place = Place(options.config.parent, bundle_interpreter(), tuple(options.include_disk), tuple(options.exclude_disk))
+    enrol(tuple(parse_server(server) for server in options.server), token, place)
+    log.info("enrolled", extra={"fields": {"machineId": token.machine_id, "config": str(options.config)}})
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="farshore-agent", description="Farshore mobility agent")
@@ -49,6 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
     for name, help_text in (("run", "protect this machine"), ("thaw", "end a freeze left by an agent that died")):
         command = commands.add_parser(name, help=help_text)
         command.add_argument("--config", type=Path, default=DEFAULT_PATH)
+    enrolment = commands.add_parser("enrol", help="trade a one-time token for this machine's key and certificate")
+    enrolment.add_argument("--server", action="append", required=True, metavar="HOST:PORT", help="may be repeated")
+    enrolment.add_argument("--token", required=True, help="- reads it from standard input")
+    enrolment.add_argument("--include-disk", action="append", default=[], help="protect only these; may be repeated")
+    enrolment.add_argument("--exclude-disk", action="append", default=[], help="protect all but these")
+    enrolment.add_argument("--config", type=Path, default=DEFAULT_PATH)
     commands.add_parser("checks", help="print facts about this machine as JSON")
     commands.add_parser("version", help="print the version")
     options = parser.parse_args(arguments)
@@ -62,8 +80,13 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write(json.dumps(facts()) + "\n")
         return 0
     try:
+        if options.command == "enrol":
+            return _enrol(options)
         config = load(options.config)
         return _run(config, options.config) if options.command == "run" else _thaw(config)
+    except WaitFault as fault:
+        log.error("%s", fault, extra={"fields": {"reason": fault.reason}})
+        return EXIT_RETRY
     except StopFault as fault:
         log.error("%s", fault, extra={"fields": {"reason": fault.reason}})
         return EXIT_STOPPED

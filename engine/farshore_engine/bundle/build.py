@@ -18,7 +18,8 @@ from importlib.metadata import version as distribution_version
 from pathlib import Path
 
 from farshore_engine.bundle.contents import Contents, collect
-from farshore_engine.bundle.layout import MANIFEST
+from farshore_engine.bundle.layout import INSTALL_ROOT, MANIFEST
+from farshore_engine.bundle.service import init_script, manual_install, systemd_unit
 
 FORMAT = "1"  # part of the cache key: raise it when the same inputs give another archive
 COMPRESSION = 6
@@ -66,7 +67,8 @@ def build_bundle(cache: Path | None = None) -> Bundle:
     directory.mkdir(parents=True, exist_ok=True)
     contents = collect()
     version = distribution_version("farshore")
-    digest = hashlib.sha256(f"{FORMAT}\0{version}\0{contents.digest()}".encode()).hexdigest()
+    services = f"{systemd_unit('')}\0{init_script('')}\0{manual_install('')}"
+    digest = hashlib.sha256(f"{FORMAT}\0{version}\0{services}\0{contents.digest()}".encode()).hexdigest()
     name = f"{version}-{digest[:8]}"
     description = directory / f"{digest}.json"
     with (directory / f"{digest}.lock").open("w") as lock:
@@ -109,6 +111,7 @@ def _build(directory: Path, contents: Contents, name: str, version: str, digest:
             path.write_bytes(entry.read())
             path.chmod(entry.mode)
         (root / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        _write_services(root, f"{INSTALL_ROOT}/{name}", name)
         _compile(root)
         archive = Path(scratch) / "archive"
         unpacked = _archive(root, archive)
@@ -118,6 +121,16 @@ def _build(directory: Path, contents: Contents, name: str, version: str, digest:
     return Bundle(
         name, version, path, hashlib.sha256(data).hexdigest(), len(data), unpacked, contents.kernel, contents.cpu_flags
     )
+
+
+def _write_services(root: Path, installed: str, name: str) -> None:
+    """Write what a manual install needs; a push brings the same texts itself."""
+    (root / "share").mkdir()
+    (root / "share/farshore-agent.service").write_text(systemd_unit(installed) + "\n")
+    (root / "share/agent-service").write_text(init_script(installed) + "\n")
+    (root / "install.sh").write_text(manual_install(name))
+    for script in ("share/agent-service", "install.sh"):
+        (root / script).chmod(0o755)
 
 
 def _compile(root: Path) -> None:

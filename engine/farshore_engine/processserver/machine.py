@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 from cryptography.hazmat.primitives import serialization
 
+from farshore_engine.agent.enrol import expired
 from farshore_engine.contract.assignment import MachineAssignment, Source
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.contract.points import RecoveryPoint
@@ -131,7 +132,7 @@ class MachineSupervisor:
         with self._wake:
             wanted = [t.get_secret_value() for t in self._assignment.enrolment_tokens]
             good = [t for t in wanted if hmac.compare_digest(t.encode(), token.encode())]
-            if not good or digest in self._memory.tokens:
+            if not good or digest in self._memory.tokens or expired(token, self._around.shared.now().timestamp()):
                 return Refuse("BadToken", "the token is unknown, expired or used up", 60.0)
             certificate = self._assignment.certificate
             if certificate is None or not fits(self._key, certificate):

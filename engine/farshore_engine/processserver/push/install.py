@@ -19,12 +19,13 @@ import asyncssh
 
 from farshore_engine.bundle.build import Bundle
 from farshore_engine.bundle.layout import INSTALL_ROOT, python_command
+from farshore_engine.bundle.service import load_script as load_shared_script
+from farshore_engine.bundle.service import service_text
 from farshore_engine.contract.assignment import Source
 from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.processserver.installer import AgentIdentity, InstallOutcome
 from farshore_engine.processserver.push.facts import load_script, parse_facts
 from farshore_engine.processserver.push.poweroff import POWEROFF_SCRIPT
-from farshore_engine.processserver.push.service import CONFIG, service_text
 from farshore_engine.processserver.push.ssh import Completed, Connection, connect
 
 CONFIG_DIRECTORY = "/etc/farshore/agent"
@@ -35,6 +36,7 @@ UNPACK_SECONDS = 180.0
 SHUTDOWN_SECONDS = 180.0
 OFF_ANSWERS = 3  # unanswered connections in a row, a second apart, before the machine counts as off
 DAMAGED, DOES_NOT_RUN, DOES_NOT_STAY, BUSY = 65, 66, 70, 75  # exit codes of the scripts
+SHARED = ("service.sh",)  # with the manual install
 # The agent reads these again at each connection, so they change without a restart, which would cost a comparison of the
 # disks: the list of servers, and the certificate files.
 READ_AGAIN = ("servers",)
@@ -260,7 +262,7 @@ async def _run(
     connection: Connection, script: str, variables: dict[str, str], *, stdin: bytes = b"", timeout: float
 ) -> Completed:
     """Run a script that changes the machine, alone."""
-    text = load_script("lock.sh") + load_script(script)
+    text = load_shared_script("lock.sh") + (load_shared_script(script) if script in SHARED else load_script(script))
     result = await connection.script(text, variables, stdin=stdin, timeout=timeout)
     if result.status == BUSY:
         raise WaitFault(
@@ -283,4 +285,4 @@ def _check(connection: Connection, result: Completed, doing: str) -> None:
     )
 
 
-__all__ = ["CONFIG", "agent_config", "install", "shutdown", "uninstall"]
+__all__ = ["agent_config", "install", "shutdown", "uninstall"]

@@ -1,14 +1,14 @@
-"""The text of the service that keeps the agent running: a systemd unit, or an init script for everything else.
+"""What keeps the agent running, as text: a systemd unit, an init script for everything else; and the manual install.
 
-Both name the bundle's own directory, not `current`: a running agent must never load a module of another version.
+All name the bundle's own directory, not `current`: a running agent must never load a module of another version.
 """
 
 from __future__ import annotations
 
 import shlex
+from importlib.resources import files
 
-from farshore_engine.bundle.layout import ENVIRONMENT, agent_command
-from farshore_engine.processserver.push.facts import load_script
+from farshore_engine.bundle.layout import ENVIRONMENT, INSTALL_ROOT, agent_command
 
 CONFIG = "/etc/farshore/agent/config.json"
 
@@ -39,6 +39,11 @@ LimitMEMLOCK=infinity
 WantedBy=multi-user.target"""
 
 
+def load_script(name: str) -> str:
+    """Return a shell script of this package: `lock.sh` and `service.sh` are shared with the push."""
+    return (files(__package__) / "scripts" / name).read_text(encoding="utf-8")
+
+
 def systemd_unit(bundle: str) -> str:
     """Return the unit for the bundle unpacked at the directory `bundle`."""
     return UNIT.format(
@@ -58,3 +63,9 @@ def init_script(bundle: str) -> str:
 def service_text(manager: str, bundle: str) -> str:
     """Return what `scripts/service.sh` installs for a service manager (`systemd`, `sysv` or `none`)."""
     return systemd_unit(bundle) if manager == "systemd" else init_script(bundle)
+
+
+def manual_install(bundle_id: str) -> str:
+    """Return `install.sh` of a bundle: the same steps as a push, for those who carry the bundle in by hand."""
+    text = load_script("install.sh").replace("@INSTALL_ROOT@", INSTALL_ROOT).replace("@ID@", bundle_id)
+    return text.replace("@LOCK@", load_script("lock.sh")).replace("@SERVICE@", load_script("service.sh"))
