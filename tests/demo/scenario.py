@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.demo import manifests
 from tests.demo.kube import DemoFailed, Kube, Object, condition, phase
-from tests.demo.stage import Stage
+from tests.demo.stage import CONTAINER, Stage
 from tests.demo.summary import Summary
 from tests.demo.watcher import PORT, Watcher, ask
 from tests.machines.namespace_source import NamespaceSource, SourceDisk
@@ -89,7 +89,7 @@ class Scenario:
             private_key=self.source.key_path.read_text(),
             account_url=storage.account_url,
             account_key=storage.key,
-            container="vault",
+            container=CONTAINER,
             interval="5s",
         )
         self.objects = manifests.adapted(manifests.samples(), here)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from azure.storage.blob import BlobServiceClient
 from tests.demo.kube import DemoFailed, Kube, Say
 
 from farshore_cli.dev.checkout import checkout
@@ -23,6 +24,7 @@ from farshore_cli.dev.workload import workload
 
 SYSTEM = "farshore-system"
 NAMESPACE = "payments"
+CONTAINER = "vault"
 
 
 class Stage:
@@ -43,6 +45,7 @@ class Stage:
     def up(self) -> None:
         """Start control plane and storage, and make the vault's container and the namespace."""
         self.environment.up()
+        BlobServiceClient.from_connection_string(self.environment.azurite.connection_string).create_container(CONTAINER)
         # Registered first, so that it runs last.
         own = ("manifests", "source", "ps-stack", "ps-shore", "*.log", "farshore-operator.kubeconfig")
         self.environment.clean_with(["/bin/sh", "-c", " ".join(["cd", str(self.directory), "&& rm -rf", *own])])
