@@ -75,7 +75,9 @@ def _table(found: Sequence[RecoveryPoint], now: datetime) -> Table:
 
     from farshore_cli.status import span
 
-    table = Table("POINT", "TIME (UTC)", "AGE", "CONSISTENCY", "CHANGED", "STORED", "HELD BY", box=None)
+    table = Table(box=None)
+    for title in ("POINT", "TIME (UTC)", "AGE", "CONSISTENCY", "CHANGED", "STORED", "HELD BY"):
+        table.add_column(title, no_wrap=True, overflow="fold" if title == "HELD BY" else "ignore")
     for point in found:
         row = (point.name, f"{point.time:%Y-%m-%d %H:%M:%S}", span(now - point.time), point.consistency.value)
         table.add_row(*row, _size(point.bytes_changed), _size(point.bytes_stored), ", ".join(point.pins))
