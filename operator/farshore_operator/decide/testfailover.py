@@ -81,6 +81,7 @@ def clean_up_due(drill: TestFailover, run: FailoverRun, now: datetime) -> bool:
 
 
 def clean_up_at(drill: TestFailover, run: FailoverRun | None) -> datetime | None:
+    """Return when a drill is cleaned up by itself, None if only deletion does that."""
     if run is None or run.status.finished_at is None or drill.spec.cleanup_after is None:
         return None
     return run.status.finished_at + drill.spec.cleanup_after

@@ -12,7 +12,7 @@ import structlog
 
 from farshore_engine.contract.faults import Fault
 from farshore_operator.kube.client import Client, Json
-from farshore_operator.kube.faults import NotFound
+from farshore_operator.kube.faults import AlreadyExists, NotFound
 from farshore_operator.kube.resources import EVENT
 from farshore_operator.report.happening import Happening
 
@@ -61,14 +61,17 @@ class Recorder:
 
     def _write(self, about: Json, happening: Happening, told: _Told, now: datetime) -> None:
         namespace = about["metadata"].get("namespace", "default")
-        if told.count > 1:
-            series = {"count": told.count, "lastObservedTime": _micro(now)}
+        if told.count == 1:
             try:
-                self._client.merge(EVENT, namespace, told.name, {"series": series})
+                self._client.create(EVENT, namespace, self._body(about, happening, told, now))
                 return
-            except NotFound:
-                pass  # it has expired: write it anew
-        self._client.ensure(EVENT, namespace, self._body(about, happening, told, now))
+            except AlreadyExists:
+                told.count += 1  # told by the operator before its restart
+        series = {"count": told.count, "lastObservedTime": _micro(now)}
+        try:
+            self._client.merge(EVENT, namespace, told.name, {"series": series})
+        except NotFound:  # it has expired: write it anew
+            self._client.create(EVENT, namespace, self._body(about, happening, told, now))
 
     def _body(self, about: Json, happening: Happening, told: _Told, now: datetime) -> Json:
         meta = about["metadata"]

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+import urllib3
+
 from farshore_engine.contract.faults import StopFault, WaitFault
+
+UNTRUSTED = "APIUntrusted"
 
 
 class Conflict(WaitFault):
@@ -33,7 +37,13 @@ class NotFound(WaitFault):
 
 
 def unreachable(doing: str, error: Exception) -> WaitFault:
-    """Say that the API server could not be reached while `doing` something."""
+    """Say that the API server could not be reached while `doing` something, or is not the one that is trusted."""
+    if isinstance(getattr(error, "reason", None), urllib3.exceptions.SSLError):
+        return WaitFault(
+            f"the certificate of the Kubernetes API was not accepted while {doing}: it is of another cluster or CA",
+            "Check the address and the certificate authority",
+            reason=UNTRUSTED,
+        )
     detail = " ".join(str(error).split())[:300]
     return WaitFault(
         f"the Kubernetes API could not be reached while {doing}: {detail}",

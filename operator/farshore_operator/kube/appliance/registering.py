@@ -17,7 +17,7 @@ from farshore_operator.decide.naming import KEY_ANNOTATION
 from farshore_operator.decide.processserver import MAX_SKEW, REGISTERED
 from farshore_operator.kube.appliance.statedir import Registration, StateDir
 from farshore_operator.kube.client import Client, Json
-from farshore_operator.kube.faults import AlreadyExists, Forbidden, Unauthorized
+from farshore_operator.kube.faults import UNTRUSTED, AlreadyExists, Forbidden, Unauthorized
 from farshore_operator.kube.registrationkey import RegistrationKey
 from farshore_operator.kube.resources import PROCESS_SERVER
 
@@ -52,7 +52,7 @@ def register(
         StopFault: the key or the clock is refused, by this appliance or by the operator.
         WaitFault: the API or the operator does not answer.
     """
-    skew = client.clock_skew()
+    skew = _skew(client, key)
     check_clock(skew)
     check_expiry(key, now().timestamp() - skew)
     _claim(client, key, candidate, state)
@@ -60,6 +60,20 @@ def register(
     registration, token = _await(client, key, candidate, state)
     state.save(registration, token)
     return registration
+
+
+def _skew(client: Client, key: RegistrationKey) -> float:
+    """Ask for the clock: the first request, which shows whether the server is the one that the key trusts."""
+    try:
+        return client.clock_skew()
+    except WaitFault as fault:
+        if fault.reason != UNTRUSTED:
+            raise
+        raise StopFault(
+            f"registration key {key.name} belongs to another cluster: {key.server} is not certified by the key's CA",
+            _another(key),
+            reason="KeyForeign",
+        ) from fault
 
 
 def check_clock(skew: float) -> None:

@@ -1,0 +1,177 @@
+"""A process server without machines: a real registered client of the API whose replication and tasks the test plays.
+
+What it may read and write is what the operator granted; only what it says of machines is made up.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tests.cluster.operator_process import Installation
+
+from farshore_engine.contract.assignment import Desired, MachineAssignment
+from farshore_engine.contract.points import Consistency, RecoveryPoint, point_name
+from farshore_engine.contract.replication import AgentReport, ApplianceReport, ReplicationReport, SpoolReport, State
+from farshore_engine.contract.tasks import TaskAssignment, TaskKind, TaskPhase, TaskReport, TaskResult
+from farshore_engine.processserver.identity import ServerIdentity, machine_request, private_key
+from farshore_operator.kube import connection
+from farshore_operator.kube.appliance.control import KubernetesControlPlane
+from farshore_operator.kube.appliance.credentials import MANAGER
+from farshore_operator.kube.appliance.registering import Candidate, register
+from farshore_operator.kube.appliance.statedir import StateDir
+from farshore_operator.kube.client import Client
+from farshore_operator.kube.registrationkey import RegistrationKey, issue
+
+STATES = {Desired.REPLICATE: State.REPLICATING, Desired.PAUSE: State.PAUSED, Desired.STOP: State.STOPPED}
+
+
+def issue_key(world: Installation, namespace: str, site: str) -> RegistrationKey:
+    """Issue a registration key as the administrator."""
+    return issue(world.admin, world.authority, namespace, site, datetime.now(UTC))
+
+
+def candidate(state: Path, name: str) -> Candidate:
+    """Return what an appliance says of itself when it registers."""
+    return Candidate(name, "test", "127.0.0.1", 9443, 0, ServerIdentity(state, name).request, can_run_machines=True)
+
+
+def registering_client(key: RegistrationKey) -> Client:
+    """Speak with the key's token."""
+    return Client(connection.with_token(key.server, key.authority, key.token), MANAGER)
+
+
+class PlayedAppliance:
+    """Registers on entry and plays until exit.
+
+    Attributes:
+        done: how often each kind of task was carried out.
+        hold: kinds of task that stay Running while they are in here.
+        fail: kinds of task that fail, with their message.
+        unreachable: machines whose agent cannot be removed.
+    """
+
+    def __init__(self, world: Installation, namespace: str, site: str, name: str, directory: Path) -> None:
+        self.name, self.namespace = name, namespace
+        self.state = directory / name
+        self._world, self._site = world, site
+        self.done: Counter[TaskKind] = Counter()
+        self.hold: set[TaskKind] = set()
+        self.fail: dict[TaskKind, str] = {}
+        self.unreachable: set[str] = set()
+        self.vault_epoch: dict[str, int] = {}
+        self._points: dict[str, RecoveryPoint] = {}
+        self._reported: dict[str, object] = {}
+        self._stop = threading.Event()
+
+    def __enter__(self) -> PlayedAppliance:
+        key = issue_key(self._world, self.namespace, self._site)
+        kept = StateDir(self.state)
+        registration = register(
+            registering_client(key), key, candidate(self.state, self.name), kept, lambda: datetime.now(UTC)
+        )
+        self.control = KubernetesControlPlane(registration, kept)
+        self.control.start()
+        self._thread = threading.Thread(target=self._play, name=f"play-{self.name}", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Fall silent, as an appliance that lost its power."""
+        self._stop.set()
+        self._thread.join(10)
+        self.control.stop()
+
+    @property
+    def client(self) -> Client:
+        """The appliance's own client."""
+        return self.control._client
+
+    def _play(self) -> None:
+        while not self._stop.is_set():
+            snapshot = self.control.wait(0, 0.1)
+            for machine in snapshot.machines:
+                self._machine(machine)
+            for task in snapshot.tasks:
+                self._task(task)
+            self.control.report_appliance(
+                ApplianceReport(
+                    version="test",
+                    address="127.0.0.1",
+                    data_port=9443,
+                    last_contact=datetime.now(UTC),
+                    clock_skew_seconds=0.0,
+                    spool=SpoolReport(used_bytes=0, size_bytes=1),
+                    certificate_request=ServerIdentity(self.state, self.name).request,
+                    can_run_machines=True,
+                    machines=len(snapshot.machines),
+                )
+            )
+            self._stop.wait(0.2)
+
+    def _machine(self, machine: MachineAssignment) -> None:
+        point = self._points.setdefault(machine.name, _point(datetime.now(UTC) - timedelta(seconds=10), 1))
+        state = STATES.get(machine.desired, State.UNINSTALLED)
+        if machine.desired is Desired.UNINSTALL and machine.name in self.unreachable:
+            state = State.BLOCKED
+        key = private_key(self.state / "machines" / machine.name / "key.pem")
+        told = (machine.desired, machine.epoch, machine.certificate, self.vault_epoch.get(machine.name))
+        if self._reported.get(machine.name) == told:
+            return
+        self._reported[machine.name] = told
+        self.control.report_machine(
+            machine.name,
+            ReplicationReport(
+                process_server=self.name,
+                epoch=machine.epoch,
+                state=state,
+                message=f"played: {state}",
+                agent=AgentReport(
+                    version="test", connected=True, certificate_request=machine_request(key, machine.machine_id)
+                ),
+                last_point=point,
+                recent_points=(point,),
+                point_count=1,
+                vault_epoch=self.vault_epoch.get(machine.name, machine.epoch),
+            ),
+        )
+
+    def _task(self, task: TaskAssignment) -> None:
+        if task.kind in self.hold:
+            if task.report is None or task.report.phase is not TaskPhase.RUNNING:
+                self.control.report_task(task.name, TaskReport(phase=TaskPhase.RUNNING, percent=50, message="held"))
+            return
+        if self._reported.get(task.name):
+            return
+        self._reported[task.name] = True
+        self.done[task.kind] += 1
+        if task.kind in self.fail:
+            report = TaskReport(phase=TaskPhase.FAILED, message=self.fail[task.kind], remedy="Ask the test")
+        else:
+            report = TaskReport(phase=TaskPhase.SUCCEEDED, result=self._result(task))
+        self.control.report_task(task.name, report)
+
+    def _result(self, task: TaskAssignment) -> TaskResult:
+        match task.kind:
+            case TaskKind.SELECT_POINT | TaskKind.COMMIT_SPOOL:
+                return TaskResult(point=_point(datetime.now(UTC) - timedelta(seconds=10), 1), slot=1)
+            case TaskKind.HYDRATE:
+                return TaskResult(bytes_moved=4096, disk_bytes=8192, disks_verified=True)
+            case TaskKind.START_MACHINE:
+                return TaskResult(machine_kind="namespace", address="10.160.0.2", port=22)
+            case TaskKind.PROBE_MACHINE:
+                return TaskResult(address="10.160.0.2", port=22, evidence="SSH-2.0-played")
+            case TaskKind.CLEAN_UP:
+                return TaskResult(removed=(task.input.machine_name,))
+            case _:
+                return TaskResult()
+
+
+def _point(time: datetime, slot: int) -> RecoveryPoint:
+    moment = time.replace(microsecond=0)
+    return RecoveryPoint(name=point_name(moment, slot), slot=slot, time=moment, consistency=Consistency.CRASH)
