@@ -207,9 +207,7 @@ class ChainWriter:
                     f"{self.writer} (epoch {self.epoch})",
                 ) from None
         self._unsettled = None
-        if _is_below_base(
-            self._access, slot
-        ):  # the fence that took this slot was pruned since; what we put is not seen
+        if _is_below_base(self._access, slot):  # the fence that held this slot was pruned; what we put is not seen
             self._access.store.delete(name)
             raise Fenced(self._access.names.machine, self.epoch + 1, "", f"{self.writer} (epoch {self.epoch})")
         record = open_record(self._access.keys, slot, data)

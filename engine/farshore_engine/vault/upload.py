@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from farshore_engine.contract.faults import WaitFault
 from farshore_engine.vault.names import MachineNames, PackId
 from farshore_engine.vault.pack import SealedPack
 from farshore_engine.vault.store import AlreadyExists, ObjectStore
@@ -46,8 +47,13 @@ class PackUploader:
         """Upload the pack whose content `load()` returns when its turn comes."""
         self._places.acquire()
         with self._state:
+            try:
+                future = self._pool.submit(self._put, pack, load)
+            except RuntimeError:  # closed meanwhile: it counts as not uploaded
+                self._failed[pack] = (load, _abandoned(pack))
+                self._places.release()
+                return
             self._running += 1
-        future = self._pool.submit(self._put, pack, load)
         future.add_done_callback(lambda done: self._finished(pack, load, done))
 
     def drain(self) -> None:
@@ -71,7 +77,10 @@ class PackUploader:
             raise error
 
     def close(self, *, abandon: bool = False) -> None:
-        """Wait for what is on its way and stop the threads; with `abandon`, leave out what waits for its turn."""
+        """Wait for what is on its way and stop the threads; with `abandon`, leave out what waits for its turn.
+
+        What was left out counts as failed: a `drain` that runs meanwhile raises.
+        """
         self._pool.shutdown(cancel_futures=abandon)
 
     def _put(self, pack: PackId, load: Load) -> None:
@@ -86,10 +95,14 @@ class PackUploader:
             self._uploaded(pack)
 
     def _finished(self, pack: PackId, load: Load, future: Future[None]) -> None:
-        error = None if future.cancelled() else future.exception()
+        error = _abandoned(pack) if future.cancelled() else future.exception()
         self._places.release()
         with self._state:
             self._running -= 1
             if error is not None:
                 self._failed[pack] = (load, error)
             self._state.notify_all()
+
+
+def _abandoned(pack: PackId) -> WaitFault:
+    return WaitFault(f"pack {pack} was not uploaded: the uploader was closed", reason="Closed")

@@ -32,7 +32,7 @@ from farshore_engine.vault.names import PackId
 from farshore_engine.vault.nodestore import MapSpoiled
 from farshore_engine.vault.pack import PACK_TARGET, Packer, PackSink
 from farshore_engine.vault.pending import PendingBlocks
-from farshore_engine.vault.records import PointDisk, PointManifest, RefModel
+from farshore_engine.vault.records import PointDisk, PointManifest, Record, RefModel
 
 FOLD_AT = 1 << 18  # pending references (16 GiB of blocks, 16 MB) after which they are written into the map
 
@@ -103,6 +103,7 @@ class PointWriter:
         self._fold_at = fold_at
         self._lock = threading.RLock()
         self._bytes_changed = 0
+        self._reached: frozenset[PackId] = frozenset()  # packs that the point which is being put needs
         self._disks: dict[str, _Disk] = {}
         for disk in self.last.manifest.disks if self.last is not None else ():
             root = disk.root.ref() if disk.root is not None else None
@@ -203,22 +204,30 @@ class PointWriter:
             DiskSpoiled: a map to build on cannot be read.
         """
         with self._lock:
+            # An earlier attempt comes first: what was added since is not part of it and must stay in flight.
+            settled = self._visible(self.chain.settle())
+            if settled is not None and settled.manifest.time == fields.time:
+                return settled.summary
             for disk in fields.disks:
                 self._fold(self._state(disk.id), block_count(disk.size))
             self._packer.flush()
             self._sink.drain()
-            done = self._packer.in_flight
-            record = self.chain.settle()
-            if record is None or not isinstance(record.body, PointManifest) or record.body.time != fields.time:
-                record = self.chain.append(lambda slot: self._manifest(fields, slot))
-            self._packer.release(done)
-            self._packer.restart_count()
-            self._bytes_changed = 0
-            kept = {disk.id for disk in fields.disks}
-            self._disks = {disk: state for disk, state in self._disks.items() if disk in kept}
-            assert isinstance(record.body, PointManifest)
-            self.last = StoredPoint(record, record.body, ())
-            return self.last.summary
+            self._reached = self._packer.in_flight
+            point = self._visible(self.chain.append(lambda slot: self._manifest(fields, slot)))
+            assert point is not None
+            return point.summary
+
+    def _visible(self, record: Record | None) -> StoredPoint | None:
+        """Take note that a point is visible: the next one builds on it."""
+        if record is None or not isinstance(record.body, PointManifest):
+            return None
+        self._packer.release(self._reached)
+        self._packer.restart_count()
+        self._bytes_changed = 0
+        kept = {disk.id for disk in record.body.disks}
+        self._disks = {disk: state for disk, state in self._disks.items() if disk in kept or len(state.pending)}
+        self.last = StoredPoint(record, record.body, ())
+        return self.last
 
     def _manifest(self, fields: PointFields, slot: int) -> PointManifest:
         disks = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.contract.faulty_store import DyingStore, FaultyStore, Killed, RecordingStore, WrappedStore
@@ -15,6 +16,7 @@ from farshore_engine.vault.blockmap import BlockMap
 from farshore_engine.vault.chain import list_slots
 from farshore_engine.vault.mapdiff import packs_of
 from farshore_engine.vault.reader import PointReader
+from farshore_engine.vault.retention import RetentionRules
 
 
 def test_every_pack_is_durable_before_the_slot_is_put() -> None:
@@ -143,6 +145,59 @@ def test_a_lost_answer_of_the_slot_is_settled_before_the_next_point() -> None:
     assert len(names) == 3
     assert rig.restored(names[1]) == first
     assert rig.restored(point.name) == rig.points[point.name]
+
+
+def test_a_repeated_commit_finds_its_point_and_keeps_what_came_since_in_flight() -> None:
+    """The answer to the slot was lost, the agent sent more, then the commit was repeated with the same fields."""
+    lose = {"slots": 0}
+
+    def plan(operation: str, name: str) -> str | None:
+        if lose["slots"] and operation == "put" and "/chain/" in name:
+            lose["slots"] -= 1
+            return "lost"
+        return None
+
+    rig = Rig(FaultyStore(MemoryStore(), plan))
+    rig.point("sda", {1: 1})
+    rig.write("sda", {2: 2})
+    fields, content = rig.fields(), {"sda": bytes(rig.disks["sda"])}
+    lose["slots"] = 1
+    with pytest.raises(WaitFault):
+        rig.writer.commit(fields)
+    rig.write("sda", {3: 3})
+    rig.writer.flush()
+    rig.sink.drain()
+    point = rig.writer.commit(fields)
+    assert len(rig.names()) == 2
+    assert rig.restored(point.name) == content
+    rig.points[point.name] = content
+    rig.prune(RetentionRules())
+    rig.commit()
+    rig.check_every_visible_point()
+
+
+def test_an_uploader_that_is_closed_under_a_commit_lets_no_point_appear() -> None:
+    """The process server stops while packs wait for their turn: they are not uploaded, so the point must not be put."""
+    release = threading.Event()
+
+    class Slow(WrappedStore):
+        def before(self, operation: str, name: str) -> None:
+            if operation == "put" and "/packs/" in name:
+                release.wait(10)
+
+    rig = Rig(Slow(MemoryStore()), pack_target=1 << 17)
+    rig.write("sda", {i: i + 1 for i in range(60)})
+    with ThreadPoolExecutor(2) as pool:
+        committing = pool.submit(rig.commit)
+        while rig.sink._running < 4:
+            time.sleep(0.01)
+        closing = pool.submit(rig.sink.close, abandon=True)
+        time.sleep(0.05)
+        release.set()
+        closing.result()
+        with pytest.raises(WaitFault, match="closed"):
+            committing.result()
+    assert rig.names() == []
 
 
 def test_opening_the_newest_point_does_not_read_the_whole_chain() -> None:
