@@ -57,7 +57,8 @@ fi
 # --- The account, its key, and sudo ------------------------------------------------------------------------------------
 if ! id -u "$ACCOUNT" >/dev/null 2>&1; then
     say "creating the user $ACCOUNT"
-    useradd -m -s /bin/sh "$ACCOUNT"
+    # `*` is no password; `!`, the default, is a locked account, which sshd without PAM lets in by no key either.
+    useradd -m -s /bin/sh -p '*' "$ACCOUNT"
 fi
 home=$(getent passwd "$ACCOUNT" | cut -d : -f 6)
 if [ -n "$PUBLIC_KEY" ]; then
