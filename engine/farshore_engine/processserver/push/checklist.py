@@ -108,17 +108,11 @@ def kernel_features(facts: Facts, needs: Needs) -> Check:
             "or `max`)",
         )
     unfreezable = [m for m in facts.mounts if m.kind not in FREEZABLE | QUIET and not m.kind.startswith("fuse.")]
-    if "events" not in facts.tracefs and not (facts.tracefs & {"known", "debugfs"} and facts.blk_trace != "n"):
+    if not _can_trace(facts):
         return warning(
             name,
-            f"kernel {facts.kernel} offers no block events (tracefs), so changes are found by comparing hashes",
-            "Each point reads the whole disk; a kernel with CONFIG_BLK_DEV_IO_TRACE and tracefs avoids that",
-        )
-    if "no-block-events" in facts.tracefs and "events" not in facts.tracefs:
-        return warning(
-            name,
-            f"kernel {facts.kernel} has tracefs without block events, so changes are found by comparing hashes",
-            "Each point reads the whole disk; a kernel with CONFIG_BLK_DEV_IO_TRACE avoids that",
+            f"kernel {facts.kernel} offers no block events in tracefs, so changes are found by comparing hashes",
+            "Each point reads the whole disk; a kernel with tracefs and CONFIG_BLK_DEV_IO_TRACE avoids that",
         )
     if unfreezable:
         listed = ", ".join(f"{m.point} ({m.kind})" for m in unfreezable[:5])
@@ -128,6 +122,14 @@ def kernel_features(facts: Facts, needs: Needs) -> Check:
             "Points are marked where such a file system is written to while the others are frozen",
         )
     return passed(name, f"kernel {facts.kernel}: block events for tracking, file systems can be frozen")
+
+
+def _can_trace(facts: Facts) -> bool:
+    """Whether block events are there, or will be when the agent has mounted tracefs."""
+    if "events" in facts.tracefs:
+        return True
+    mountable = bool(facts.tracefs & {"known", "debugfs"}) and facts.blk_trace != "n"
+    return mountable and "no-block-events" not in facts.tracefs
 
 
 def tools(facts: Facts) -> Check:
