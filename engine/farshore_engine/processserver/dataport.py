@@ -23,13 +23,14 @@ from farshore_engine.processserver.metrics import Metrics
 from farshore_engine.processserver.replica import Replica
 from farshore_engine.processserver.session import Session
 from farshore_engine.wire.frames import PROTOCOL, PeerClosed, WireError, receive_frame, send_frame
-from farshore_engine.wire.messages import Enrol, Enrolled, Hello, Message, Refuse, decode
+from farshore_engine.wire.messages import Enrol, Enrolled, Hello, Message, Ping, Pong, Refuse, decode
 from farshore_engine.wire.stream import TlsStream
 
 log = structlog.get_logger(__name__)
 
 HANDSHAKE_SECONDS = 10.0
-HELLO_SECONDS = 15.0
+HELLO_SECONDS = 15.0  # without any byte
+GREETING_SECONDS = 90.0
 MAX_CONNECTIONS = 512
 BACKLOG = 128
 PING_TICK = 2.0
@@ -129,8 +130,7 @@ class DataPort:
             plain.close()
 
     def _converse(self, stream: TlsStream, machine: str | None, peer: str, opened: Callable[[Session], None]) -> None:
-        frame = receive_frame(stream)
-        message = decode(frame.kind, frame.header)
+        message = self._first_message(stream)
         if isinstance(message, Enrol) and machine is None:
             self._answer(stream, self._directory.enrol(message.machine_id, message.token), peer)
             return
@@ -138,7 +138,7 @@ class DataPort:
             self._answer(stream, Refuse("NoCertificate", "a machine without a certificate can only enrol"), peer)
             return
         if not isinstance(message, Hello):
-            raise WireError(f"{frame.kind.name} instead of Hello")
+            raise WireError(f"{message.kind.name} instead of Hello")
         if message.protocol != PROTOCOL:
             text = f"the agent speaks protocol {message.protocol}, this process server {PROTOCOL}"
             self._answer(stream, Refuse("Protocol", text, 60.0), peer)
@@ -160,6 +160,17 @@ class DataPort:
             reason = str(error) or type(error).__name__
         finally:
             found.detach(session, reason)
+
+    @staticmethod
+    def _first_message(stream: TlsStream) -> Message:
+        """Return what the peer has to say; an agent that is slow to describe its machine gives signs of life first."""
+        deadline = time.monotonic() + GREETING_SECONDS
+        while True:
+            frame = receive_frame(stream)
+            message = decode(frame.kind, frame.header)
+            if not isinstance(message, Ping) or time.monotonic() > deadline:
+                return message
+            send_frame(stream, Pong.kind, Pong().to_header())
 
     def _answer(self, stream: TlsStream, answer: Message, peer: str) -> None:
         if isinstance(answer, Refuse):

@@ -1,0 +1,233 @@
+"""Whatever dies, replication goes on by itself, with no wrong point and with the least work that is correct."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.machine.replication_rig import Stage, open_stage
+
+ROOT = Path(__file__).parents[2]
+SLOW = 12 << 20  # bytes per second: a first copy that can be interrupted
+
+
+@dataclass
+class Killable:
+    """The process server as a process; `reports` is what it told, over all its lives."""
+
+    stage: Stage
+    policy: dict[str, Any]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        directory = self.stage.directory
+        wanted = {
+            "spool_bytes": 1 << 30,
+            "vault": str(directory / "vault"),
+            "policy": self.policy,
+            "data_port": self.stage.data_port,
+        }
+        (directory / "wanted.json").write_text(json.dumps(wanted))
+        log = (directory / "ps.log").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests/machine/processserver_process.py"), str(directory)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stderr=log,
+            stdout=log,
+        )
+        log.close()
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def reports(self) -> list[dict[str, Any]]:
+        path = self.stage.directory / "reports.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def wait(self, wanted: Callable[[dict[str, Any]], bool], timeout: float = 90, after: int = 0) -> dict[str, Any]:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            assert self.process is not None
+            assert self.process.poll() is None, (self.stage.directory / "ps.log").read_text()[-3000:]
+            for report in self.reports()[after:]:
+                if wanted(report):
+                    return report
+            time.sleep(0.05)
+        raise AssertionError((self.stage.directory / "ps.log").read_text()[-3000:])
+
+    def modes(self) -> list[dict[str, str]]:
+        """The sync modes of every connection, in order, as the log tells them."""
+        lines = (self.stage.directory / "ps.log").read_text().splitlines()
+        events = [json.loads(line) for line in lines if line.startswith("{")]
+        return [event["modes"] for event in events if event["event"] == "agent connected"]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        lines = (self.stage.directory / "ps.log").read_text().splitlines()
+        events = [json.loads(line) for line in lines if line.startswith("{")]
+        return [event for event in events if event["event"] == name]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with open_stage(tmp_path) as stage:
+        yield stage
+
+
+@contextmanager
+def killable(stage: Stage, **policy: object) -> Iterator[Killable]:
+    server = Killable(stage, {"crashConsistentInterval": "PT2S", **policy})
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.process is not None and server.process.poll() is None:
+            server.kill()
+
+
+def fill(stage: Stage, mib: int) -> None:
+    """Put files with real content on the first disk."""
+    disk = stage.rig.disks[0]
+    assert disk.mount is not None
+    subprocess.run(
+        ["dd", "if=/dev/urandom", f"of={disk.mount}/fill", "bs=1M", f"count={mib}", "conv=fsync"],
+        check=True,
+        capture_output=True,
+    )
+
+
+def test_a_process_server_killed_in_the_first_copy_goes_on_where_it_was(stage: Stage) -> None:
+    stage.rig.disk("ext4", size_mib=320)
+    fill(stage, 120)
+    with ExitStack() as stack:
+        server = stack.enter_context(killable(stage, bandwidthLimit=SLOW))
+        stack.enter_context(stage.agent())
+        server.wait(lambda r: bool(r.get("progress")) and 25 < r["progress"]["percent"] < 70)
+        server.kill()
+        seen = len(server.reports())
+        server.policy["bandwidthLimit"] = 0
+        stack.enter_context(stage.rig.fio(stage.rig.disks[0]))
+        server.start()
+        server.wait(lambda r: r["pointCount"] >= 2, after=seen)
+    modes = server.modes()
+    assert [set(m.values()) for m in modes] == [{"full"}, {"delta"}]
+    assert len(server.events("in sync")) == 1
+    assert not any(stage.wrong_blocks().values())
+
+
+def test_a_process_server_killed_again_and_again_makes_no_wrong_point(stage: Stage) -> None:
+    stage.rig.disk("ext4", size_mib=200)
+    with ExitStack() as stack:
+        server = stack.enter_context(killable(stage))
+        stack.enter_context(stage.rig.fio(stage.rig.disks[0]))
+        stack.enter_context(stage.agent())
+        for count, moment in ((1, 0.0), (2, 0.35), (3, 0.7), (4, 1.1), (5, 1.6)):
+            server.wait(lambda r, count=count: r["pointCount"] >= count)  # type: ignore[misc]
+            time.sleep(moment)
+            server.kill()
+            server.start()
+        seen = len(server.reports())
+        server.wait(lambda r: r["pointCount"] >= 7, after=seen)
+    assert {mode for m in server.modes()[1:] for mode in m.values()} == {"delta"}
+    verdicts = stage.wrong_blocks()
+    assert len(verdicts) >= 7
+    assert not any(verdicts.values())
+
+
+def test_a_spool_that_is_lost_heals_without_a_resync_once_a_point_is_known(stage: Stage) -> None:
+    stage.rig.disk("ext4", size_mib=200)
+    with ExitStack() as stack:
+        server = stack.enter_context(killable(stage))
+        stack.enter_context(stage.rig.fio(stage.rig.disks[0]))
+        stack.enter_context(stage.agent())
+        server.wait(lambda r: r["pointCount"] >= 2)
+        server.kill()
+        shutil.rmtree(stage.directory / "ps" / "spool")
+        server.start()
+        server.wait(lambda r: r["pointCount"] >= 5)
+    assert {mode for m in server.modes()[1:] for mode in m.values()} == {"delta"}
+    assert not any(stage.wrong_blocks().values())
+
+
+def test_an_agent_that_restarts_sends_only_blocks_that_differ(stage: Stage) -> None:
+    disk = stage.rig.disk("ext4", size_mib=320)
+    fill(stage, 100)
+    with ExitStack() as stack:
+        stack.enter_context(stage.process_server())
+        stage.assign()
+        with stage.agent():
+            stage.wait_points(2)
+        assert disk.mount is not None
+        subprocess.run(
+            ["dd", "if=/dev/urandom", f"of={disk.mount}/while-away", "bs=64k", "count=16", "conv=fsync"],
+            check=True,
+            capture_output=True,
+        )
+        before = stage.points()
+        with stage.agent():
+            report = stage.control.wait_report("vm", lambda r: r.point_count >= len(before) + 2)
+    after = [p for p in stage.points() if p.slot > before[-1].slot]
+    resyncs = [r.resync_reason for r in stage.control.reports["vm"] if r.resync_reason]
+    assert any("restarted" in reason for reason in resyncs)
+    assert 1 << 20 <= after[0].manifest.bytes_changed < 8 << 20
+    assert report.initial_seconds > 0
+    assert not any(stage.wrong_blocks().values())
+
+
+def test_a_vault_outage_is_ridden_out_and_says_so(stage: Stage) -> None:
+    stage.rig.disk("ext4", size_mib=200)
+    vault, away = stage.directory / "vault", stage.directory / "vault-away"
+    with ExitStack() as stack:
+        stack.enter_context(stage.process_server())
+        stage.assign()
+        stack.enter_context(stage.rig.fio(stage.rig.disks[0]))
+        stack.enter_context(stage.agent())
+        stage.wait_points(2)
+        vault.rename(away)
+        vault.write_text("not a directory")
+        stage.control.wait_report("vm", lambda r: "retried in" in r.message, 30)
+        count = stage.control.last("vm").point_count  # type: ignore[union-attr]
+        time.sleep(3)
+        vault.unlink()
+        away.rename(vault)
+        stage.wait_points(count + 2)
+    assert not any(stage.wrong_blocks().values())
+
+
+def test_a_full_spool_holds_the_agent_back_and_loses_nothing(stage: Stage) -> None:
+    stage.rig.disk("ext4", size_mib=320)
+    fill(stage, 150)
+    vault, away = stage.directory / "vault", stage.directory / "vault-away"
+    stage.control.configure(spool_bytes=24 << 20)
+    with ExitStack() as stack:
+        stack.enter_context(stage.process_server())
+        stage.assign()
+        stage.control.wait_report("vm", lambda r: r.state.value == "WaitingForAgent", 30)
+        vault.rename(away)
+        vault.write_text("not a directory")
+        stack.enter_context(stage.agent())
+        used = stage.control.wait_for(
+            lambda: (a := stage.control.appliance_report) is not None and a.spool.used_bytes > 12 << 20 and a.spool, 60
+        )
+        time.sleep(8)
+        last = stage.control.appliance_report
+        assert last is not None
+        assert used
+        assert last.spool.used_bytes <= (24 << 20) + (8 << 20)
+        vault.unlink()
+        away.rename(vault)
+        stage.wait_points(2)
+    assert not any(stage.wrong_blocks().values())
