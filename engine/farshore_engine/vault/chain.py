@@ -207,7 +207,7 @@ class ChainWriter:
                     f"{self.writer} (epoch {self.epoch})",
                 ) from None
         self._unsettled = None
-        if _is_below_base(self._access, slot):  # the fence that held this slot was pruned; what we put is not seen
+        if is_below_base(self._access, slot):  # the fence that held this slot was pruned; what we put is not seen
             self._access.store.delete(name)
             raise Fenced(self._access.names.machine, self.epoch + 1, "", f"{self.writer} (epoch {self.epoch})")
         record = open_record(self._access.keys, slot, data)
@@ -216,7 +216,8 @@ class ChainWriter:
         return record
 
 
-def _is_below_base(access: Access, slot: int) -> bool:
+def is_below_base(access: Access, slot: int) -> bool:
+    """Return whether the chain begins above this slot."""
     base = read_base(access)
     return base > slot and read_slot(access, base).record is not None
 

@@ -13,6 +13,7 @@ from farshore_engine.vault.chain import (
     Access,
     ChainWriter,
     Slot,
+    is_below_base,
     list_slots,
     live_slots,
     missing_slots,
@@ -22,7 +23,7 @@ from farshore_engine.vault.chain import (
 from farshore_engine.vault.crypto import MachineKeys, new_data_key, parse_kek, unwrap_data_key, wrap_data_key
 from farshore_engine.vault.decoder import Decoder
 from farshore_engine.vault.journal import RunJournal
-from farshore_engine.vault.names import MachineNames, checked_machine, checked_prefix, vault_file
+from farshore_engine.vault.names import SLOT_DIGITS, MachineNames, checked_machine, checked_prefix, vault_file
 from farshore_engine.vault.nodestore import CACHED, NodeStore
 from farshore_engine.vault.pins import list_pins, pin_point, unpin_point
 from farshore_engine.vault.records import (
@@ -178,12 +179,14 @@ class MachineVault:
         Raises:
             StopFault: there is none, or its record is damaged.
         """
-        slot = name.rpartition("-")[2]
-        catalogue = self.catalogue()
-        for point in catalogue.points:
-            if point.manifest.name == name:
-                return point
-        why = next((d.why for d in catalogue.damaged if str(d.slot) == slot), None)
+        tail = name.rpartition("-")[2]
+        why = None
+        if tail.isdigit() and len(tail) <= SLOT_DIGITS and not is_below_base(self.access, int(tail)):
+            slot, follower = read_slots(self.access, [int(tail), int(tail) + 1])
+            found = self.judge(slot, follower, list_pins(self.access).get(slot.number, ()))
+            if isinstance(found, StoredPoint) and found.manifest.name == name:
+                return found
+            why = found.why if isinstance(found, DamagedSlot) and slot.version else None
         if why is not None:
             raise StopFault(
                 f"the record of the point {name} of {self.access.names.machine} is damaged: {why}",

@@ -10,7 +10,7 @@ from farshore_engine.contract.faults import StopFault
 
 MACHINE_ID = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 RUN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-MAX_SLOT = 10**12 - 1
+SLOT_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -18,6 +18,7 @@ from tests.unit.vault.rig import Rig, block_of, packs
 
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.vault.chain import list_slots
+from farshore_engine.vault.names import PackId
 from farshore_engine.vault.pins import list_pins
 from farshore_engine.vault.prune import prune
 from farshore_engine.vault.retention import RetentionRules
@@ -99,6 +100,38 @@ def test_packs_in_flight_stay() -> None:
     rig.check_every_visible_point()
 
 
+def test_a_pack_that_is_uploaded_after_the_look_at_what_is_in_flight_stays() -> None:
+    """The packs are listed before that look, so one that comes later is not among them."""
+    rig = busy_rig()
+
+    def in_flight() -> frozenset[PackId]:
+        seen = rig.writer.in_flight
+        rig.write("sda", {2: 77})
+        rig.writer.flush()
+        rig.sink.drain()
+        return seen
+
+    prune(rig.vault, rig.chain, ONLY_NEWEST, in_flight=in_flight, clock=rig.clock)
+    rig.commit()
+    rig.check_every_visible_point()
+
+
+def test_a_point_that_is_committed_just_before_the_look_at_what_is_in_flight_keeps_its_packs() -> None:
+    """Its packs were listed and are in flight no more; the chain is read after that look, so the point is seen."""
+    rig = busy_rig()
+    rig.write("sda", {2: 77})
+    rig.writer.flush()
+    rig.sink.drain()
+
+    def in_flight() -> frozenset[PackId]:
+        rig.commit()
+        return rig.writer.in_flight
+
+    prune(rig.vault, rig.chain, ONLY_NEWEST, in_flight=in_flight, clock=rig.clock)
+    assert len(rig.names()) == 1
+    rig.check_every_visible_point()
+
+
 def test_packs_that_an_earlier_process_spooled_stay_once_they_are_resumed() -> None:
     rig = busy_rig()
     rig.change("sda", {2: 77})
@@ -130,7 +163,7 @@ def test_a_stalled_prune_leaves_the_packs_of_a_new_writer() -> None:
     rig = busy_rig()
     found: list[str] = []
 
-    def in_flight() -> frozenset:  # type: ignore[type-arg]
+    def in_flight() -> frozenset[PackId]:
         return rig.writer.in_flight
 
     class Stalls(RecordingStore):
