@@ -81,7 +81,7 @@ def test_what_is_written_stays_with_the_disk_and_the_root_layer(machines: Namesp
     machines.exec(
         "db1", ["sh", "-c", "echo kept > /data0/file; mkdir -p /opt/farshore; echo agent > /opt/farshore/file"]
     )
-    machines.power_off("db1")
+    assert machines.power_off("db1").orderly
     found = machines.inspect("db1")
     assert found is not None and found.state is MachineState.STOPPED
     machines.start(spec_of(tmp_path))

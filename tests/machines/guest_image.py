@@ -16,6 +16,7 @@ import os
 import struct
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ SECTOR = 512
 # GRUB 2.06 does not read file systems with these newer features.
 EXT4_FEATURES = "^metadata_csum_seed,^orphan_file"
 BUILD_SECONDS = 900
+UNUSED_SECONDS = 14 * 86400
 
 
 def cache_directory() -> Path:
@@ -42,12 +44,12 @@ def cached_image() -> Path:
     recipe = hashlib.blake2b(ROOT_RECIPE.read_bytes() + Path(__file__).read_bytes(), digest_size=8).hexdigest()
     image = directory / f"{recipe}.raw"
     if image.exists():
+        image.touch()
         return image
     directory.mkdir(parents=True, exist_ok=True)
     with _lock(directory / ".lock"):
         if not image.exists():
-            for stale in directory.glob("build-*"):  # of a build that was killed
-                _remove(stale)
+            _remove_stale(directory)
             build = Path(tempfile.mkdtemp(prefix="build-", dir=directory))
             try:
                 _build(build).rename(image)
@@ -135,6 +137,13 @@ def _lock(path: Path) -> Iterator[None]:
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def _remove_stale(directory: Path) -> None:
+    """Remove what killed builds left, and images that nobody has used for a while."""
+    old = [image for image in directory.glob("*.raw") if time.time() - image.stat().st_mtime > UNUSED_SECONDS]
+    for stale in [*directory.glob("build-*"), *old]:
+        _remove(stale)
 
 
 def _remove(directory: Path) -> None:

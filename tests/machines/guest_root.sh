@@ -33,7 +33,7 @@ done
 chroot "$root" update-initramfs -u
 
 # Emulated, each process that starts costs a tenth of a second: what this guest does not need does not start.
-for driver in kvm_amd kvm_intel ata_piix ata_generic evdev serio_raw psmouse aesni_intel ghash_clmulni_intel \
+for driver in kvm_amd kvm_intel ata_piix ata_generic serio_raw psmouse aesni_intel ghash_clmulni_intel \
     crct10dif_pclmul crc32_pclmul sha512_ssse3 sha256_ssse3 sha1_ssse3 qemu_fw_cfg floppy i2c_piix4; do
     echo "blacklist $driver"
 done > "$root/etc/modprobe.d/guest.conf"

@@ -54,14 +54,18 @@ def devices_of(path: Path) -> list[str]:
     return [loop.device for loop in attached() if (loop.device_number, loop.inode) == identity]
 
 
-def attach(path: Path, *, read_only: bool = False) -> str:
-    """Attach `path` with direct I/O and partitions scanned; gives `/dev/loopN`.
+def attach(path: Path, *, sector_bytes: int = 512) -> str:
+    """Attach `path` with direct I/O, where its file system allows that, and with its partitions; gives `/dev/loopN`.
+
+    Args:
+        sector_bytes: logical sector size of the disk. Left to itself, the kernel takes what direct I/O on that file
+            needs (4096 for a file that shares extents on xfs), and then partition tables of 512-byte disks are unread.
 
     Raises:
         StopFault: the file is missing or attached already, or losetup failed (`CommandFailed`).
     """
     require_free(path)
-    options = ["--direct-io=on", "--partscan", *(["--read-only"] if read_only else [])]
+    options = ["--direct-io=on", "--partscan", "--sector-size", str(sector_bytes)]
     device = run(["losetup", "--find", "--show", *options, str(path)]).strip()
     # A kernel without the parser for this partition table leaves them to user space. No table is no failure.
     attempt(["partx", "--update", device])

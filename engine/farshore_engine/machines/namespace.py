@@ -172,7 +172,7 @@ class NamespaceMachines:
         directory.write("machine.json", record)
         address = port.plug(spec.extra_addresses)
         directory.write("machine.json", record | {"address": address})
-        devices = [loop.attach(disk.path) for disk in spec.disks]
+        devices = [loop.attach(disk.path, sector_bytes=disk.sector_bytes) for disk in spec.disks]
         mounts = [mount_plan(mount, devices) for mount in spec.mounts]
         plan = _plan(directory, spec, port, devices, mounts) | {"lock": lock}
         with directory.console.open("ab") as console:
@@ -202,9 +202,11 @@ class NamespaceMachines:
         removed: builtins.list[str] = []
         left: builtins.list[str] = []
         init = self._init_of(directory)
+        orderly = False
         if init is not None:
             namespace_init.thaw([f"/proc/{init.pid}/root{path}" for path in record["mounts"]])
-            init.end(grace, patience=2)
+            orderly = init.ask(grace)
+            init.kill(patience=2)
         entered = [found for found in map(ProcessRef.of, port.pids()) if found is not None and found != init]
         for process in entered:
             process.signal(signal.SIGKILL)
@@ -213,7 +215,7 @@ class NamespaceMachines:
             removed += _detach(directory, Path(disk["path"]))
             left += loop.devices_of(Path(disk["path"]))
         for process in [init, *entered] if init is not None else entered:
-            (removed if process.end(0) else left).append(f"process {process.pid}")
+            (removed if process.kill() else left).append(f"process {process.pid}")
         had_network = port.address() is not None
         left += port.unplug()
         removed += [f"network namespace {port.netns}"] if had_network else []
@@ -227,7 +229,7 @@ class NamespaceMachines:
         (directory.path / "init.json").unlink(missing_ok=True)
         if not keep_root and directory.remove():
             removed.append(f"directory {directory.path}")
-        return Removal(tuple(removed))
+        return Removal(tuple(removed), orderly)
 
     def _init_of(self, directory: MachineDirectory) -> ProcessRef | None:
         record = directory.read("init.json")

@@ -235,26 +235,25 @@ def run_scripts(plan: dict[str, Any], record: BootRecord) -> None:
     results: list[dict[str, Any]] = []
     directory = Path("/run/farshore/recovery.d")
     for script in plan["scripts"]:
-        path = directory / script["name"]
+        path = directory / Path(script["name"]).name
         _write(path, script["content"], script["mode"])
         print(f"--- recovery script {script['name']}", flush=True)
         begun = time.monotonic()
-        try:
-            code = subprocess.run(
-                [str(path)],
-                env=ENVIRONMENT,
-                cwd="/",
-                start_new_session=True,
-                timeout=plan["script_seconds"],
-                check=False,
-            ).returncode
-        except subprocess.TimeoutExpired:
-            code = 124  # as timeout(1) has it
-        except OSError as failed:
-            print(failed, flush=True)
-            code = 126
+        code = run_script(path, plan["script_seconds"])
         results.append({"name": script["name"], "exit": code, "seconds": round(time.monotonic() - begun, 3)})
         record.update(scripts=results)
+
+
+def run_script(path: Path, seconds: float) -> int:
+    """Run one script in a session of its own; its exit code, or 124 (as timeout(1) has it) when it had to be killed."""
+    # A shell in between: daemons take a parent with pid 1 as the sign that they are in the background already.
+    child = subprocess.Popen(["sh", "-c", '"$0"; exit $?', str(path)], start_new_session=True)
+    try:
+        return child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        return 124
 
 
 def reap_for_ever() -> NoReturn:

@@ -45,12 +45,15 @@ class ProcessRef:
         finally:
             os.close(handle)
 
-    def end(self, grace: float, patience: float = 10) -> bool:
-        """Ask it to end, wait `grace` seconds, then kill it and wait `patience` seconds; True when it is gone."""
-        if grace > 0:
-            self.signal(signal.SIGTERM)
-            if self.wait(grace):
-                return True
+    def ask(self, grace: float) -> bool:
+        """Ask it to end (SIGTERM) and wait so many seconds; True when it is gone. With no grace it is not asked."""
+        if grace <= 0:
+            return False
+        self.signal(signal.SIGTERM)
+        return self.wait(grace)
+
+    def kill(self, patience: float = 10) -> bool:
+        """Kill it and wait so many seconds; True when it is gone."""
         self.signal(signal.SIGKILL)
         return self.wait(patience)
 

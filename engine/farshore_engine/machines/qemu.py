@@ -121,12 +121,12 @@ class QemuMachines:
         removed: builtins.list[str] = []
         left: builtins.list[str] = []
         process = _process_of(directory)
+        orderly = False
         if process is not None:
-            if grace > 0 and _tell(directory, "system_powerdown"):
-                process.wait(grace)
-            if process.alive() and _tell(directory, "quit"):
+            orderly = grace > 0 and _tell(directory, "system_powerdown") and process.wait(grace)
+            if not orderly and _tell(directory, "quit"):
                 process.wait(10)
-            (removed if process.end(0) else left).append(f"process {process.pid}")
+            (removed if process.kill() else left).append(f"process {process.pid}")
         if record is not None and record["network"]:
             tap = Tap(Network(directory.scope, record["network"]), directory.name)
             left += tap.unplug()
@@ -139,7 +139,7 @@ class QemuMachines:
             )
         if not keep and directory.remove():
             removed.append(f"directory {directory.path}")
-        return Removal(tuple(removed))
+        return Removal(tuple(removed), orderly)
 
     def _observe(self, directory: MachineDirectory) -> RunningMachine | None:
         record = directory.read("machine.json")

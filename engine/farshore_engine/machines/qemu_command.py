@@ -85,7 +85,9 @@ def command_line(directory: MachineDirectory, spec: QemuSpec, port: int) -> list
     for index, disk in enumerate(spec.disks):
         drive = f"file={_option(disk.path)},if=none,id=disk{index},format=raw,cache={cache},discard=unmap"
         boot = ",bootindex=1" if index == spec.boot_disk else ""
-        command += ["-drive", drive, "-device", f"virtio-blk-pci,drive=disk{index},serial={disk.id[:20]}{boot}"]
+        sectors = f"logical_block_size={disk.sector_bytes},physical_block_size={disk.sector_bytes}"
+        device = f"virtio-blk-pci,drive=disk{index},serial={_option(disk.id[:20])},{sectors}{boot}"
+        command += ["-drive", drive, "-device", device]
     mac = f",mac={spec.mac}" if spec.mac else ""
     return [*command, "-netdev", _netdev(directory, spec, port), "-device", f"virtio-net-pci,netdev=lan{mac}"]
 
@@ -95,7 +97,7 @@ def _netdev(directory: MachineDirectory, spec: QemuSpec, port: int) -> str:
         tap = Tap(Network(directory.scope, spec.network), spec.name)
         return f"tap,id=lan,ifname={tap.interface},script=no,downscript=no"
     forward = f"tcp:127.0.0.1:{port}-"
-    place = _same_place(spec.fixed_address, spec.gateway)
+    place = same_place(spec.fixed_address, spec.gateway)
     if place is None:
         return f"user,id=lan,restrict=on,ipv6=off,hostfwd={forward}:22"
     return (
@@ -103,7 +105,7 @@ def _netdev(directory: MachineDirectory, spec: QemuSpec, port: int) -> str:
     )
 
 
-def _same_place(fixed: str, gateway: str) -> str | None:
+def same_place(fixed: str, gateway: str) -> str | None:
     """User-mode network options that look to the guest like the network it came from; None if that cannot be.
 
     DHCP hands out the fixed address first, so a guest that asks gets it too.
@@ -146,8 +148,8 @@ def _firmware(directory: MachineDirectory) -> list[str]:
     )
 
 
-def _option(path: Path) -> str:
-    return str(path).replace(",", ",,")
+def _option(value: object) -> str:
+    return str(value).replace(",", ",,")
 
 
 def pidfile(directory: MachineDirectory) -> Path:

@@ -12,6 +12,7 @@ record is written before anything is made, and what exists is asked of the kerne
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from farshore_engine.contract.faults import StopFault
@@ -61,6 +62,7 @@ class MachineRuntime:
             StopFault: cannot be started without a person; `RecoveryScriptFailed` leaves the machine up to be looked at.
             WaitFault: not yet; call again.
         """
+        spec = _as_described(spec)
         if self._kind(spec) is MachineKind.QEMU:
             return self._qemu.start(_qemu_spec(spec))
         running = self._namespaces.start(self._namespace_spec(spec))
@@ -138,6 +140,13 @@ class MachineRuntime:
             masked=(*self.masked, *_directories(spec.disks)),
             owner=spec.owner,
         )
+
+
+def _as_described(spec: MachineSpec) -> MachineSpec:
+    """The spec with the sector sizes that its disks had."""
+    sectors = {disk.id: disk.logical_sector_bytes for disk in spec.description.disks}
+    disks = tuple(replace(disk, sector_bytes=sectors.get(disk.id, disk.sector_bytes)) for disk in spec.disks)
+    return replace(spec, disks=disks)
 
 
 def _boot_disk(spec: MachineSpec) -> int | None:

@@ -33,11 +33,13 @@ class DiskFile:
         path: absolute path of the raw file.
         id: the disk's id in the vault.
         name: the name the source machine gave it, such as `sda`; for people.
+        sector_bytes: its logical sector size.
     """
 
     path: Path
     id: str
     name: str = ""
+    sector_bytes: int = 512
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,12 @@ class RunningMachine:
 
 @dataclass(frozen=True)
 class Removal:
-    """What `stop` took away, in words for a journal; empty when there was nothing."""
+    """What `stop` took away.
+
+    Args:
+        removed: in words for a journal; empty when there was nothing.
+        orderly: whether the machine shut itself down within the grace, so that its file systems are clean.
+    """
 
     removed: tuple[str, ...] = ()
+    orderly: bool = False
