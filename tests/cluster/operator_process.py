@@ -136,7 +136,9 @@ class Installation:
             if seen is not None and until(seen):
                 return seen
             time.sleep(0.2)
-        raise AssertionError(f"{model.__name__} {name} did not get there in {within} s: {seen}\n{self.operator_log()}")
+        status = getattr(seen, "status", None)
+        told = status.dump() if status is not None else None
+        raise AssertionError(f"{model.__name__} {name} did not get there in {within} s: {told}\n{self.operator_log(8)}")
 
     def wait_gone(self, model: type[Resource], namespace: str, name: str, within: float = 30.0) -> None:
         """Wait until an object is gone."""

@@ -27,6 +27,7 @@ _NO_LOGIN = (
     "or spec.credentialsSecretRef of Site {site}, or spec.source.install to Manual"
 )
 _PHASES = {
+    State.WAITING: ProtectionPhase.PENDING,
     State.PREFLIGHT: ProtectionPhase.INSTALLING_AGENT,
     State.INSTALLING: ProtectionPhase.INSTALLING_AGENT,
     State.INITIAL: ProtectionPhase.INITIAL_REPLICATION,

@@ -124,7 +124,6 @@ class Runtime:
         self._settle(key, result)
         after = self._cache.get(key.kind, key.namespace, key.name)
         if after is not before and after is not None and relevant(before) != relevant(after):
-            # Our own write does not come back as news, because the cache has its answer already.
             self._wake(dependents(self._cache, after, key.kind))
         self._vitals.show(key)
 
@@ -135,6 +134,9 @@ class Runtime:
         if fault is None:
             self._failures.pop(key, None)
             self._queue.forgive(key)
+            if result.wrote:
+                # A decision may rest on what it wrote itself. Our own write does not come back as news.
+                self._queue.add(key)
             if result.again_in is not None:
                 self._queue.add_after(key, result.again_in.total_seconds())
             return

@@ -22,6 +22,7 @@ from farshore_operator.kube.appliance.reports import Reports, dump
 from farshore_operator.kube.appliance.resolve import Resolved, Resolver
 from farshore_operator.kube.appliance.secretvalues import SecretValues
 from farshore_operator.kube.appliance.statedir import Registration, StateDir
+from farshore_operator.kube.faults import NotFound
 from farshore_operator.kube.leases import beat
 from farshore_operator.kube.resources import PROCESS_SERVER, PROTECTED_VM, TASK
 
@@ -115,6 +116,8 @@ class KubernetesControlPlane:
         self._called = time.monotonic()
         try:
             self._reports.send(TASK, name, dump(report))
+        except NotFound:
+            log.info("a task was called off while it was carried out", task=name)
         except StopFault as fault:
             raise WaitFault(fault.message, fault.remedy, reason=fault.reason) from fault
 
