@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretBytes, SecretStr
 
-from farshore_engine.contract.faults import Fault
+from farshore_engine.contract.faults import Fault, WaitFault
 from farshore_engine.contract.model import Model
 
 
@@ -112,14 +112,25 @@ class MachineAssignment(Model):
 
 
 class BrokenAssignment(Model):
-    """A machine that is assigned here but cannot be served, because something that it refers to does not resolve."""
+    """A machine that is assigned here while something that it refers to does not resolve.
+
+    `waits`: it heals when that appears; otherwise it needs a person. A machine that is served already goes on as it
+    was assigned last.
+    """
 
     name: str
     machine_id: str
     message: str
     remedy: str
+    waits: bool = False
 
     @classmethod
     def of(cls, name: str, machine_id: str, fault: Fault) -> BrokenAssignment:
         """Keep a fault beside the machine that it concerns."""
-        return cls(name=name, machine_id=machine_id, message=fault.message, remedy=fault.remedy)
+        return cls(
+            name=name,
+            machine_id=machine_id,
+            message=fault.message,
+            remedy=fault.remedy,
+            waits=isinstance(fault, WaitFault),
+        )

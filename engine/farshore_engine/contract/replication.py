@@ -12,6 +12,7 @@ from farshore_engine.contract.points import RecoveryPoint
 class State(StrEnum):
     """Where the replication of one machine is."""
 
+    WAITING = "Waiting"  # something that it refers to is not there yet; nothing was begun
     PREFLIGHT = "Preflight"  # the checks run, nothing in the machine was touched
     INSTALLING = "Installing"  # the agent is being pushed
     WAITING_FOR_AGENT = "WaitingForAgent"  # installed, it has not dialled yet, or is away

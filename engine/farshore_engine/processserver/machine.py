@@ -56,9 +56,9 @@ class MachineSupervisor:
         """Nothing happens before `start`."""
         self._assignment = assignment
         self._around = around
-        directory = around.state_dir / "machines-known" / assignment.machine_id
+        directory = memories.directory(around.state_dir, assignment.machine_id)
         self._key_path = directory / "key.pem"
-        self._memory_path = directory / "memory.json"
+        self._memory_path = memories.path(around.state_dir, assignment.machine_id)
         self._memory = memories.load(self._memory_path)
         self._key = private_key(self._key_path)
         self._request = machine_request(self._key, assignment.machine_id)

@@ -22,6 +22,16 @@ class Memory(Status):
     initial_seconds: float = 0.0
 
 
+def directory(state_dir: Path, machine_id: str) -> Path:
+    """Return where a machine's key and memory are."""
+    return state_dir / "machines-known" / machine_id
+
+
+def path(state_dir: Path, machine_id: str) -> Path:
+    """Return the file of a machine's memory."""
+    return directory(state_dir, machine_id) / "memory.json"
+
+
 def load(path: Path) -> Memory:
     """Return what was saved, nothing if it is not there or cannot be read."""
     try:

@@ -21,8 +21,9 @@ from farshore_engine.contract.assignment import BrokenAssignment, MachineAssignm
 from farshore_engine.contract.controlplane import Appliance, ControlPlane, Snapshot
 from farshore_engine.contract.faults import WaitFault
 from farshore_engine.contract.points import RecoveryPoint
-from farshore_engine.contract.replication import ReplicationReport, State
+from farshore_engine.contract.replication import AgentReport, ReplicationReport, State
 from farshore_engine.machines.runtime import MachineRuntime
+from farshore_engine.processserver import memory as memories
 from farshore_engine.processserver.budget import SpoolBudget
 from farshore_engine.processserver.dataport import DataPort as Listener
 from farshore_engine.processserver.heartbeat import Heartbeat, Vitals
@@ -146,15 +147,16 @@ class ProcessServer:
         wanted = {machine.name: machine for machine in snapshot.machines}
         broken = {machine.name: machine for machine in snapshot.broken}
         with self._lock:
-            gone = [name for name in self._supervisors if name not in wanted]
+            gone = [name for name in self._supervisors if name not in wanted and name not in broken]
         for name in gone:
-            self._let_go(name, forget=name not in broken)
+            self._let_go(name, forget=True)
         for name in [n for n, thread in self._leaving.items() if not thread.is_alive()]:
             del self._leaving[name]
         for name, assignment in wanted.items():
             self._serve_machine(name, assignment)
         for name, trouble in broken.items():
-            self._report_broken(name, trouble)
+            if name not in self._supervisors:  # one that is served goes on with what it was assigned last
+                self._report_broken(name, trouble)
         self._broken = {name: reporter for name, reporter in self._broken.items() if name in broken}
 
     def _serve_machine(self, name: str, assignment: MachineAssignment) -> None:
@@ -178,8 +180,8 @@ class ProcessServer:
         def leave() -> None:
             supervisor.stop()
             if forget:
-                for part in ("spool", "machines-known"):
-                    directory = self._settings.state_dir / part / supervisor.assignment.machine_id
+                state, machine = self._settings.state_dir, supervisor.assignment.machine_id
+                for directory in (state / "spool" / machine, memories.directory(state, machine)):
                     shutil.rmtree(directory, ignore_errors=True)
             log.info("machine is no longer served", machine=supervisor.assignment.machine_id)
 
@@ -192,13 +194,15 @@ class ProcessServer:
                 lambda report: self._control_plane.report_machine(name, report), self._settings.cadence, random.Random()
             )
         appliance = self._appliance
+        known = memories.load(memories.path(self._settings.state_dir, trouble.machine_id))
         report = ReplicationReport(
             process_server=appliance.name,
             epoch=0,
-            state=State.BLOCKED,
+            state=State.WAITING if trouble.waits else State.BLOCKED,
             message=trouble.message,
             remedy=trouble.remedy,
             reason="BrokenReference",
+            agent=AgentReport(host_key=known.host_key) if known.host_key else None,  # a pinned key stays pinned
             updated_at=_now(),
         )
         self._broken[name].offer(report, time.monotonic())
