@@ -90,7 +90,7 @@ class RealDisk:
     @property
     def id(self) -> str:
         """The name that an agent gives it now."""
-        return next(d.id for d in find_disks() if d.path == self.device)
+        return next(d.id for d in find_disks(only=(self.device,)) if d.path == self.device)
 
 
 class Rig:

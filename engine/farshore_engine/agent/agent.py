@@ -108,7 +108,7 @@ class Agent:
     def _protect(self, freezer: Freezer, context: ssl.SSLContext) -> None:
         """Track one set of disks, through any number of connections."""
         config = self._config
-        disks = choose(find_disks(), config.disks)
+        disks = choose(find_disks(only=config.disks.include), config.disks)
         protected = [d for d in disks if d.replicated]
         ledger = Ledger({d.id: block_count(d.size) for d in protected}, self._variants.clear_before_read)
         with ExitStack() as stack:

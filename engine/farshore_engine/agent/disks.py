@@ -114,9 +114,18 @@ def _inspect(directory: Path, dev: Path) -> Disk | None:
     )
 
 
-def find_disks(sys_block: Path = Path("/sys/block"), dev: Path = Path("/dev")) -> list[Disk]:
-    """Return all whole disks that could be protected, by name. Loop devices count only where there is nothing else."""
+def find_disks(
+    sys_block: Path = Path("/sys/block"), dev: Path = Path("/dev"), only: tuple[str, ...] = ()
+) -> list[Disk]:
+    """Return all whole disks that could be protected, by name. Loop devices count only where there is nothing else.
+
+    When every word of `only` is the name or path of a disk, no other disk is touched: one that hangs, and is none of our
+    business, must not hold up the protection of the rest.
+    """
     names = sorted((p.name for p in sys_block.iterdir()), key=lambda n: (len(n), n))
+    chosen = {word.removeprefix("/dev/") for word in only}
+    if chosen and chosen <= set(names):
+        names = [name for name in names if name in chosen]
     for pattern in (WHOLE_DISK, LOOP):
         found = [disk for n in names if pattern.match(n) and (disk := _inspect(sys_block / n, dev)) is not None]
         if found:
