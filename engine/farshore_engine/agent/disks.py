@@ -119,8 +119,8 @@ def find_disks(
 ) -> list[Disk]:
     """Return all whole disks that could be protected, by name. Loop devices count only where there is nothing else.
 
-    When every word of `only` is the name or path of a disk, no other disk is touched: one that hangs, and is none of our
-    business, must not hold up the protection of the rest.
+    When every word of `only` is the name or path of a disk, no other disk is touched: one that hangs and is none of
+    our business must not hold up the protection of the rest.
     """
     names = sorted((p.name for p in sys_block.iterdir()), key=lambda n: (len(n), n))
     chosen = {word.removeprefix("/dev/") for word in only}
