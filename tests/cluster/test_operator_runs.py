@@ -68,8 +68,8 @@ def scene(world: Installation, tmp_path: Path) -> Iterator[Scene]:
     namespace = world.namespace(f"runs-{secrets.token_hex(3)}")
     world.apply(namespace, *samples(*GROUND))
     with ExitStack() as stack:
-        eventually(lambda: "farshore-registrar-shore" in _accounts(world, namespace), "no registrar", 20)
-        eventually(lambda: "farshore-registrar-stack" in _accounts(world, namespace), "no registrar", 20)
+        eventually(lambda: "farshore-registrar-shore" in _registrars(world, namespace), "no registrar", 20)
+        eventually(lambda: "farshore-registrar-stack" in _registrars(world, namespace), "no registrar", 20)
         source = stack.enter_context(PlayedAppliance(world, namespace, "stack", "ps-stack", tmp_path))
         target = stack.enter_context(PlayedAppliance(world, namespace, "shore", "ps-shore", tmp_path))
         world.apply(namespace, *samples("ProtectedVM"))
@@ -83,8 +83,8 @@ def scene(world: Installation, tmp_path: Path) -> Iterator[Scene]:
         world.check_invariants(namespace)
 
 
-def _accounts(world: Installation, namespace: str) -> str:
-    return world.plane.kubectl("-n", namespace, "get", "serviceaccounts", "-o", "name").stdout
+def _registrars(world: Installation, namespace: str) -> str:
+    return world.plane.kubectl("-n", namespace, "get", "rolebindings", "-o", "name").stdout
 
 
 def test_protection_says_what_was_observed(scene: Scene) -> None:

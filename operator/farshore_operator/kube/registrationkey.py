@@ -11,7 +11,7 @@ import yaml
 from farshore_engine.contract.faults import StopFault
 from farshore_operator.decide.naming import EXPIRES_ANNOTATION, KEY_TYPE, SITE_LABEL, bounded, label, registrar
 from farshore_operator.kube.client import Client, Json
-from farshore_operator.kube.resources import SECRET, SERVICE_ACCOUNT, SITE
+from farshore_operator.kube.resources import ROLE_BINDING, SECRET, SITE
 
 API_VERSION = "farshore.dev/registration/v1"
 LIFE = timedelta(days=5)
@@ -104,9 +104,9 @@ def issue(client: Client, authority: str, namespace: str, site: str, now: dateti
             reason="SiteNotFound",
         )
     account = registrar(site)
-    if client.get(SERVICE_ACCOUNT, namespace, account) is None:
+    if client.get(ROLE_BINDING, namespace, account) is None:
         raise StopFault(
-            f"the operator has not prepared Site {namespace}/{site} yet (ServiceAccount {account} is missing)",
+            f"the operator has not prepared Site {namespace}/{site} yet (RoleBinding {account} is missing)",
             "Check that the operator runs, and try again",
             reason="RegistrarMissing",
         )

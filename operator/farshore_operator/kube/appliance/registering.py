@@ -17,7 +17,7 @@ from farshore_operator.decide.naming import KEY_ANNOTATION
 from farshore_operator.decide.processserver import MAX_SKEW, REGISTERED
 from farshore_operator.kube.appliance.statedir import Registration, StateDir
 from farshore_operator.kube.client import Client, Json
-from farshore_operator.kube.faults import UNTRUSTED, AlreadyExists, Forbidden, Unauthorized
+from farshore_operator.kube.faults import UNTRUSTED, AlreadyExists, Forbidden, Refused, Unauthorized
 from farshore_operator.kube.registrationkey import RegistrationKey
 from farshore_operator.kube.resources import PROCESS_SERVER
 
@@ -66,6 +66,8 @@ def _skew(client: Client, key: RegistrationKey) -> float:
     """Ask for the clock: the first request, which shows whether the server is the one that the key trusts."""
     try:
         return client.clock_skew()
+    except Unauthorized as fault:
+        raise _revoked(key) from fault
     except WaitFault as fault:
         if fault.reason != UNTRUSTED:
             raise
@@ -119,12 +121,8 @@ def _claim(client: Client, key: RegistrationKey, candidate: Candidate, state: St
             except AlreadyExists:
                 body = client.get(PROCESS_SERVER, key.namespace, candidate.name)
     except Unauthorized as fault:
-        raise StopFault(
-            f"the API server refuses registration key {key.name}: it was revoked, or belongs to another cluster",
-            _another(key),
-            reason="KeyRevoked",
-        ) from fault
-    except Forbidden as fault:
+        raise _revoked(key) from fault
+    except (Forbidden, Refused) as fault:
         raise StopFault(
             f"registration key {key.name} does not allow {candidate.name} at site {key.site}: {fault.message}",
             _another(key),
@@ -194,6 +192,14 @@ def _await(client: Client, key: RegistrationKey, candidate: Candidate, state: St
         f"the operator has not answered the registration of {candidate.name} within {PATIENCE:.0f} s",
         f"Check that the operator runs, look at ProcessServer {key.namespace}/{candidate.name}, and try again",
         reason="OperatorSilent",
+    )
+
+
+def _revoked(key: RegistrationKey) -> StopFault:
+    return StopFault(
+        f"the API server refuses registration key {key.name}: it was revoked, or belongs to another cluster",
+        _another(key),
+        reason="KeyRevoked",
     )
 
 
