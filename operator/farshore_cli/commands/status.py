@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Group, RenderableType
 
     from farshore_cli.status import MachineRow, ServerRow
 
@@ -73,18 +73,22 @@ def _page(machines: list[MachineRow], servers: list[ServerRow], *, wide: bool) -
 
     colours = {Level.GOOD: "green", Level.BUSY: "yellow", Level.BAD: "red"}
     first = ("NAMESPACE",) if wide else ()
-    table = Table(*first, "MACHINE", "PHASE", "BEHIND", "POINTS", "FAILOVER", "PROCESS SERVER", "WHAT TO DO", box=None)
+    table = Table(*first, "MACHINE", "PHASE", "BEHIND", "POINTS", "FAILOVER", "PROCESS SERVER", box=None)
     for row in machines:
         behind = Text(span(row.behind) + (" late" if row.late else ""), "red" if row.late else "")
-        table.add_row(*((row.namespace,) if wide else ()), row.name, Text(row.phase, colours[row.level]), behind,
-                      str(row.points), "ready" if row.ready == "yes" else "not ready", row.process_server,
-                      row.todo)  # fmt: skip
-    appliances = Table(*first, "PROCESS SERVER", "SITE", "LAST CONTACT", "MACHINES", "SPOOL", "WHAT TO DO", box=None)
+        phase, ready = Text(row.phase, colours[row.level]), "ready" if row.ready == "yes" else "not ready"
+        where = (row.namespace,) if wide else ()
+        table.add_row(*where, row.name, phase, behind, str(row.points), ready, row.process_server)
+    appliances = Table(*first, "PROCESS SERVER", "SITE", "LAST CONTACT", "MACHINES", "SPOOL", box=None)
     for server in servers:
         contact = Text(f"{span(server.contact)} ago" if server.contact is not None else "never", colours[server.level])
-        appliances.add_row(*((server.namespace,) if wide else ()), server.name, server.site, contact,
-                           str(server.machines), f"{server.spool_percent} %", server.todo)  # fmt: skip
-    parts = [Text(headline(machines), "bold"), *((table,) if machines else ()), *((appliances,) if servers else ())]
+        where, spool = (server.namespace,) if wide else (), f"{server.spool_percent} %"
+        appliances.add_row(*where, server.name, server.site, contact, str(server.machines), spool)
+    parts: list[RenderableType] = [Text(headline(machines), "bold")]
+    parts += [found for found in (table, appliances) if found.row_count]
+    # Below the tables, not in them: a sentence that says what to do is longer than a column is wide.
+    todo = [Text(f"{one.name}: {one.todo}", colours[one.level]) for one in (*machines, *servers) if one.todo]
+    parts += [Group(Text("What to do", "bold"), *todo)] if todo else []
     return Group(*(piece for part in parts for piece in (part, Text(""))))
 
 
