@@ -126,8 +126,8 @@ class Replica:
             earlier.cut()
         with self.receiving:  # a frame of the earlier connection that is still on its way in must not come behind ours
             self.intake.flush()  # and digests must not speak of blocks that a crash could still take away
-        plan = plan_sync(session.hello.disks, session.hello.baseline, self._held(), session.hello.unclean)
         baseline = session.hello.baseline
+        plan = plan_sync(session.hello.disks, baseline, self._held())
         if self.spool.current.session is None or self.spool.current.session.id != baseline.session:
             self.spool.begin_session(AgentSession(baseline.session))
         modes = {disk.mode for disk in plan.disks}
@@ -190,7 +190,7 @@ class Replica:
         with self.changed:
             if self.session is not session:
                 return
-            self.link = replace(self.link, synced=True, resync_reason="")
+            self.link = replace(self.link, synced=True)
             if self.first_copy_since is not None and self.first_copy is None:
                 total = sum(disk.size_bytes for disk in self.link.disks)
                 self.first_copy = (total, self.shared.monotonic() - self.first_copy_since)
@@ -267,6 +267,7 @@ class Replica:
         with self.changed:
             self.spool.committed(committed.slot)
             self.last_committed = committed
+            self.link = replace(self.link, resync_reason="")  # told until a point shows that it is over
             session = self.session
             self.changed.notify_all()
         if session is not None:

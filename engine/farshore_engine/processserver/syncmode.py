@@ -32,7 +32,7 @@ class Plan:
     resync_reason: str
 
 
-def plan_sync(disks: tuple[DiskInfo, ...], baseline: Baseline, held: Held, unclean: bool) -> Plan:
+def plan_sync(disks: tuple[DiskInfo, ...], baseline: Baseline, held: Held) -> Plan:
     """Return how to bring the disks up to date with the least work that is correct.
 
     The same session and spool: only what was not acknowledged. The same session since the newest point: everything
@@ -52,14 +52,13 @@ def plan_sync(disks: tuple[DiskInfo, ...], baseline: Baseline, held: Held, uncle
         disks=tuple(modes),
         keep_pending=same_spool,
         resume_after=held.durable if same_spool else 0,
-        resync_reason=_why(baseline, held, unclean) if resync else "",
+        resync_reason=_why(baseline, held) if resync else "",
     )
 
 
-def _why(baseline: Baseline, held: Held, unclean: bool) -> str:
+def _why(baseline: Baseline, held: Held) -> str:
     if baseline.session != held.session and held.session:
-        how = " after an unclean stop" if unclean else ""
-        return f"the agent was restarted{how}, so what was written meanwhile was not tracked"
+        return "the agent was restarted, so what was written meanwhile was not tracked"
     if baseline.session == held.session and baseline.spool != held.spool:
         return "the spool that had acknowledged the latest changes was lost"
     if baseline.acked > held.durable:
