@@ -72,7 +72,7 @@ def _page(machines: list[MachineRow], servers: list[ServerRow], *, wide: bool) -
     from farshore_cli.status import Level, headline, span
 
     colours = {Level.GOOD: "green", Level.BUSY: "yellow", Level.BAD: "red"}
-    first = ("NAMESPACE",) if wide else ()
+    first: tuple[str, ...] = ("NAMESPACE",) if wide else ()
     table = Table(*first, "MACHINE", "PHASE", "BEHIND", "POINTS", "FAILOVER", "PROCESS SERVER", box=None)
     for row in machines:
         behind = Text(span(row.behind) + (" late" if row.late else ""), "red" if row.late else "")
@@ -87,7 +87,8 @@ def _page(machines: list[MachineRow], servers: list[ServerRow], *, wide: bool) -
     parts: list[RenderableType] = [Text(headline(machines), "bold")]
     parts += [found for found in (table, appliances) if found.row_count]
     # Below the tables, not in them: a sentence that says what to do is longer than a column is wide.
-    todo = [Text(f"{one.name}: {one.todo}", colours[one.level]) for one in (*machines, *servers) if one.todo]
+    told = [(one.name, one.todo, one.level) for one in machines] + [(one.name, one.todo, one.level) for one in servers]
+    todo = [Text(f"{name}: {sentence}", colours[level]) for name, sentence, level in told if sentence]
     parts += [Group(Text("What to do", "bold"), *todo)] if todo else []
     return Group(*(piece for part in parts for piece in (part, Text(""))))
 
