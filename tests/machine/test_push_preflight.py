@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -288,7 +290,6 @@ def test_a_port_that_is_not_ssh_is_said_to_be_none(listener: socket.socket) -> N
     with NamespaceSource(SMALL) as machine:
         credentials = source_of(machine).credentials
     listener.listen()
-    import threading
 
     def greet() -> None:
         for _ in range(2):
@@ -302,3 +303,24 @@ def test_a_port_that_is_not_ssh_is_said_to_be_none(listener: socket.socket) -> N
     server.join(10)
     assert found.result is CheckResult.ERROR
     assert "SSH" in found.message
+
+
+DOCTORS = {
+    "a good machine": ("", 0, "can be protected, 1 warning"),
+    "no tar": ("mv /usr/bin/tar /usr/bin/tar.away", 1, "cannot be protected yet: 1 error"),
+}
+
+
+@pytest.mark.parametrize(("commands", "code", "verdict"), DOCTORS.values(), ids=DOCTORS)
+def test_doctor_without_a_cluster(commands: str, code: int, verdict: str, listener: socket.socket) -> None:
+    with NamespaceSource(SMALL) as machine:
+        machine.exec(commands or "true")
+        reach = f"{machine.gateway}:{listener.getsockname()[1]}"
+        line = [sys.executable, "-m", "farshore_cli.main", "doctor", "--address", machine.address, "--ask-password"]
+        done = subprocess.run(
+            [*line, "--data-port", reach], input=machine.password + "\n", capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (code, "")
+        assert verdict in done.stdout
+        assert all(name in done.stdout for name in ORDER)
+        assert machine.password not in done.stdout

@@ -1,0 +1,60 @@
+"""Push into a guest with a kernel and a systemd of its own: the unit, its restart, power-off."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import SecretStr
+from tests.machine.push_rig import identity
+from tests.machines.qemu_source import QemuSource
+
+from farshore_engine.bundle import build_bundle
+from farshore_engine.contract.assignment import Source, SSHCredentials
+from farshore_engine.contract.replication import CheckResult
+from farshore_engine.processserver.installer import DataPort
+from farshore_engine.processserver.push import PushInstaller
+
+UNIT = "farshore-agent"
+
+
+@pytest.mark.timeout(1200)  # without hardware acceleration, on busy cores
+def test_agent_lives_under_systemd() -> None:
+    bundle = build_bundle()
+    with QemuSource() as guest:
+        credentials = SSHCredentials(private_key=SecretStr(guest.key_path.read_text()))
+        source = Source(address=guest.address, credentials=credentials)
+        installer = PushInstaller(bundle)
+
+        outcome = installer.preflight(source, DataPort(guest.gateway, 1))
+        assert {c.name for c in outcome.errors} == {"RouteToDataPort"}, outcome.errors
+        found = {c.name: c for c in outcome.checks}
+        assert (found["ServiceManager"].result, found["ServiceManager"].message) == (CheckResult.PASSED, "systemd")
+        assert found["KernelFeatures"].result is CheckResult.PASSED, found["KernelFeatures"]
+        source = source.model_copy(update={"host_key": outcome.host_key})
+
+        def show(name: str) -> str:
+            return guest.ssh(f"systemctl show -p {name} --value {UNIT}").stdout.strip()
+
+        installer.install(source, identity(), print)
+        assert (show("ActiveState"), show("UnitFileState")) == ("active", "enabled")
+        assert show("ControlGroup") == f"/system.slice/{UNIT}.service"
+        first = show("MainPID")
+        assert bundle.id in guest.ssh(f"tr '\\0' ' ' </proc/{first}/cmdline").stdout
+        assert guest.ssh(f"cat /proc/{first}/oom_score_adj").stdout.strip() == "-1000"
+        assert "tracking" in guest.ssh(f"journalctl -u {UNIT} -o cat").stdout
+
+        installer.install(source, identity(), print)
+        assert show("MainPID") == first, "an agent that is current is not restarted"
+
+        guest.ssh(f"kill -9 {first}; for i in $(seq 40); do sleep 0.5; systemctl -q is-active {UNIT} && break; done")
+        assert show("ActiveState") == "active"
+        assert show("MainPID") not in ("0", first)
+
+        installer.uninstall(source)
+        left = guest.ssh("ls -d /opt/farshore /etc/farshore /etc/systemd/system/*farshore* 2>/dev/null; true").stdout
+        assert left == ""
+        assert show("LoadState") == "not-found"
+        traces = guest.ssh("ls /sys/kernel/tracing/instances 2>/dev/null; true").stdout
+        assert "farshore" not in traces
+
+        assert installer.shutdown(source) is True
+        assert not guest.is_running()
