@@ -21,11 +21,11 @@ from farshore_operator.decide.identity import id_of
 from farshore_operator.decide.naming import MACHINE_LABEL, RUN_LABEL, label
 from farshore_operator.decide.naming import task as task_name
 from farshore_operator.decide.observedvm import ObservedVM
+from farshore_operator.decide.runreport import next_step, own_conditions, verdict
 from farshore_operator.decide.runresults import with_results
 from farshore_operator.decide.runsteps import RULES, Side, StepName, StepRule, may_fail, on, sequence, task_input
-from farshore_operator.report.conditions import Seen, Verdict, ready, settle, stalled, waiting
+from farshore_operator.report.conditions import settle
 
-SUCCEEDED = "Succeeded"
 OVERDUE = timedelta(minutes=2)
 """How long after a task's deadline the operator gives it up itself: its process server should have done so."""
 AGAIN = timedelta(seconds=20)
@@ -303,9 +303,9 @@ def _status(journal: _Journal, phase: RunPhase, checks: tuple[Check, ...]) -> Fa
         }
     )
     full = with_results(run, base, journal.observed.tasks, journal.observed.machines)
-    verdict = _verdict(run, full)
-    conditions = settle(old.conditions, verdict, _own(old, full), run.metadata.generation, now)
-    return full.model_copy(update={"conditions": conditions, "next_step": _next_step(run, full, verdict)})
+    health = verdict(full)
+    conditions = settle(old.conditions, health, own_conditions(old, full), run.metadata.generation, now)
+    return full.model_copy(update={"conditions": conditions, "next_step": next_step(run, full, health)})
 
 
 def _in_order(journal: _Journal) -> tuple[Step, ...]:
@@ -314,63 +314,3 @@ def _in_order(journal: _Journal) -> tuple[Step, ...]:
     return tuple(
         sorted(journal.steps.values(), key=lambda step: (members.get(step.member, -1), rank.get(step.name, len(rank))))
     )
-
-
-def failed_steps(status: FailoverRunStatus) -> tuple[Step, ...]:
-    """Return the steps that failed, in order."""
-    return tuple(step for step in status.steps if step.phase is StepPhase.FAILED)
-
-
-def _told(step: Step) -> str:
-    where = f" of {step.member}" if step.member else ""
-    return f"{step.name}{where}: {step.message}"
-
-
-def _verdict(run: FailoverRun, status: FailoverRunStatus) -> Verdict:
-    working = [step for step in status.steps if step.phase is StepPhase.RUNNING]
-    match status.phase:
-        case RunPhase.SUCCEEDED:
-            return ready("Succeeded", "every machine answered a probe" if status.members else "done")
-        case RunPhase.CLEANED_UP:
-            return ready("CleanedUp", "nothing is left of what the run made")
-        case RunPhase.FAILED:
-            text = "; ".join(_told(step) for step in failed_steps(status))
-            return stalled("RunFailed", text or "a step failed")
-        case RunPhase.CLEANING_UP:
-            broken = next((s for s in failed_steps(status) if s.name == StepName.CLEAN_UP), None)
-            if broken is not None:
-                return stalled("CleanUpFailed", f"{_told(broken)}. {broken.remedy or ''}".strip())
-            return waiting("CleaningUp", "; ".join(_told(step) for step in working) or "clean-up is under way")
-        case _:
-            return waiting("Running", "; ".join(f"{s.name} of {s.member}" for s in working) or "it begins")
-
-
-def _own(old: FailoverRunStatus, new: FailoverRunStatus) -> tuple[Seen, ...]:
-    """Keep beyond the clean-up whether the run succeeded."""
-    if new.phase is RunPhase.SUCCEEDED:
-        return (Seen(SUCCEEDED, True, "Succeeded", "every machine answered a probe"),)
-    if new.phase is RunPhase.FAILED:
-        text = "; ".join(_told(step) for step in failed_steps(new))
-        return (Seen(SUCCEEDED, False, "RunFailed", text),)
-    known = old.condition(SUCCEEDED)
-    if new.phase in (RunPhase.CLEANING_UP, RunPhase.CLEANED_UP):
-        if known is not None and known.status.value in ("True", "False"):
-            return (Seen(SUCCEEDED, known.status.value == "True", known.reason, known.message),)
-        return (Seen(SUCCEEDED, False, "CalledOff", "it was cleaned up before it ended"),)
-    return ()
-
-
-def _next_step(run: FailoverRun, status: FailoverRunStatus, verdict: Verdict) -> str | None:
-    failed = [step for step in failed_steps(status) if not may_fail(run.spec, StepName(step.name))]
-    if status.phase is RunPhase.FAILED:
-        remedy = next((step.remedy for step in failed if step.remedy), None)
-        drill = run.spec.kind is RunKind.TEST_FAILOVER
-        after = (
-            f"delete {run.spec.owner.kind} {run.spec.owner.name} to clean up"
-            if drill
-            else "then edit the plan to start again"
-        )
-        return f"{remedy}; {after}" if remedy else f"Look at status.steps; {after}"
-    if verdict.reason == "CleanUpFailed":
-        return verdict.message
-    return None
