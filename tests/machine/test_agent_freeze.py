@@ -16,7 +16,7 @@ import pytest
 from tests.machine.agent_rig import RealDisk, Rig
 
 from farshore_engine.agent import syscalls
-from farshore_engine.agent.freezing import Freezer, FreezeFailed
+from farshore_engine.agent.freezing import FreezeFailed, Freezer
 from farshore_engine.agent.mounts import Mount, current_mounts
 from farshore_engine.agent.watchdog import Watchdog
 
