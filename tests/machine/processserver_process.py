@@ -19,13 +19,13 @@ from tests.machine.replication_rig import FileInstaller, directory_vault
 
 from farshore_engine.contract.assignment import Policy, VaultAccess
 from farshore_engine.contract.replication import ReplicationReport
-from farshore_engine.processserver.logs import configure
 from farshore_engine.processserver.reporting import Cadence
 from farshore_engine.processserver.service import ProcessServer, Settings
+from farshore_operator.report.logs import configure
 
 
 def main(directory: Path) -> None:
-    configure(sys.stderr)
+    configure("info", "json")
     wanted = json.loads((directory / "wanted.json").read_text())
     control = MemoryControlPlane(Authority.at(directory / "authority"), spool_bytes=wanted["spool_bytes"])
     vault = (

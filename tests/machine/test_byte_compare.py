@@ -6,18 +6,23 @@ vault, hydration. Inside each freeze the backing files are reflink-cloned; the h
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from tests.machine.agent_rig import RealDisk
+from tests.machine.agent_slow_disk import SlowDisk, write_direct
 from tests.machine.replication_rig import FAST, Stage, open_stage
 
 from farshore_engine.agent.agent import Variants
 from farshore_engine.agent.source import Reader
-from farshore_engine.agent.tracker.tracefs import QUEUE, TraceFsTracker
+from farshore_engine.agent.tracker.tracefs import COMPLETIONS, EVENTS, QUEUE, TraceFsTracker
+from farshore_engine.blocks.grid import BLOCK_SIZE
 
 
 @pytest.fixture
@@ -59,29 +64,56 @@ def _slow_reads(direct: bool = True) -> Callable[[str], Reader]:
 @pytest.mark.parametrize(
     ("variants", "fails"),
     [
-        pytest.param(lambda _: Variants(reader=_slow_reads()), False, id="as it is, with slow reads"),
+        pytest.param(lambda: Variants(reader=_slow_reads()), False, id="as it is, with slow reads"),
         pytest.param(
-            lambda _: Variants(reader=_slow_reads(), clear_before_read=False), True, id="mark cleared after the read"
+            lambda: Variants(reader=_slow_reads(), clear_before_read=False), True, id="mark cleared after the read"
         ),
-        pytest.param(lambda _: Variants(reader=_slow_reads(direct=False)), True, id="buffered reads of the device"),
-        pytest.param(
-            lambda scratch: Variants(
-                reader=_slow_reads(), tracker=lambda disks: TraceFsTracker(disks, scratch, events=(QUEUE,))
-            ),
-            True,
-            id="no mark at completion",
-        ),
+        pytest.param(lambda: Variants(reader=_slow_reads(direct=False)), True, id="buffered reads of the device"),
     ],
 )
 def test_the_comparison_notices_each_fault_that_the_design_guards_against(
-    stage: Stage, variants: Callable[[Path], Variants], fails: bool, tmp_path: Path
+    stage: Stage, variants: Callable[[], Variants], fails: bool
 ) -> None:
     with ExitStack() as stack:
         stack.enter_context(stage.rig.fio(stage.rig.disk("ext4", size_mib=160)))
         stack.enter_context(stage.process_server())
         stage.policy = FAST.model_copy(update={"crash_consistent_interval": timedelta(seconds=1)})
         stage.assign()
-        stack.enter_context(stage.agent(variants(tmp_path)))
+        stack.enter_context(stage.agent(variants()))
         stage.wait_points(8, timeout=120)
     wrong = [point for point, blocks in stage.wrong_blocks().items() if blocks]
+    assert bool(wrong) is fails
+
+
+@pytest.mark.parametrize(
+    ("events", "held", "fails"),
+    [
+        pytest.param(EVENTS, "after", False, id="as it is, a write has landed and is not completed"),
+        pytest.param(COMPLETIONS, "after", True, id="no mark at queue, a write has landed and is not completed"),
+        pytest.param(EVENTS, "before", False, id="as it is, a write lands after its block was read"),
+        pytest.param((QUEUE,), "before", True, id="no mark at completion, a write lands after its block was read"),
+    ],
+)
+def test_the_comparison_notices_a_missing_mark(
+    stage: Stage, events: tuple[str, ...], held: Literal["before", "after"], fails: bool
+) -> None:
+    """The race lasts microseconds on a usual disk; this one holds the write as long as two points take."""
+    rig, size, block = stage.rig, 64 << 20, 100 * BLOCK_SIZE
+    with SlowDisk(rig.store.path / "slow.img", rig.directory / "slow", size) as disk, ExitStack() as stack:
+        rig.disks.append(RealDisk(disk.backing, disk.device, ""))
+        write_direct(disk.device, os.urandom(1 << 20), block)
+        stack.enter_context(stage.process_server())
+        stage.assign()
+        scratch = stage.directory / "scratch"
+        variants = Variants(tracker=lambda disks: TraceFsTracker(disks, scratch, "marks", events))
+        stack.enter_context(stage.agent(variants))
+        stage.wait_points(1)
+        disk.hold(held)
+        writer = disk.write_in_background(os.urandom(4096), block)
+        stage.wait_points(3)
+        disk.release()
+        writer.join()
+        if held == "before":  # the write lands now, and the next points must have it
+            stage.wait_points(5)
+        wrong = [point for point, blocks in stage.wrong_blocks().items() if blocks]
     assert bool(wrong) is fails

@@ -38,7 +38,8 @@ def plan_sync(disks: tuple[DiskInfo, ...], baseline: Baseline, held: Held) -> Pl
     The same session and spool: only what was not acknowledged. The same session since the newest point: everything
     since that point. Anything else is a gap: digests are compared. A disk of which nothing is held is copied in full.
     """
-    same_spool = baseline.session == held.session and baseline.spool == held.spool and baseline.acked <= held.durable
+    same_session = bool(held.session) and baseline.session == held.session
+    same_spool = same_session and baseline.spool == held.spool and baseline.acked <= held.durable
     same_point = bool(baseline.point) and baseline.point == held.head
     tracked = same_spool or same_point
     modes = []
