@@ -18,6 +18,10 @@ from tests.demo.watcher import PORT, Watcher, ask
 from tests.machines.namespace_source import NamespaceSource, SourceDisk
 
 SOURCE_SITE, RECOVERY_SITE = "stack", "shore"
+NAMESPACED = (
+    "recoveryvaults", "sites", "processservers", "replicationpolicies", "protectedvms", "failoverplans",
+    "testfailovers", "failoverruns", "tasks", "events", "leases", "configmaps", "roles", "serviceaccounts",
+)  # fmt: skip
 RECOVERY_SCRIPT = """#!/bin/sh
 # Started on every recovered copy of this machine, once its disks are mounted.
 exec setsid {python} /data/ledger.py /data/ledger.db --port {port} </dev/null >/run/ledger.log 2>&1 &
@@ -70,6 +74,13 @@ class Scenario:
         """Stop watching; the machine is removed unless the environment is kept."""
         if self.watcher is not None:
             self.watcher.close()
+
+    def watching(self) -> bool:
+        """Tell whether the source's ledger still answers."""
+        try:
+            return bool(ask(self.source.address, "last", timeout=2))
+        except OSError:
+            return False
 
     def start_source(self) -> None:
         """Bring the source machine up and its ledger with it."""

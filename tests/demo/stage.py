@@ -25,6 +25,13 @@ from farshore_cli.dev.workload import workload
 SYSTEM = "farshore-system"
 NAMESPACE = "payments"
 CONTAINER = "vault"
+STOP_MACHINES = """
+import sys, pathlib
+from farshore_engine.machines.runtime import MachineRuntime
+runtime = MachineRuntime(pathlib.Path(sys.argv[1]))
+for machine in runtime.list():
+    runtime.stop(machine.name)
+"""
 
 
 class Stage:
@@ -78,6 +85,8 @@ class Stage:
         """
         state = self.directory / name
         state.mkdir(mode=0o700, exist_ok=True)
+        # A machine that was failed over outlives everything, as it should; here it goes with the stage.
+        self.environment.clean_with([sys.executable, "-c", STOP_MACHINES, str(state / "state" / "runtime")])
         key = state / "registration-key.yaml"
         self.farshore("site", "registration-key", site, "--out", str(key))
         words = ["processserver", "--registration-key", str(key), "--name", name, "--state", str(state / "state")]

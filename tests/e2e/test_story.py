@@ -12,6 +12,7 @@ from tests.demo.scenario import Scenario, failure, progress
 from tests.demo.stage import Stage
 from tests.demo.summary import Summary
 from tests.e2e.conftest import left_behind
+from tests.e2e.secrets import CommandLines, leaks, places, secrets_of
 
 
 def play(scenario: Scenario) -> None:
@@ -25,10 +26,32 @@ def namespaces() -> set[str]:
     return set(subprocess.check_output(["ip", "netns", "list"], text=True).split())
 
 
+class Overheard(Scenario):
+    """The story with somebody who reads everything that can be read, just before the source is shut down."""
+
+    def __init__(self, stage: Stage, summary: Summary) -> None:
+        super().__init__(stage, summary, lambda _: None, print)
+        self.command_lines = CommandLines()
+        self.leaks: list[str] = []
+
+    def fail_over(self) -> None:
+        secrets = secrets_of(self.stage, self)
+        assert len(secrets) > 10, f"too few secrets were found to look for: {sorted(secrets)}"
+        self.leaks = leaks(secrets, places(self.stage, self, self.command_lines))
+        super().fail_over()
+        self.leaks += leaks(secrets, places(self.stage, self, self.command_lines))
+
+    def close(self) -> None:
+        self.command_lines.close()
+        super().close()
+
+
 def test_a_machine_is_protected_drilled_and_failed_over(stage: Stage, tmp_path: Path) -> None:
     before = namespaces()
     summary = Summary()
-    play(Scenario(stage, summary, lambda _: None, print))
+    scenario = Overheard(stage, summary)
+    play(scenario)
+    assert scenario.leaks == []  # invariant 10
     summary.write(tmp_path / "demo.json")
     written = json.loads((tmp_path / "demo.json").read_text())
     assert written["ok"] is True, written
@@ -104,3 +127,9 @@ def test_killing_operator_and_process_server_in_a_drill_ends_with_one_run(stage:
     summary = Summary()
     play(KilledInTheDrill(stage, summary, lambda _: None, print))
     assert summary.ok, summary
+
+
+def test_a_secret_in_a_log_would_be_noticed() -> None:
+    assert leaks({"the SSH password": "hunter22"}, {"ps.log": "login as root with hunter22"}) == [
+        "the SSH password is in ps.log"
+    ]
