@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from azure.storage.blob import BlobServiceClient
 from tests.machine.agent_rig import RealDisk
 from tests.machine.agent_slow_disk import SlowDisk, write_direct
-from tests.machine.replication_rig import FAST, Stage, open_stage
+from tests.machine.replication_rig import FAST, Stage, azure_vault, open_stage
 
+from farshore_cli.dev.azurite import Azurite
 from farshore_engine.agent.agent import Variants
 from farshore_engine.agent.source import Reader
 from farshore_engine.agent.tracker.tracefs import COMPLETIONS, EVENTS, QUEUE, TraceFsTracker
@@ -50,6 +52,23 @@ def test_every_point_of_a_series_restores_the_source_as_it_was_at_the_freeze(sta
     verdicts = stage.wrong_blocks()
     assert len(verdicts) >= 5
     assert verdicts == {name: [] for name in verdicts}
+
+
+def test_points_in_azure_blob_storage_restore_the_source_too(
+    tmp_path: Path, azurite: Azurite, container_name: str
+) -> None:
+    BlobServiceClient.from_connection_string(azurite.connection_string).create_container(container_name).close()
+    vault = azure_vault(azurite.connection_string, azurite.account_url, container_name)
+    with open_stage(tmp_path, vault) as stage, ExitStack() as stack:
+        stack.enter_context(stage.rig.fio(stage.rig.disk("ext4", size_mib=200)))
+        stack.enter_context(stage.process_server())
+        stage.assign()
+        stack.enter_context(stage.agent())
+        stage.wait_points(4)
+        stack.close()
+        verdicts = stage.wrong_blocks()
+    assert len(verdicts) >= 4
+    assert not any(verdicts.values())
 
 
 def _slow_reads(direct: bool = True) -> Callable[[str], Reader]:

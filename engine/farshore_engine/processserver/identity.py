@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import cast
@@ -75,29 +76,49 @@ def _request(key: ec.EllipticCurvePrivateKey, name: str, names: list[x509.Genera
     return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
-class ServerIdentity:
-    """The data port's key and its certificate request, both kept in the state directory.
+class KeptIdentity:
+    """A key and its certificate request, kept in files: another text of the request asks for another certificate.
 
-    Registration uses it too, so that the first certificate is signed for the key that will serve.
+    Raises StopFault when the key's file is damaged.
     """
 
-    def __init__(self, state_dir: Path, name: str) -> None:
-        """Load or make them; raises StopFault."""
-        self.key_file = state_dir / "data-port-key.pem"
-        self._request_file = state_dir / "data-port-request.pem"
-        self._name = name
-        self.key = private_key(self.key_file)
+    def __init__(self, key_file: Path, make_request: Callable[[ec.EllipticCurvePrivateKey], str]) -> None:
+        """Load or make them; the request is kept beside the key."""
+        self.key_file = key_file
+        self._request_file = key_file.with_name(key_file.name.replace("key", "request"))
+        self._make_request = make_request
+        self.key = private_key(key_file)
         if not self._request_file.exists():
             self.renew()
 
     @property
     def request(self) -> str:
-        """The certificate request (PEM); another text asks for another certificate."""
+        """The certificate request (PEM)."""
         return self._request_file.read_text()
 
     def renew(self) -> None:
         """Make another request for the same key."""
-        write_private(self._request_file, server_request(self.key, self._name).encode())
+        write_private(self._request_file, self._make_request(self.key).encode())
+
+    def key_pem(self) -> str:
+        """Return the private key (PEM)."""
+        return self.key_file.read_text()
+
+
+class ServerIdentity(KeptIdentity):
+    """That of the data port. Registration uses it too, so that the first certificate is for the key that will serve."""
+
+    def __init__(self, state_dir: Path, name: str) -> None:
+        """Load or make it; `name` is the process server's."""
+        super().__init__(state_dir / "data-port-key.pem", lambda key: server_request(key, name))
+
+
+class MachineIdentity(KeptIdentity):
+    """That of a source machine, made here and given to its agent."""
+
+    def __init__(self, directory: Path, machine_id: str) -> None:
+        """Load or make it in the machine's own directory."""
+        super().__init__(directory / "key.pem", lambda key: machine_request(key, machine_id))
 
 
 def fits(key: ec.EllipticCurvePrivateKey, certificate: str) -> bool:

@@ -18,8 +18,11 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from farshore_engine.blocks.content import Digests
 from farshore_engine.blocks.grid import Indexes, runs_of
+from farshore_engine.contract.faults import Fault
 from farshore_engine.processserver.budget import SpoolBudget
 from farshore_engine.processserver.generation import Frame
 from farshore_engine.processserver.spool import Spool
@@ -141,8 +144,7 @@ class Intake:
         fresh = []
         for first, count in runs_of(blocks):
             for start in range(first, first + count, ZERO_STEP):
-                length = min(ZERO_STEP, first + count - start)
-                _, hole = writer.digests_of(disk, start, length)
+                _, hole = self._looked_up(disk, start, min(ZERO_STEP, first + count - start))
                 fresh.append(np.flatnonzero(~hole) + start)
         refs = holes(np.concatenate(fresh) if fresh else np.zeros(0, np.int64))
         writer.resume(disk, refs)
@@ -153,7 +155,7 @@ class Intake:
     def digests(self, disk: str, first: int, count: int) -> bytes:
         """Return the digests of blocks as the next point would have them, 32 bytes each."""
         self._wait_for_turn(disk, np.arange(first, first + count, dtype=np.int64))
-        digests, _ = self._attached().digests_of(disk, first, count)
+        digests, _ = self._looked_up(disk, first, count)
         return digests.tobytes()
 
     def flush(self) -> None:
@@ -203,6 +205,16 @@ class Intake:
         if self._writer is None:
             raise RuntimeError("the intake has no writer yet")
         return self._writer
+
+    def _looked_up(self, disk: str, first: int, count: int) -> tuple[Digests, npt.NDArray[np.bool_]]:
+        """Return digests and hole flags; an unreadable map breaks the intake, so that the disk is copied anew."""
+        try:
+            return self._attached().digests_of(disk, first, count)
+        except Fault as fault:
+            with self._changed:
+                self._fault = fault
+                self._changed.notify_all()
+            raise IntakeBroken("the map cannot be read") from fault
 
     def _notify(self) -> None:
         with self._changed:

@@ -66,13 +66,14 @@ class PointKeeper:
         self.points = points
         self.waiting_for = ""  # what the last retry said, "" when nothing is retried
         self.stopped_by: BaseException | None = None
-        self._asked = _asked_before(points)
+        self._asked = _asked_until(points)
+        self._asked_before: Asked | None = None  # as it was before the point that is under way
         self._demanded = 0
         self._served = 0
         self._serving = 0
         self._retry = RETRY_FIRST
         self._pruned_at = monotonic()
-        self._failed_at: float | None = None
+        self._not_before = 0.0
         self._thread = threading.Thread(target=self._run, name=f"points-{replica.machine_id}", daemon=True)
         self._pruner: threading.Thread | None = None
 
@@ -164,25 +165,22 @@ class PointKeeper:
     def _ask(self) -> bool:
         """Ask for a point if one is due; return whether one was asked for."""
         replica, now = self._replica, self._replica.shared.now()
-        if (
-            replica.assignment.desired is not Desired.REPLICATE
-            or not replica.link.synced
-            or replica.attempt is not None
-        ):
-            return False
-        if replica.attempt_fault and self._failed_at is None:
-            self._failed_at = monotonic()
-        if self._failed_at is not None:
-            if monotonic() - self._failed_at < ATTEMPT_PAUSE:
+        with replica.changed:
+            busy = replica.attempt is not None or replica.spool.committing is not None
+            if busy or not replica.link.synced or replica.assignment.desired is not Desired.REPLICATE:
                 return False
-            self._failed_at, self._asked = None, Asked(None, self._asked.app)
+        if self._asked_before is not None:  # it failed, or its connection broke: it is due again
+            self._asked, self._asked_before = self._asked_before, None
+            self._not_before = monotonic() + (ATTEMPT_PAUSE if replica.attempt_fault else 0.0)
+        if monotonic() < self._not_before:
+            return False
         wanted = due(replica.assignment.policy, self._asked, now)
         if wanted is None and self._demanded > self._served:
             wanted = WireConsistency.CRASH
         if wanted is None or not replica.ask(secrets.token_hex(6), wanted):
             return False
         self._serving = self._demanded
-        self._asked = self._asked.after(wanted, now)
+        self._asked_before, self._asked = self._asked, self._asked.after(wanted, now)
         return True
 
     def _commit(self, end: PointEnd) -> None:
@@ -197,6 +195,7 @@ class PointKeeper:
         )
         point = replica.writer.commit(fields)
         self.points = self.points.with_new(point)
+        self._asked_before = None
         self._served = max(self._served, self._serving)
         replica.point_committed(Committed(end.id, point.name, point.slot))
         replica.shared.metrics.points.labels(replica.machine_id).inc()
@@ -239,6 +238,6 @@ class PointKeeper:
         )  # fmt: skip
 
 
-def _asked_before(points: Points) -> Asked:
+def _asked_until(points: Points) -> Asked:
     last: datetime | None = points.recent[0].time if points.recent else None
     return replace(Asked(last), app=points.last_app.time if points.last_app else None)

@@ -12,7 +12,6 @@ from datetime import datetime
 from pathlib import Path
 
 import structlog
-from cryptography.hazmat.primitives import serialization
 
 from farshore_engine.agent.enrol import expired
 from farshore_engine.contract.assignment import MachineAssignment, Source
@@ -20,7 +19,7 @@ from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.contract.points import RecoveryPoint
 from farshore_engine.contract.replication import AgentReport, Check, ReplicationReport
 from farshore_engine.processserver import memory as memories
-from farshore_engine.processserver.identity import fits, machine_request, private_key
+from farshore_engine.processserver.identity import MachineIdentity, fits, renewal_due
 from farshore_engine.processserver.installer import AgentIdentity, DataPort, Installer
 from farshore_engine.processserver.keeper import PointKeeper, Points
 from farshore_engine.processserver.opening import open_replica
@@ -34,6 +33,7 @@ from farshore_engine.wire.messages import Enrolled, Refuse
 log = structlog.get_logger(__name__)
 
 TICK = 1.0  # seconds between two looks when nothing happens
+REASSIGNED = "Reassigned"  # reason of the fault with which a replica is opened anew, not a failure
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,9 @@ class MachineSupervisor:
         self._assignment = assignment
         self._around = around
         directory = memories.directory(around.state_dir, assignment.machine_id)
-        self._key_path = directory / "key.pem"
         self._memory_path = memories.path(around.state_dir, assignment.machine_id)
         self._memory = memories.load(self._memory_path)
-        self._key = private_key(self._key_path)
-        self._request = machine_request(self._key, assignment.machine_id)
+        self._identity = MachineIdentity(directory, assignment.machine_id)
         self._wake = threading.Condition()
         self._stopping = False
         self._replica: Replica | None = None
@@ -74,6 +72,7 @@ class MachineSupervisor:
         self._doing = ""
         self._vault_epoch = 0
         self._restart: frozenset[str] = frozenset()
+        self._renewing = ""  # the certificate that another one was asked for
         self._away_since: datetime | None = around.shared.now()
         self._reporter = Reporter(lambda r: around.report(assignment.name, r), around.cadence, random.Random())
         self._thread = threading.Thread(target=self._run, name=f"machine-{assignment.name}", daemon=True)
@@ -135,10 +134,10 @@ class MachineSupervisor:
             if not good or digest in self._memory.tokens or expired(token, self._around.shared.now().timestamp()):
                 return Refuse("BadToken", "the token is unknown, expired or used up", 60.0)
             certificate = self._assignment.certificate
-            if certificate is None or not fits(self._key, certificate):
+            if certificate is None or not fits(self._identity.key, certificate):
                 return Refuse("NoCertificateYet", "the machine's certificate is not signed yet", 5.0)
             self._remember(tokens=(*self._memory.tokens, digest))
-        return Enrolled(certificate=certificate, key=self._key_pem(), ca=self._around.ca())
+        return Enrolled(certificate=certificate, key=self._identity.key_pem(), ca=self._around.ca())
 
     # -- the thread ------------------------------------------------------------------------------------------------
 
@@ -150,6 +149,7 @@ class MachineSupervisor:
             self._look_after_replica()
             now = self._around.shared.now()
             assignment = self._assignment
+            self._renew(assignment, now)
             decision = next_step(assignment, self._local(assignment), now)
             self._offer(decision)
             if decision.step is Step.NONE:
@@ -177,8 +177,8 @@ class MachineSupervisor:
             self._failure = None
         except Fault as fault:
             self._fail(step, fault)
-        except (OSError, ValueError, RuntimeError) as error:
-            log.error("step failed", machine=assignment.machine_id, step=step.value, exc_info=True)
+        except Exception as error:  # the outermost loop of a machine: it must go on whatever a step met
+            log.error("step failed unexpectedly", machine=assignment.machine_id, step=step.value, exc_info=True)
             self._fail(step, WaitFault(f"{step.value} failed: {error}", reason=type(error).__name__))
         finally:
             self._doing = ""
@@ -224,7 +224,7 @@ class MachineSupervisor:
             servers=(self._around.data_port(),),
             ca=self._around.ca(),
             certificate=assignment.certificate,
-            key=self._key_pem(),
+            key=self._identity.key_pem(),
         )
         self._preflighted = False  # the next installation is checked anew
         outcome = self._around.installer.install(self._source(assignment), identity, self._progress)
@@ -259,6 +259,9 @@ class MachineSupervisor:
         error = keeper.stopped_by
         if error is None:
             return
+        if isinstance(error, WaitFault) and error.reason == REASSIGNED:
+            self._close(error.message)
+            return
         fault = error if isinstance(error, Fault) else WaitFault(f"replication failed: {error}", reason="Internal")
         self._close(fault.message)
         if isinstance(fault, DiskSpoiled):
@@ -282,14 +285,21 @@ class MachineSupervisor:
     def _reopen(self, reason: str) -> None:
         keeper = self._keeper
         if keeper is not None and keeper.stopped_by is None:
-            keeper.stopped_by = WaitFault(reason, reason="Reassigned")
+            keeper.stopped_by = WaitFault(reason, reason=REASSIGNED)
+
+    def _renew(self, assignment: MachineAssignment, now: datetime) -> None:
+        """Ask for another certificate once two thirds of this one's life are over."""
+        certificate = assignment.certificate
+        if certificate is not None and certificate != self._renewing and renewal_due(certificate, now):
+            self._identity.renew()
+            self._renewing = certificate
 
     # -- what is known ---------------------------------------------------------------------------------------------
 
     def _local(self, assignment: MachineAssignment) -> LocalState:
         return LocalState(
             opened=self._replica is not None,
-            certified=assignment.certificate is not None and fits(self._key, assignment.certificate),
+            certified=assignment.certificate is not None and fits(self._identity.key, assignment.certificate),
             preflighted=self._preflighted,
             installed=self._memory.installed == self._fingerprint(assignment),
             uninstalled=self._memory.uninstalled,
@@ -315,10 +325,6 @@ class MachineSupervisor:
         if source.host_key is None and self._memory.host_key:
             return source.model_copy(update={"host_key": self._memory.host_key})
         return source
-
-    def _key_pem(self) -> str:
-        form = serialization.PrivateFormat.PKCS8
-        return self._key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
 
     def _remember(self, **changes: object) -> None:
         self._memory = self._memory.model_copy(update=changes)
@@ -346,7 +352,7 @@ class MachineSupervisor:
                 tracker_reason=link.tracker_reason,
                 connected=link.connected,
                 last_seen=self._around.shared.now() if link.connected else link.last_seen,
-                certificate_request=self._request,
+                certificate_request=self._identity.request,
             ),
             disks=link.disks,
             progress=replica.progress if replica else None,

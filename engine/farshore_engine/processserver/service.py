@@ -110,11 +110,13 @@ class ProcessServer:
                     fresh = snapshot.version != version
                     version = snapshot.version
                     if fresh:
+                        changed = self._snapshot is None or snapshot.appliance != self._snapshot.appliance
                         self._snapshot = snapshot
                         self._serve_data_port(snapshot.appliance)
                         if not beats.is_alive():
                             beats.start()
-                        self._beat.set()
+                        if changed:
+                            self._beat.set()
                         self._tasks.take(snapshot.tasks)
                     self._reconcile(snapshot)
             finally:
