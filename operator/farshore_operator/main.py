@@ -38,7 +38,7 @@ async def _start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     watch.configure(settings)
     chosen: Settings = memo.get("settings") or Settings.from_environment()
     client = Client(connection.from_environment(), MANAGER)
-    runtime = Runtime(chosen, client, f"{socket.gethostname()}-{os.getpid()}")
+    runtime = Runtime(chosen, client, f"{socket.gethostname()}-{os.getpid()}", asyncio.get_running_loop())
     memo.runtime = runtime
     address = (chosen.health_host, chosen.health_port)
     memo.health = HealthServer(address, runtime.live, runtime.ready, runtime.metrics.registry)

@@ -272,3 +272,14 @@ def test_a_registration_key_survives_its_file_and_hides_its_token() -> None:
 def test_long_names_stay_distinct() -> None:
     one, two = "a" * 300 + "1", "a" * 300 + "2"
     assert len(bounded(one)) <= 253 and bounded(one) != bounded(two) and bounded("short") == "short"
+
+
+def test_what_was_written_is_news_even_when_the_watch_brings_it_later() -> None:
+    """A run that the operator had just created was never looked at when its answer came before the watch's event."""
+    told: list[tuple[str, Any]] = []
+    cache = Cache(lambda kind, before, body: told.append((kind, before)))
+    cache.learn("FailoverRun", obj("run", 5))
+    assert not cache.put("FailoverRun", obj("run", 5)), "so the watch cannot be what wakes the queue"
+    assert told == [("FailoverRun", None)]
+    cache.learn("FailoverRun", obj("run", 5))
+    assert len(told) == 1

@@ -28,5 +28,5 @@ def perform(effects: Effects, action: SetFinalizer) -> tuple[Outcome, ...]:
         if action.present:
             raise
         return ()  # it is gone already: that is what was wanted
-    effects.cache.put(target.kind, answer)
+    effects.cache.learn(target.kind, answer)
     return ()

@@ -22,7 +22,7 @@ def perform(effects: Effects, action: CreateOwned) -> tuple[Outcome, ...]:
     }
     body = {"metadata": meta, "spec": dict(action.spec)}
     made = effects.client.ensure(BY_KIND[action.kind], action.namespace, body)
-    effects.cache.put(action.kind, made)
+    effects.cache.learn(action.kind, made)
     return ()
 
 

@@ -288,7 +288,7 @@ def _touched(journal: _Journal, member: RunMember) -> bool:
 def _status(journal: _Journal, phase: RunPhase, checks: tuple[Check, ...]) -> FailoverRunStatus:
     run, now = journal.observed.run, journal.now
     old = run.status
-    begun = old.started_at or now
+    begun = old.started_at or run.metadata.creation_timestamp or now
     over = phase not in (RunPhase.PENDING, RunPhase.RUNNING)
     base = old.model_copy(
         update={

@@ -27,12 +27,11 @@ QUIET_FAILURES = 2
 
 @dataclass(frozen=True)
 class Result:
-    """How a reconciliation ended: the fault that stopped it, or when to look again; `wrote` if its status changed."""
+    """How a reconciliation ended: the fault that stopped it, or when to look again."""
 
     fault: Fault | None = None
     again_in: timedelta | None = None
     gone: bool = False
-    wrote: bool = False
 
 
 class Reconciler:
@@ -76,14 +75,13 @@ class Reconciler:
 
     def _report(self, key: Key, kind: Kind, body: Json, before: Any, status: Any, again: timedelta | None) -> Result:
         try:
-            wrote = self._writer.write(BY_KIND[key.kind], body, before, status, kind.foreign)
-            if wrote:
+            if self._writer.write(BY_KIND[key.kind], body, before, status, kind.foreign):
                 self._writer.tell_transitions(body, before, status, self._world.now())
         except NotFound:
             return Result(gone=True)
         except Fault as fault:
             return Result(fault)
-        return Result(again_in=again, wrote=wrote)
+        return Result(again_in=again)
 
     def _report_fault(self, key: Key, body: Json, before: Any, fault: Fault, failures: int) -> Result:
         if isinstance(fault, WaitFault) and failures < QUIET_FAILURES:

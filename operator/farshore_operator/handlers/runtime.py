@@ -39,11 +39,12 @@ log = structlog.get_logger(__name__)
 class Runtime:
     """Runs the reconcilers. `told` is called for every event of the watches, in the event loop."""
 
-    def __init__(self, settings: Settings, client: Client, instance: str) -> None:
+    def __init__(self, settings: Settings, client: Client, instance: str, loop: asyncio.AbstractEventLoop) -> None:
         self._settings = settings
         self._client = client
+        self._loop = loop
         self.metrics = Metrics()
-        self._cache = Cache()
+        self._cache = Cache(self._wrote)
         self._heartbeats = Heartbeats(settings.timing.lease_lost)
         self._world = World(self._cache, Secrets(client, _now), self._heartbeats, settings.timing, _now)
         self._performer = Performer(Effects(client, self._cache, _now, settings.timing))
@@ -77,6 +78,10 @@ class Runtime:
         news = self._cache.drop(resource.kind, body) if deleted else self._cache.put(resource.kind, body)
         if news:
             self._changed(resource.kind, before, body, deleted)
+
+    def _wrote(self, kind: str, before: Json | None, body: Json) -> None:
+        """Take in what a worker wrote: a decision may rest on it, its own included."""
+        self._loop.call_soon_threadsafe(self._changed, kind, before, body, False)
 
     def live(self) -> str:
         """Say what is wrong if the event loop does not turn any more."""
@@ -114,7 +119,6 @@ class Runtime:
     async def _reconcile(self, key: Key) -> None:
         started = time.monotonic()
         failures = self._failures.get(key, 0)
-        before = self._cache.get(key.kind, key.namespace, key.name)
         try:
             result = await self._in_thread(self._reconciler.reconcile, key, failures)
         except Exception:
@@ -122,9 +126,6 @@ class Runtime:
             result = Result(Fault("the operator met a defect; its log says more", reason="InternalError"))
         self.metrics.duration.labels(key.kind).observe(time.monotonic() - started)
         self._settle(key, result)
-        after = self._cache.get(key.kind, key.namespace, key.name)
-        if after is not before and after is not None and relevant(before) != relevant(after):
-            self._wake(dependents(self._cache, after, key.kind))
         self._vitals.show(key)
 
     def _settle(self, key: Key, result: Result) -> None:
@@ -134,9 +135,6 @@ class Runtime:
         if fault is None:
             self._failures.pop(key, None)
             self._queue.forgive(key)
-            if result.wrote:
-                # A decision may rest on what it wrote itself. Our own write does not come back as news.
-                self._queue.add(key)
             if result.again_in is not None:
                 self._queue.add_after(key, result.again_in.total_seconds())
             return

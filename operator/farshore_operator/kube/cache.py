@@ -24,10 +24,19 @@ class Entry:
     version: int
 
 
-class Cache:
-    """Objects by kind, namespace and name. Thread-safe; the objects must not be changed."""
+News = Callable[[str, Json | None, Json], None]
+"""Is told (kind, what was known before, object)."""
 
-    def __init__(self) -> None:
+
+class Cache:
+    """Objects by kind, namespace and name. Thread-safe; the objects must not be changed.
+
+    Args:
+        news: told of what `learn` brought, in the caller's thread.
+    """
+
+    def __init__(self, news: News | None = None) -> None:
+        self._news = news
         self._lock = threading.Lock()
         self._objects: dict[str, dict[Place, Entry]] = defaultdict(dict)
         self._gone: dict[tuple[str, Place], int] = {}
@@ -42,6 +51,12 @@ class Cache:
             self._objects[kind][place] = Entry(body, version)
             self._gone.pop((kind, place), None)
             return True
+
+    def learn(self, kind: str, body: Json) -> None:
+        """Keep the answer to a write of our own, and tell of it: the watch will bring nothing new about it."""
+        before = self.get(kind, *_place(body))
+        if self.put(kind, body) and self._news is not None:
+            self._news(kind, before, body)
 
     def drop(self, kind: str, body: Json) -> bool:
         """Forget a deleted object, unless it was made anew since; True if it was known."""

@@ -44,7 +44,7 @@ class StatusWriter:
             return False
         target = {key: meta[key] for key in ("name", "namespace", "uid", "resourceVersion")}
         answer = self._client.apply(resource, meta["namespace"], {"metadata": target, "status": wanted}, "status")
-        self._cache.put(resource.kind, answer)
+        self._cache.learn(resource.kind, answer)
         with self._lock:
             self._written[place] = (answer["metadata"]["resourceVersion"], wanted)
         self._metrics.status_writes.labels(resource.kind).inc()
