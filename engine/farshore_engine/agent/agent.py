@@ -22,8 +22,9 @@ from farshore_engine.agent.freezing import Freezer
 from farshore_engine.agent.ledger import Ledger
 from farshore_engine.agent.logs import LOGGER_NAME
 from farshore_engine.agent.mounts import Mount, current_mounts, devices_on, file_systems
+from farshore_engine.agent.parts import DisksChanged, Identity, Machine, Parts, Refused, Stopping
 from farshore_engine.agent.point import PointMaker
-from farshore_engine.agent.session import DisksChanged, Identity, Machine, Parts, Refused, Session, Stopping
+from farshore_engine.agent.session import Session
 from farshore_engine.agent.source import READ_DEPTH, Reader
 from farshore_engine.agent.tracker.interface import Sink, TrackedDisk, Tracker
 from farshore_engine.agent.tracker.probe import Choice, start_best

@@ -9,21 +9,16 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from farshore_engine.agent import VERSION
 from farshore_engine.agent.channel import Channel
 from farshore_engine.agent.freezing import FreezeFailed
-from farshore_engine.agent.ledger import Ledger, Need
+from farshore_engine.agent.ledger import Need
 from farshore_engine.agent.logs import LOGGER_NAME
-from farshore_engine.agent.mounts import Mount
-from farshore_engine.agent.pacing import TokenBucket
-from farshore_engine.agent.point import PointMaker
+from farshore_engine.agent.parts import DisksChanged, Identity, Machine, Parts, Refused, Stopping
 from farshore_engine.agent.replicate import Replicator
-from farshore_engine.agent.source import Reader
-from farshore_engine.agent.tracker.interface import Tracker
 from farshore_engine.blocks.content import DIGEST_SIZE
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.wire.frames import PROTOCOL, PeerClosed, WireError
@@ -35,7 +30,6 @@ from farshore_engine.wire.messages import (
     Consistency,
     Data,
     Digests,
-    DiskInfo,
     Hello,
     Message,
     NeedDigests,
@@ -60,70 +54,12 @@ DIGEST_SECONDS = 120.0
 PROGRESS_SECONDS = 1.0
 
 
-class Refused(Exception):
-    """The process server will not talk now."""
-
-    def __init__(self, refuse: Refuse) -> None:
-        super().__init__(f"{refuse.reason}: {refuse.message}")
-        self.retry_after = refuse.retry_after
-
-
-class Stopping(Exception):
-    """The agent is asked to end."""
-
-
-class DisksChanged(Exception):
-    """A disk has another size, or other disks are there: everything begins anew."""
-
-
-@dataclass(slots=True)
-class Identity:
-    """What the agent is and remembers from one connection to the next."""
-
-    machine_id: str
-    session: str
-    boot_id: str
-    spool: str = ""
-    welcomed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What a session works on.
-
-    `mounts` returns the file systems of the protected disks now, `describe` the machine description, `refresh` sets
-    the excluded blocks (swap) anew, and `changed` says whether the disks are no longer those of the ledger.
-    """
-
-    disks: tuple[DiskInfo, ...]
-    readers: dict[str, Reader]
-    tracker: Tracker
-    tracker_reason: str
-    mounts: Callable[[], list[Mount]]
-    describe: Callable[[], dict[str, Any]]
-    refresh: Callable[[], None]
-    changed: Callable[[], bool]
-
-
 @dataclass(slots=True)
 class _Progress:
     phase: SyncMode = SyncMode.DELTA
     total: int = 0
     done: int = 0
     told_at: float = 0.0
-
-
-@dataclass(slots=True)
-class Parts:
-    """The agent's long-lived parts that a session uses."""
-
-    ledger: Ledger
-    points: PointMaker
-    workers: Any
-    unacknowledged_limit: int
-    freeze_bound: float
-    stopping: Callable[[], bool]
-    pace: TokenBucket = field(default_factory=TokenBucket)
 
 
 class Session:
@@ -264,7 +200,10 @@ class Session:
                 self._replicator.verify(disk)
 
     def _report_losses(self) -> None:
-        for disk, reason in self._ledger.take_losses().items():
+        losses = self._ledger.take_losses()
+        if self._synced and not self._machine.tracker.exact:
+            return  # Hello has said that nothing is tracked; each point compares
+        for disk, reason in losses.items():
             log.warning("a disk must be compared", extra={"fields": {"disk": disk, "reason": reason}})
             self._channel.send(ResyncRequired(disk, reason))
 
