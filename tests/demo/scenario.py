@@ -142,7 +142,7 @@ class Scenario:
         replication = done["status"]["replication"]
         self.summary.initial_replication = {
             "bytes": replication["initialBytes"],
-            "seconds": replication["initialSeconds"],
+            "seconds": round(replication["initialSeconds"], 3),
         }
 
     def collect_points(self) -> None:
