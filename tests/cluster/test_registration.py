@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -145,7 +146,8 @@ def test_the_operator_refuses_a_clock_by_the_time_at_which_the_report_was_writte
     key = issue_key(world, namespace, "stack")
     _ask(world, key, tmp_path, datetime.now(UTC) + timedelta(minutes=10))
     server = world.wait(ProcessServer, namespace, "ps-a", lambda s: reason(s, "Registered") == "ClockSkew")
-    assert "600 s ahead" in message(server, "Registered") or "599 s ahead" in message(server, "Registered")
+    # The API server notes the time of a write in whole seconds, and a busy machine takes its time.
+    assert re.search(r"its clock is (59[0-9]|60[0-9]) s ahead of the API server", message(server, "Registered"))
     assert condition(server, "Stalled") == "True"
     assert server.status.registration is not None and server.status.registration.sealed_token is None
     _ask(world, key, tmp_path, datetime.now(UTC))
