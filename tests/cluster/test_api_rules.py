@@ -201,6 +201,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "spec.retention.daily in body should be greater than or equal to 0",
     ),
     # ProtectedVM
+    "host key as ssh-keyscan prints it, with the address": (
+        "ProtectedVM",
+        {"spec.source.hostKey": "10.0.0.4 ssh-ed25519 AAAA"},
+        "this is not a host key: write its type and base64, such as ssh-ed25519 AAAAC3Nz..., which "
+        "`ssh-keyscan ADDRESS` prints behind the address",
+    ),
     "address with a user": (
         "ProtectedVM",
         {"spec.source.address": "root@10.0.0.4"},

@@ -49,6 +49,19 @@ class CredentialKey(StrEnum):
     SUDO_PASSWORD = "sudoPassword"
 
 
+HostKey = Annotated[
+    str,
+    Field(
+        max_length=4096,
+        json_schema_extra=checked(
+            Rule(
+                r"self.matches('^[a-z0-9@.-]+ [A-Za-z0-9+/]+=*$')",
+                "this is not a host key: write its type and base64, such as ssh-ed25519 AAAAC3Nz..., which "
+                "`ssh-keyscan ADDRESS` prints behind the address",
+            )
+        ),
+    ),
+]
 DiskName = Annotated[
     str,
     Field(
@@ -117,6 +130,10 @@ class Source(Model):
     """TCP port of its SSH server, for the installation of the agent. Default: 22."""
     os_type: OSType = OSType.LINUX
     """Operating system: linux or windows (only with a vault of engine siteRecovery). Default: linux."""
+    host_key: HostKey | None = None
+    """Public SSH host key of the machine, its type and base64 on a line, as ssh-keyscan prints behind the address. Set
+    it to pin the key from the start, or to accept a new one when the machine was built anew. Default: the key that is
+    seen first is pinned."""
     install: InstallMode = InstallMode.PUSH
     """Who installs the agent: Push (the process server, over SSH) or Manual (you, with farshore agent). Default:
     Push."""

@@ -233,8 +233,8 @@ def _translate(error: Exception, source: Source, login: Login) -> StopFault | Wa
     if login.changed_from:
         return HostKeyChanged(
             f"the host key of {where} is not the pinned one: expected {login.changed_from}, got {login.fingerprint}",
-            "If the machine was built anew, remove the pinned key, status.replication.agent.hostKey of the ProtectedVM "
-            "(`kubectl edit --subresource=status`); if not, somebody answers in its place: find out who",
+            f"If the machine was built anew, set spec.source.hostKey of the ProtectedVM to {login.host_key!r}; if not, "
+            "somebody answers in its place: find out who",
             reason="HostKeyChanged",
         )
     if isinstance(error, asyncssh.PermissionDenied):

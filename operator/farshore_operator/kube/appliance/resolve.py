@@ -144,12 +144,13 @@ class Resolver:
 
     def _source(self, vm: ProtectedVM) -> Source:
         spec, replication = vm.spec.source, vm.status.replication
+        seen = replication.agent.host_key if replication and replication.agent else ""
         return Source(
             address=spec.address,
             port=spec.port,
             install=spec.install,
             credentials=self._login(vm),
-            host_key=(replication.agent.host_key or None) if replication and replication.agent else None,
+            host_key=spec.host_key or seen or None,
             include_disks=spec.disks.include if spec.disks else (),
             exclude_disks=spec.disks.exclude if spec.disks else (),
         )

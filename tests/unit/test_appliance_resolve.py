@@ -1,0 +1,115 @@
+"""What a process server is told of a machine: references resolved, or named when they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import pytest
+
+from farshore_operator.api import ProtectedVM, RecoveryVault, ReplicationPolicy, Resource, Site
+from farshore_operator.kube.appliance.resolve import Resolver
+
+ResourceT = TypeVar("ResourceT", bound=Resource)
+SEEN = "ssh-ed25519 AAAAseen"
+NEW = "ssh-ed25519 AAAAnew"
+SECRETS = {
+    "web-ssh": {"username": b"admin", "password": b"pass-word\n"},
+    "vault-storage": {"accountKey": b"a2V5"},
+    "vault-key": {"key": bytes(range(32))},
+}
+
+
+def objects(**source: Any) -> list[dict[str, Any]]:
+    """Return one machine and everything that it refers to."""
+    replication = {"processServer": "ps-1", "epoch": 1, "state": "Replicating", "agent": {"hostKey": SEEN}}
+    blob = {
+        "accountURL": "https://a.example",
+        "container": "vault",
+        "credential": {"secretRef": {"name": "vault-storage"}},
+    }
+    return [
+        {
+            "kind": "ProtectedVM",
+            "spec": {
+                "source": {"siteRef": {"name": "stack"}, "address": "10.0.0.4",
+                           "credentialsSecretRef": {"name": "web-ssh"}, **source},
+                "policyRef": {"name": "standard"}, "vaultRef": {"name": "vault"},
+                "target": {"siteRef": {"name": "shore"}},
+            },
+            "status": {"assignment": {"processServer": "ps-1", "epoch": 1}, "replication": replication},
+            "metadata": {"name": "web-01"},
+        },
+        {"kind": "ReplicationPolicy", "metadata": {"name": "standard"}, "spec": {}},
+        {"kind": "Site", "metadata": {"name": "stack"}, "spec": {"provider": "local"}},
+        {
+            "kind": "RecoveryVault",
+            "metadata": {"name": "vault"},
+            "spec": {
+                "storage": {"azureBlob": blob},
+                "encryption": {"keySecretRef": {"name": "vault-key", "key": "key"}},
+            },
+        },
+    ]  # fmt: skip
+
+
+class World:
+    """The objects and Secrets of one namespace."""
+
+    def __init__(self, bodies: list[dict[str, Any]], secrets: Mapping[str, Mapping[str, bytes]]) -> None:
+        models = {"ProtectedVM": ProtectedVM, "RecoveryVault": RecoveryVault, "Site": Site}
+        models["ReplicationPolicy"] = ReplicationPolicy
+        self.found = [
+            models[body["kind"]].of({**body, "metadata": {**body["metadata"], "namespace": "shop"}}) for body in bodies
+        ]
+        self.secrets = secrets
+
+    def find(self, model: type[ResourceT], name: str) -> ResourceT | None:
+        return next((one for one in self.all(model) if one.metadata.name == name), None)
+
+    def all(self, model: type[ResourceT]) -> list[ResourceT]:
+        return [one for one in self.found if isinstance(one, model)]
+
+    def get(self, name: str) -> Mapping[str, bytes] | None:
+        return self.secrets.get(name)
+
+
+def resolve(bodies: list[dict[str, Any]], secrets: Mapping[str, Mapping[str, bytes]] = SECRETS) -> Any:
+    world = World(bodies, secrets)
+    return Resolver("ps-1", world, world, lambda: datetime(2026, 1, 1, tzinfo=UTC)).resolve()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        pytest.param({}, SEEN, id="the key that was seen first stays pinned"),
+        pytest.param({"hostKey": NEW}, NEW, id="a key in the manifest is the one that counts"),
+    ],
+)
+def test_which_host_key_is_expected(source: dict[str, Any], expected: str) -> None:
+    (machine,) = resolve(objects(**source)).machines
+    assert machine.source.host_key == expected
+
+
+def test_a_resolved_machine_has_login_policy_and_vault() -> None:
+    (machine,) = resolve(objects()).machines
+    assert machine.machine_id == "shop.web-01"
+    assert machine.source.credentials.username == "admin"
+    assert machine.source.credentials.password.get_secret_value() == "pass-word"
+    assert machine.vault.storage.account_key.get_secret_value() == "a2V5"
+    assert machine.vault.key.get_secret_value() == bytes(range(32))
+    assert "pass-word" not in repr(machine)
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("vault-key", "RecoveryVault vault spec.encryption.keySecretRef names Secret vault-key, which does not exist"),
+        ("web-ssh", "spec.source.credentialsSecretRef names Secret web-ssh, which does not exist"),
+    ],
+)
+def test_a_missing_secret_is_named_and_waited_for(missing: str, message: str) -> None:
+    (broken,) = resolve(objects(), {name: data for name, data in SECRETS.items() if name != missing}).broken
+    assert broken.message == message
+    assert broken.waits
