@@ -54,6 +54,7 @@ class FileInstaller:
         self.calls: list[str] = []
         self.outcome = PreflightOutcome((), "ssh-ed25519 AAAA")
         self.off = True
+        self.version = "test"
 
     def preflight(self, source: Source, data_port: DataPort) -> PreflightOutcome:
         self.calls.append("preflight")
@@ -67,7 +68,7 @@ class FileInstaller:
         write_private(self.directory / "agent.key", identity.key.encode())
         server = identity.servers[0]
         write_private(self.directory / "server", f"{server.host} {server.port}".encode())
-        return InstallOutcome("test", "ssh-ed25519 AAAA")
+        return InstallOutcome(self.version, "ssh-ed25519 AAAA")
 
     def uninstall(self, source: Source) -> None:
         self.calls.append("uninstall")
@@ -77,7 +78,7 @@ class FileInstaller:
         return self.off
 
     def bundle_version(self) -> str:
-        return "test"
+        return self.version
 
 
 def directory_vault(path: Path) -> VaultAccess:

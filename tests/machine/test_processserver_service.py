@@ -63,6 +63,17 @@ def test_a_restart_installs_nothing_again(stage: Stage) -> None:
     assert stage.installer.calls == []
 
 
+def test_a_process_server_with_a_newer_bundle_upgrades_the_agent(stage: Stage) -> None:
+    with stage.process_server():
+        stage.assign()
+        stage.control.wait_report(MACHINE, lambda r: r.state is State.WAITING_FOR_AGENT, 30)
+    stage.installer.calls.clear()
+    stage.installer.version = "newer"
+    with stage.process_server():
+        stage.control.wait_report(MACHINE, lambda r: r.agent is not None and r.agent.version == "newer", 30)
+    assert stage.installer.calls == ["preflight", "install"]
+
+
 def test_the_end_of_protection_removes_the_agent_and_then_what_is_kept_here(stage: Stage) -> None:
     with stage.process_server():
         stage.assign()

@@ -315,7 +315,7 @@ class MachineSupervisor:
         source = assignment.source
         parts = (
             assignment.certificate, self._around.ca(), port.host, port.port, source.address, source.port,
-            source.include_disks, source.exclude_disks,
+            source.include_disks, source.exclude_disks, self._around.installer.bundle_version(),
         )  # fmt: skip
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
