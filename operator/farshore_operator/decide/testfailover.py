@@ -23,6 +23,7 @@ SUCCEEDED = "DrillSucceeded"
 CLEAN = "CleanedUp"
 RETRY = timedelta(seconds=8)
 
+SSH_PORT = 22
 _PHASES = {
     None: TestFailoverPhase.RUNNING,
     RunPhase.PENDING: TestFailoverPhase.RUNNING,
@@ -109,6 +110,16 @@ def _begin(observed: ObservedDrill, now: datetime) -> Decision[TestFailoverStatu
 
 
 def _hindrance(observed: ObservedDrill, now: datetime) -> Verdict | None:
+    unasked = [probe.name for probe in observed.drill.spec.probes if probe.ssh is None or probe.ssh.port != SSH_PORT]
+    if unasked:
+        # A probe that is silently left out would make a drill succeed that did not.
+        text = (
+            f"this release asks machines for the greeting of their SSH server on port {SSH_PORT} and nothing else, so "
+        )
+        return stalled(
+            "ProbeNotSupported",
+            f"{text}probe {', '.join(unasked)} cannot be asked: delete this TestFailover and create one without it",
+        )
     if observed.problems:
         problem = summary(observed.problems)
         return waiting(problem.reason, problem.message)
