@@ -109,8 +109,10 @@ def _of_policy(cache: Cache, policy: Json) -> set[Key]:
 
 
 def _of_plan(cache: Cache, plan: Json) -> set[Key]:
-    name = plan["metadata"]["name"]
-    return _keys(cache, TEST_FAILOVER.kind, plan, lambda drill: spec_ref(drill, "planRef") == name)
+    name, uid = plan["metadata"]["name"], plan["metadata"].get("uid")
+    found = _keys(cache, TEST_FAILOVER.kind, plan, lambda drill: spec_ref(drill, "planRef") == name)
+    # A failed run is cleaned up when its plan is set back, and has nothing else that wakes it.
+    return found | _keys(cache, FAILOVER_RUN.kind, plan, lambda run: (run["spec"].get("owner") or {}).get("uid") == uid)
 
 
 def _of_run(cache: Cache, run: Json) -> set[Key]:

@@ -60,9 +60,13 @@ class Runtime:
 
     async def start(self) -> None:
         """List everything, then begin to work."""
-        loops: list[Coroutine[Any, Any, None]] = [self._resync_forever(), self._poll_heartbeats(), self._beat()]
-        loops += [self._work() for _ in range(self._settings.workers)]
-        self._tasks = [asyncio.create_task(loop) for loop in loops]
+        loops: dict[str, Coroutine[Any, Any, None]] = {
+            "resync": self._resync_forever(),
+            "heartbeats": self._poll_heartbeats(),
+            "pulse": self._beat(),
+        }
+        loops |= {f"worker {number}": self._work() for number in range(self._settings.workers)}
+        self._tasks = [asyncio.create_task(_told(name, loop), name=name) for name, loop in loops.items()]
 
     async def stop(self) -> None:
         """Stop the workers; what they were doing ends, or is repeated by the next operator."""
@@ -84,7 +88,10 @@ class Runtime:
         self._loop.call_soon_threadsafe(self._changed, kind, before, body, False)
 
     def live(self) -> str:
-        """Say what is wrong if the event loop does not turn any more."""
+        """Say what is wrong if the event loop does not turn any more, or a part of the operator has ended."""
+        ended = [task.get_name() for task in self._tasks if task.done()]
+        if ended:
+            return f"{', '.join(ended)} ended; the log says why"
         silent = time.monotonic() - self._pulse
         return f"the event loop has not turned for {silent:.0f} s" if silent > 60 else ""
 
@@ -121,12 +128,13 @@ class Runtime:
         failures = self._failures.get(key, 0)
         try:
             result = await self._in_thread(self._reconciler.reconcile, key, failures)
+            self._vitals.show(key)
         except Exception:
+            # One object that cannot be read must not end a worker: all of them would end, one after the other.
             log.exception("reconciliation broke", object=str(key))
             result = Result(Fault("the operator met a defect; its log says more", reason="InternalError"))
         self.metrics.duration.labels(key.kind).observe(time.monotonic() - started)
         self._settle(key, result)
-        self._vitals.show(key)
 
     def _settle(self, key: Key, result: Result) -> None:
         fault = result.fault
@@ -194,6 +202,15 @@ class Runtime:
 
     async def _in_thread(self, function: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+
+
+async def _told(name: str, loop: Coroutine[Any, Any, None]) -> None:
+    """Run one of the loops; one that ends by a defect is told in the log, and shows in `/livez`."""
+    try:
+        await loop
+    except Exception:
+        log.exception("a part of the operator ended", part=name)
+        raise
 
 
 def _now() -> datetime:

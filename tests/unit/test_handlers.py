@@ -1,0 +1,65 @@
+"""Who is woken by what, and that one object that cannot be read stops nothing but itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from farshore_operator.handlers.fanout import dependents
+from farshore_operator.handlers.queue import Key
+from farshore_operator.handlers.runtime import Runtime
+from farshore_operator.kube.cache import Cache
+from farshore_operator.kube.client import Client
+from farshore_operator.kube.connection import with_token
+from farshore_operator.kube.resources import PROTECTED_VM
+from farshore_operator.settings import Settings
+
+
+def obj(kind: str, name: str, **parts: Any) -> dict[str, Any]:
+    meta = {"namespace": "shop", "name": name, "uid": f"uid-{name}", "resourceVersion": "7", "generation": 1}
+    return {"apiVersion": "farshore.dev/v1alpha1", "kind": kind, "metadata": meta, "spec": {}, **parts}
+
+
+def test_a_plan_that_is_set_back_wakes_its_failed_run() -> None:
+    """The clean-up of a failed failover waited for the next resync: nothing else told the run of the edit."""
+    cache = Cache()
+    owner = {"kind": "FailoverPlan", "name": "plan", "uid": "uid-plan"}
+    cache.put("FailoverRun", obj("FailoverRun", "mine", spec={"owner": owner}, status={"phase": "Failed"}))
+    cache.put("FailoverRun", obj("FailoverRun", "other", spec={"owner": {**owner, "uid": "another"}}))
+    assert dependents(cache, obj("FailoverPlan", "plan"), "FailoverPlan") == {Key("FailoverRun", "shop", "mine")}
+
+
+def runtime() -> Runtime:
+    nowhere = Client(with_token("https://127.0.0.1:1", "", "none"), "test")
+    return Runtime(Settings(), nowhere, "test", asyncio.get_running_loop())
+
+
+def test_an_object_that_cannot_be_read_ends_no_worker() -> None:
+    """Each look at it ended one worker, until none was left, while the operator went on to say that it was well."""
+
+    async def story() -> None:
+        operator = runtime()
+        operator.told(PROTECTED_VM, False, obj("ProtectedVM", "web", spec={"policyRef": 3}))
+        await operator._reconcile(Key("ProtectedVM", "shop", "web"))
+        await operator._reconcile(Key("ProtectedVM", "shop", "gone"))
+        await operator.stop()
+
+    asyncio.run(story())
+
+
+def test_a_part_that_ended_is_told_by_livez(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        operator = runtime()
+
+        async def broken() -> None:
+            raise RuntimeError("a defect")
+
+        monkeypatch.setattr(operator, "_poll_heartbeats", broken)
+        await operator.start()
+        await asyncio.sleep(0.05)
+        assert "heartbeats ended" in operator.live()
+        await operator.stop()
+
+    asyncio.run(story())
