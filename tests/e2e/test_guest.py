@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from tests.demo.kube import Object, phase
 from tests.demo.scenario import RECOVERY_SITE, SOURCE_SITE, Scenario, failure, progress
 from tests.demo.stage import Stage
@@ -79,6 +80,7 @@ class GuestScenario(Scenario):
         assert boot != self.boot, "this is the original, not a copy"
 
 
+@pytest.mark.timeout(1500)  # three boots of a guest without hardware acceleration
 def test_a_guest_s_copy_boots_and_answers_over_ssh(stage: Stage) -> None:
     summary = Summary()
     scenario = GuestScenario(stage, summary, print)
