@@ -113,3 +113,18 @@ def test_a_missing_secret_is_named_and_waited_for(missing: str, message: str) ->
     (broken,) = resolve(objects(), {name: data for name, data in SECRETS.items() if name != missing}).broken
     assert broken.message == message
     assert broken.waits
+
+
+@pytest.mark.parametrize(
+    ("secret", "key"),
+    [
+        pytest.param("web-ssh", "privateKey", id="a private key in DER"),
+        pytest.param("web-ssh", "username", id="a login"),
+        pytest.param("vault-storage", "accountKey", id="a storage key that was decoded once too often"),
+    ],
+)
+def test_a_value_that_is_no_text_is_named_and_not_shown(secret: str, key: str) -> None:
+    """It ended the thread that makes snapshots: none of the server's machines heard of anything any more."""
+    (broken,) = resolve(objects(), {**SECRETS, secret: {**SECRETS[secret], key: b"\x30\x82\xff"}}).broken
+    assert f"key {key} of Secret {secret} is not text" in broken.message
+    assert not broken.waits and "x82" not in broken.message

@@ -147,6 +147,8 @@ class KubernetesControlPlane:
                 troubled = self._rebuild()
             except Fault as fault:
                 log.warning("the snapshot could not be made", cause=str(fault))
+            except Exception:  # the last snapshot stays good; a thread that ends would freeze it for ever
+                log.exception("the snapshot could not be made")
             self._dirty.wait(TROUBLED if troubled else REBUILD)
             if self._dirty.is_set():
                 self._stop.wait(SETTLE)  # changes come in bursts
@@ -228,6 +230,8 @@ class KubernetesControlPlane:
             self._measure_clock()
         except Fault as fault:
             log.warning("the heartbeat failed", cause=fault.message)
+        except Exception:
+            log.exception("the heartbeat failed")
         self._credentials.renew_if_due(_now())
 
     def _measure_clock(self, *, force: bool = False) -> None:

@@ -85,8 +85,10 @@ class Mirror:
                     version = self._watch(resource, version)
             except Fault as fault:
                 log.warning("watching failed", kind=resource.kind, cause=fault.message, retry_seconds=pause)
-                self._stop.wait(pause)
-                pause = min(RETRY_LAST, pause * 2)
+            except Exception:  # a thread that ends would leave its kind as it is, for ever and unnoticed
+                log.exception("watching failed", kind=resource.kind, retry_seconds=pause)
+            self._stop.wait(pause)
+            pause = min(RETRY_LAST, pause * 2)
 
     def _list(self, resource: ApiResource) -> str:
         items, version = self._client.list_with_version(resource, self._namespace)

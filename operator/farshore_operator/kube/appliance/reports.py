@@ -97,6 +97,9 @@ class Reports:
         except Fault as fault:
             log.warning("a report could not be sent", kind=resource.kind, object=name, cause=fault.message)
             return False
+        except Exception:
+            log.exception("a report could not be sent", kind=resource.kind, object=name)
+            return False
         return True
 
 

@@ -164,16 +164,20 @@ class Resolver:
             field = f"Site {vm.spec.source.site_ref.name} spec.credentialsSecretRef"
         if ref is None:
             return None
-        values = self._secret(ref.name, field)
+        name = ref.name
+        values = self._secret(name, field)
+
+        def text(key: CredentialKey) -> str:
+            return _text(values[key], name, key, field)
 
         def secret(key: CredentialKey) -> SecretStr | None:
-            return SecretStr(values[key].decode().rstrip("\n")) if values.get(key) else None
+            return SecretStr(text(key).rstrip("\n")) if values.get(key) else None
 
         private = values.get(CredentialKey.PRIVATE_KEY)
         return SSHCredentials(
-            username=(values.get(CredentialKey.USERNAME) or b"root").decode().strip(),
+            username=text(CredentialKey.USERNAME).strip() if values.get(CredentialKey.USERNAME) else "root",
             password=secret(CredentialKey.PASSWORD),
-            private_key=SecretStr(private.decode()) if private else None,
+            private_key=SecretStr(text(CredentialKey.PRIVATE_KEY)) if private else None,
             passphrase=secret(CredentialKey.PASSPHRASE),
             sudo_password=secret(CredentialKey.SUDO_PASSWORD),
         )
@@ -220,8 +224,9 @@ class Resolver:
         credential = blob.credential
         field = f"RecoveryVault {vault} spec.storage.azureBlob.credential"
         values = self._secret(credential.secret_ref.name, field)
-        text = _value(values, credential.secret_ref.name, credential.secret_key, field).decode().strip()
-        secret, kind = SecretStr(text), credential.kind
+        name, key = credential.secret_ref.name, credential.secret_key
+        secret = SecretStr(_text(_value(values, name, key, field), name, key, field).strip())
+        kind = credential.kind
         return AzureBlobAccess(
             account_url=blob.account_url,
             container=blob.container,
@@ -233,8 +238,9 @@ class Resolver:
     def _enrolment(self, vm: ProtectedVM) -> tuple[SecretStr, ...]:
         if vm.spec.source.install is not InstallMode.MANUAL:
             return ()
-        values = self._secrets.get(enrolment_secret(vm.metadata.name)) or {}
-        return tuple(SecretStr(values[key].decode().strip()) for key in sorted(values))
+        name = enrolment_secret(vm.metadata.name)
+        values = self._secrets.get(name) or {}
+        return tuple(SecretStr(_text(values[key], name, key, "the machine's tokens").strip()) for key in sorted(values))
 
     def _need(self, model: type[ResourceT], name: str, field: str) -> ResourceT:
         found = self._objects.find(model, name)
@@ -265,3 +271,15 @@ def _value(values: Values, secret: str, key: str, field: str) -> bytes:
             f"{field}: Secret {secret} has no key {key} (it has {has})", "Add it", reason="SecretKeyNotFound"
         )
     return values[key]
+
+
+def _text(value: bytes, secret: str, key: str, field: str) -> str:
+    """Read a value that must be text; the value itself never enters a message."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise StopFault(
+            f"{field}: key {key} of Secret {secret} is not text",
+            "Put it there as UTF-8; a private key in PEM or OpenSSH format, not in DER",
+            reason="SecretKeyInvalid",
+        ) from None
