@@ -52,7 +52,7 @@ def register(
         StopFault: the key or the clock is refused, by this appliance or by the operator.
         WaitFault: the API or the operator does not answer.
     """
-    skew = _skew(client, key)
+    skew = _skew(client, key, now())
     check_clock(skew)
     check_expiry(key, now().timestamp() - skew)
     _claim(client, key, candidate, state)
@@ -62,11 +62,15 @@ def register(
     return registration
 
 
-def _skew(client: Client, key: RegistrationKey) -> float:
-    """Ask for the clock: the first request, which shows whether the server is the one that the key trusts."""
+def _skew(client: Client, key: RegistrationKey, now: datetime) -> float:
+    """Ask for the clock: the first request, which shows whether the server is the one that the key trusts.
+
+    A token that has expired is refused like one that was revoked; which of the two it is, only the key's file tells.
+    """
     try:
         return client.clock_skew()
     except Unauthorized as fault:
+        check_expiry(key, now.timestamp())
         raise _revoked(key) from fault
     except WaitFault as fault:
         if fault.reason != UNTRUSTED:
