@@ -115,7 +115,15 @@ def test_commit(commit: str, expected: list[str]) -> None:
     [
         pytest.param({"mode": "planned"}, "mode planned", id="planned"),
         pytest.param(
-            {"groups": [{"name": "g", "members": [{"name": "web-01"}], "before": [{"name": "h", "approval": {"message": "go?"}}]}]},
+            {
+                "groups": [
+                    {
+                        "name": "g",
+                        "members": [{"name": "web-01"}],
+                        "before": [{"name": "h", "approval": {"message": "go?"}}],
+                    }
+                ]
+            },
             "hooks of group g",
             id="hooks",
         ),
