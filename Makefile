@@ -1,5 +1,5 @@
 # Every target sets up what it needs, once, in $FARSHORE_CACHE (~/.cache/farshore); a second run starts in seconds.
-.PHONY: help demo test test-unit lint bench soak crds dev-up dev-down venv packages tools clean clean-cache
+.PHONY: help demo test test-unit lint bench crds dev-up dev-down venv packages tools clean clean-cache
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -20,11 +20,9 @@ test-unit: venv ## Run the tests that take seconds
 lint: venv ## Check style, types and the imports between packages
 	@tests/setup/lint
 
-bench: tools ## Measure against restic, borg, kopia and rsync, side by side
-	@$(PY) tests/bench/run.py
-
-soak: tools ## Make 120 recovery points of 15 s under load
-	@$(PY) tests/bench/soak.py
+bench: packages venv ## Measure beside restic, borg, rsync and qemu-img; QUICK=1 for a small run
+	@FARSHORE_PACKAGES=tests/bench/debian-packages.txt tests/setup/packages
+	@$(PY) -m tests.bench.run $(if $(QUICK),--quick)
 
 crds: venv ## Generate the CRDs (crds/, chart) from the models in operator/farshore_operator/api
 	@$(PY) -m farshore_operator.api.generate

@@ -1,44 +1,133 @@
-"""Rates of the vault alone: encode and hydrate on a directory store, beside the slowest single stages.
+"""Each stage between a disk and the vault alone, and the vault without agent and network.
 
-Run it as `python tests/bench/vault_rates.py`, see `--help`; it prints JSON lines. Times on a shared machine are only
-good beside each other in one run.
+The sum of the stages' CPU time bounds what the parts can do together: on `n` cores no more than n / sum.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import resource
-import shutil
-import tempfile
+import secrets
+import socket
+import ssl
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import zstandard
-from blake3 import blake3
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from tests.bench.rows import Row
+from tests.machine.agent_rig import make_identity
 
+from farshore_engine.agent.source import READ_DEPTH, Reader, read_ahead
+from farshore_engine.blocks.content import digest_block, zero_blocks
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.contract.machine import MachineDescription
 from farshore_engine.contract.points import Consistency
 from farshore_engine.hydrate.raw import hydrate
 from farshore_engine.vault.directory_store import DirectoryStore
+from farshore_engine.vault.encoder import BATCH, LEVEL, SEGMENT
 from farshore_engine.vault.machine import MachineVault
-from farshore_engine.vault.pack import SealedPack
+from farshore_engine.vault.pack import PackSink, SealedPack
 from farshore_engine.vault.reader import PointReader
 from farshore_engine.vault.upload import PackUploader
 from farshore_engine.vault.writer import DiskFields, PointFields, PointWriter
+from farshore_engine.wire.stream import TlsStream
 
-CALL = 16  # blocks of one call, as a wire frame holds
+CALL = BATCH * BLOCK_SIZE  # bytes that one call of a stage handles, as one wire frame holds
 KEK = bytes(32)
+DONE = b"."
 
 
-class NullSink:
-    """Takes packs and forgets them."""
+@dataclass(frozen=True)
+class Measured:
+    """What a stage needed for `size` bytes of disk content."""
+
+    name: str
+    size: int  # bytes
+    seconds: float
+    cpu: float  # seconds, of all threads of this process
+
+    @property
+    def rate(self) -> float:
+        """MiB/s."""
+        return self.size / 2**20 / self.seconds
+
+    @property
+    def cost(self) -> float:
+        """CPU seconds for a GiB."""
+        return self.cpu / (self.size / 2**30)
+
+
+def measured(name: str, size: int, work: Callable[[], object]) -> Measured:
+    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    work()
+    seconds = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Measured(name, size, seconds, cpu)
+
+
+def stages(device: str, size: int, directory: Path) -> list[Measured]:
+    """Measure every stage alone on the first `size` bytes of a disk; spool and vault are made in `directory`."""
+    data, read = _read(device, size)
+    calls = [memoryview(data)[at : at + CALL] for at in range(0, len(data), CALL)]
+    kept: list[SealedPack] = []
+    _vault(DirectoryStore(directory / "stages"), _Keep(kept)).encode(data, threads=1)
+    return [
+        read,
+        measured("zero test, in agent and process server", size, lambda: [zero_blocks(c) for c in calls * 2]),
+        measured("TLS, both ends", size, lambda: _tls(calls, directory)),
+        measured("digests (BLAKE3)", size, lambda: [digest_block(KEK, b) for c in calls for b in _blocks(c)]),
+        measured("compression (zstd)", size, lambda: [_compressed(c) for c in calls]),
+        measured("encryption (AES-GCM)", size, lambda: _encrypt(kept)),
+        measured("spool: write, sync, read back", size, lambda: _spool(kept, directory)),
+        measured("vault: put with sync", size, lambda: _put(kept, directory)),
+    ]
+
+
+def limit(parts: list[Measured]) -> float:
+    """Return the MiB/s at which the stages use up all cores."""
+    return (os.cpu_count() or 1) * 1024 / sum(part.cost for part in parts)
+
+
+def vault_rows(data: bytes, directory: Path) -> list[Row]:
+    """Measure the vault alone: encode, put and hydrate on a directory store, all cores, checked byte for byte."""
+    size, threads = len(data), os.cpu_count() or 1
+    store = DirectoryStore(directory / "alone")
+    nowhere = _vault(store, _Forget())
+    bench = _vault(store, None)
+    image = directory / "alone.raw"
+    found = [
+        measured("vault alone: encode to nowhere", size, lambda: nowhere.encode(data, threads)),
+        measured("vault alone: encode, put and commit", size, lambda: bench.replicate(data, threads)),
+        measured("vault alone: the same again, nothing changed", size, lambda: bench.replicate(data, threads)),
+        measured("vault alone: hydrate", size, lambda: bench.hydrate(image, threads)),
+    ]
+    assert image.read_bytes() == data, "the hydrated image differs from what went into the vault"
+    return [Row(one.name, one.rate, "MiB/s") for one in found]
+
+
+class _Keep:
+    """A sink that keeps copies of packs in memory."""
+
+    def __init__(self, packs: list[SealedPack]) -> None:
+        self._packs = packs
+
+    def accept(self, pack: SealedPack) -> None:
+        self._packs.append(replace(pack, data=memoryview(bytes(pack.data))))
+
+    def drain(self) -> None:
+        return
+
+
+class _Forget:
+    """A sink that forgets packs."""
 
     def accept(self, pack: SealedPack) -> None:
         return
@@ -47,112 +136,126 @@ class NullSink:
         return
 
 
-def sample(kind: str, size: int) -> bytes:
-    """Return `size` bytes: half-compressible, random, or the beginning of a file (repeated if it is short)."""
-    if kind == "random":
-        return os.urandom(size)
-    if kind != "half":
-        data = Path(kind).read_bytes()[:size]
-        return (data * -(-size // len(data)))[:size]
-    random = np.random.default_rng(1).integers(0, 256, (size // 1024, 1024), dtype=np.uint8)
-    random[:, 512:] = random[:, :1]
-    return random.tobytes()
+@dataclass(frozen=True)
+class _Bench:
+    vault: MachineVault
+    writer: PointWriter
+
+    def encode(self, data: bytes, threads: int) -> None:
+        view = memoryview(data)
+
+        def add(at: int) -> None:
+            part = view[at : at + CALL]
+            first = at // BLOCK_SIZE
+            self.writer.add("sda", np.arange(first, first + len(part) // BLOCK_SIZE), part)
+
+        with ThreadPoolExecutor(threads) as pool:
+            for done in pool.map(add, range(0, len(data), CALL)):
+                del done
+        self.writer.flush()
+
+    def replicate(self, data: bytes, threads: int) -> None:
+        self.encode(data, threads)
+        disks = (DiskFields("sda", "sda", len(data)),)
+        self.writer.commit(
+            PointFields(datetime.now(UTC), Consistency.CRASH, disks, MachineDescription(hostname="bench"))
+        )
+
+    def hydrate(self, image: Path, threads: int) -> None:
+        point = self.vault.newest()
+        assert point is not None
+        hydrate(PointReader(self.vault, point), "sda", image, threads=threads)
 
 
-def measured(name: str, size: int, work: Callable[[], object]) -> float:
-    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    work()
-    seconds = time.perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    rate = size / 2**20 / seconds
-    gib = size / 2**30
-    print(json.dumps({"name": name, "MiB/s": round(rate), "cpu s/GiB": round(cpu / gib, 2)}), flush=True)
-    return rate
+def _vault(store: DirectoryStore, sink: PackSink | None) -> _Bench:
+    vault = MachineVault.open(store, KEK, f"bench.{secrets.token_hex(4)}", create=True)
+    uploader = sink or PackUploader(store, vault.access.names, threads=2)
+    return _Bench(vault, PointWriter(vault, vault.claim(writer="bench", epoch=1, reason="bench"), uploader))
 
 
-def spread(threads: int, blocks: int, work: Callable[[int], object]) -> None:
-    """Call `work(first block)` for each call's worth of blocks."""
-    with ThreadPoolExecutor(threads) as pool:
-        for done in pool.map(work, range(0, blocks, CALL)):
-            del done
-
-
-def encode(writer: PointWriter, data: bytes, threads: int) -> None:
-    view = memoryview(data)
-
-    def add(first: int) -> None:
-        part = view[first * BLOCK_SIZE : (first + CALL) * BLOCK_SIZE]
-        writer.add("sda", np.arange(first, first + len(part) // BLOCK_SIZE), part)
-
-    spread(threads, len(data) // BLOCK_SIZE, add)
-
-
-def commit(writer: PointWriter, size: int) -> None:
-    fields = PointFields(
-        datetime.now(UTC), Consistency.CRASH, (DiskFields("sda", "sda", size),), MachineDescription(hostname="bench")
-    )
-    writer.commit(fields)
-
-
-def stages(data: bytes, threads: int) -> None:
-    view, blocks = memoryview(data), len(data) // BLOCK_SIZE
-
-    def zstd(first: int) -> None:
-        part = view[first * BLOCK_SIZE : (first + CALL) * BLOCK_SIZE]
-        count = len(part) // BLOCK_SIZE
-        segments = np.zeros((count, 2), np.uint64)
-        segments[:, 0], segments[:, 1] = np.arange(count) * BLOCK_SIZE, BLOCK_SIZE
-        buffer = zstandard.BufferWithSegments(part, segments.tobytes())
-        zstandard.ZstdCompressor(level=1).multi_compress_to_buffer(buffer, threads=0)
-
-    def hashed(first: int) -> None:
-        for block in range(first, min(first + CALL, blocks)):
-            blake3(view[block * BLOCK_SIZE : (block + 1) * BLOCK_SIZE], key=KEK).digest()
-
-    measured("stage: zstd 1", len(data), lambda: spread(threads, blocks, zstd))
-    measured("stage: blake3", len(data), lambda: spread(threads, blocks, hashed))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mib", type=int, default=1024)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--directory", type=Path, default=None)
-    parser.add_argument("--data", default="half")
-    options = parser.parse_args()
-    data = sample(options.data, options.mib << 20)
-    root = Path(tempfile.mkdtemp(prefix="vault-rates-", dir=options.directory))
+def _read(device: str, size: int) -> tuple[bytes, Measured]:
+    """Read as the agent does, and give the content too."""
+    reader = Reader(device)
+    parts: list[bytes] = []
     try:
-        run(data, root, options.threads)
+        with ThreadPoolExecutor(READ_DEPTH) as workers:
+            blocks = np.arange(size // BLOCK_SIZE, dtype=np.int64)
+            found = measured(
+                "read, past the page cache",
+                size,
+                lambda: parts.extend(p for _, _, p in read_ahead(reader, blocks, workers)),
+            )
     finally:
-        shutil.rmtree(root)
+        reader.close()
+    return b"".join(parts), found
 
 
-def run(data: bytes, root: Path, threads: int) -> None:
-    size = len(data)
-    stages(data, threads)
-    store = DirectoryStore(root / "vault")
-    vault = MachineVault.open(store, KEK, "bench.null", create=True)
-    null = PointWriter(vault, vault.claim(writer="b", epoch=1, reason="bench"), NullSink())
-    measured("encode to nowhere", size, lambda: encode(null, data, threads))
-    vault = MachineVault.open(store, KEK, "bench.vm", create=True)
-    sink = PackUploader(store, vault.access.names, threads=2)
-    writer = PointWriter(vault, vault.claim(writer="b", epoch=1, reason="bench"), sink)
-
-    def replicate() -> None:
-        encode(writer, data, threads)
-        commit(writer, size)
-
-    measured("encode and put to a directory, with fsync", size, replicate)
-    measured("encode again, nothing changed", size, replicate)
-    point = vault.newest()
-    assert point is not None
-    reader, image = PointReader(vault, point), root / "image"
-    measured("hydrate", size, lambda: hydrate(reader, "sda", image, threads=threads))
-    with image.open("rb") as file:
-        assert all(file.read(8 << 20) == data[at : at + (8 << 20)] for at in range(0, size, 8 << 20))
+def _blocks(call: memoryview) -> Iterator[memoryview]:
+    for at in range(0, len(call), BLOCK_SIZE):
+        yield call[at : at + BLOCK_SIZE]
 
 
-if __name__ == "__main__":
-    main()
+def _compressed(call: memoryview) -> object:
+    segments = np.zeros(len(call) // BLOCK_SIZE, SEGMENT)
+    segments["offset"], segments["length"] = np.arange(segments.size) * BLOCK_SIZE, BLOCK_SIZE
+    buffer = zstandard.BufferWithSegments(call, segments.tobytes())
+    return zstandard.ZstdCompressor(level=LEVEL).multi_compress_to_buffer(buffer, threads=0)
+
+
+def _encrypt(packs: list[SealedPack]) -> None:
+    """Encrypt as many bytes as the packs hold, in pieces of about a compressed block."""
+    cipher, nonce, piece = AESGCM(KEK), bytes(12), BLOCK_SIZE // 2  # the output is thrown away: the nonce may repeat
+    for pack in packs:
+        view = memoryview(pack.data)
+        for at in range(0, len(view), piece):
+            cipher.encrypt(nonce, view[at : at + piece], None)
+
+
+def _spool(packs: list[SealedPack], directory: Path) -> None:
+    path = directory / "spooled"
+    for pack in packs:
+        with path.open("wb", buffering=0) as file:
+            file.write(pack.data)
+            os.fdatasync(file.fileno())
+        path.read_bytes()
+        path.unlink()
+
+
+def _put(packs: list[SealedPack], directory: Path) -> None:
+    store = DirectoryStore(directory / "put")
+    for number, pack in enumerate(packs):
+        store.put(f"packs/{number}", pack.data, create_only=True)
+
+
+def _tls(calls: list[memoryview], directory: Path) -> None:
+    """Send all calls through one TLS 1.3 connection on loopback, with both ends in this process."""
+    identity = directory / "identity"
+    if not identity.exists():
+        make_identity(identity)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(identity / "server.pem", identity / "server.key")
+    client = ssl.create_default_context(cafile=str(identity / "ca.pem"))
+    client.minimum_version = server.minimum_version = ssl.TLSVersion.TLSv1_3
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sender = threading.Thread(target=_send, args=(client, listener.getsockname()[1], calls))
+        sender.start()
+        plain, _ = listener.accept()
+        with server.wrap_socket(plain, server_side=True) as secured:
+            stream, buffer = TlsStream(secured, 30), memoryview(bytearray(CALL))
+            for call in calls:
+                got = 0
+                while got < len(call):
+                    count = stream.recv_into(buffer[got : len(call)])
+                    assert count, "the connection of the bench broke"
+                    got += count
+            stream.sendall(DONE)
+        sender.join()
+
+
+def _send(context: ssl.SSLContext, port: int, calls: list[memoryview]) -> None:
+    plain = socket.create_connection(("127.0.0.1", port))
+    with context.wrap_socket(plain, server_hostname="farshore-process-server") as secured:
+        stream = TlsStream(secured, 30)
+        for call in calls:
+            stream.sendall(call)
+        stream.recv_into(memoryview(bytearray(len(DONE))))  # closing earlier would reset what is on its way

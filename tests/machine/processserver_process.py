@@ -2,7 +2,8 @@
 
     python processserver_process.py DIRECTORY
 
-The directory holds `wanted.json` (what is assigned) and `authority/`, and takes `reports.jsonl`.
+The directory holds `wanted.json` (what is assigned, and the port for metrics if they are wanted) and `authority/`,
+and takes `reports.jsonl`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def main(directory: Path) -> None:
         address="127.0.0.1",
         listen_address="127.0.0.1",
         data_port=wanted["data_port"],
+        metrics_port=wanted.get("metrics_port"),
         cadence=Cadence(active=0.1, rest=60),
     )
     ProcessServer(control, FileInstaller(directory / "agent"), settings).run(threading.Event())
