@@ -11,6 +11,7 @@ from typing import Any
 import kopf
 import structlog
 
+from farshore_engine.contract.faults import StopFault
 from farshore_operator.handlers.health import HealthServer
 from farshore_operator.handlers.runtime import Runtime
 from farshore_operator.kube import connection, watch
@@ -33,7 +34,7 @@ watch.register(kopf.get_default_registry(), _sink)
 kopf.on.login()(watch.login)
 
 
-@kopf.on.startup()
+@kopf.on.startup(errors=kopf.ErrorsMode.PERMANENT)
 async def _start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     watch.configure(settings)
     chosen: Settings = memo.get("settings") or Settings.from_environment()
@@ -54,9 +55,27 @@ async def _stop(memo: Any, **_: Any) -> None:
 
 
 def run(settings: Settings) -> None:
-    """Run the operator until SIGTERM or SIGINT."""
+    """Run the operator until SIGTERM or SIGINT.
+
+    Raises:
+        StopFault: it cannot start here, for a reason that trying again does not heal.
+    """
     logs.configure(settings.log_level, settings.log_format)
+    connection.from_environment()
+    _check_port(settings.health_host, settings.health_port)
     asyncio.run(_operate(settings))
+
+
+def _check_port(host: str, port: int) -> None:
+    """Find out that the health port is taken where it can be said in a sentence, and not in kopf's traceback."""
+    try:
+        socket.create_server((host, port), reuse_port=False).close()
+    except OSError as error:
+        raise StopFault(
+            f"the health port {host}:{port} cannot be opened: {error.strerror or error}",
+            "Choose another one with --health-port; 0 takes a free one",
+            reason="HealthPortTaken",
+        ) from error
 
 
 async def _operate(settings: Settings) -> None:

@@ -251,6 +251,27 @@ def test_api_answers_become_faults(status: int, reason: str, family: type[Fault]
         assert fault.retry_after == 7.0
 
 
+@pytest.mark.parametrize(
+    ("body", "remedy"),
+    [
+        pytest.param(b'{"reason": "NotFound", "details": {"name": "a", "kind": "sites"}}', "", id="an object"),
+        pytest.param(b'{"reason": "NotFound", "details": {}}', faults.NO_KIND, id="a kind of a group that exists"),
+        pytest.param(b"404 page not found", faults.NO_KIND, id="the whole group"),
+    ],
+)
+def test_a_cluster_without_our_kinds_is_told_from_a_missing_object(body: bytes, remedy: str) -> None:
+    assert faults.refused("listing sites in shop", 404, body, {}).remedy == remedy
+
+
+def test_the_cause_of_a_broken_connection_is_said_without_the_library_s_wrapping() -> None:
+    pool: Any = urllib3.HTTPSConnectionPool("k.example", 6443)
+    connection: Any = urllib3.connection.HTTPSConnection("k.example", 6443)
+    inner = urllib3.exceptions.NewConnectionError(connection, "Connection refused")
+    fault = faults.unreachable("listing sites", urllib3.exceptions.MaxRetryError(pool, "/apis", inner))
+    expected = "the Kubernetes API could not be reached while listing sites: k.example:6443: Connection refused"
+    assert fault.message == expected
+
+
 def test_a_server_of_another_ca_is_told_from_one_that_is_away() -> None:
     pool: Any = None
     error = urllib3.exceptions.MaxRetryError(pool, "/", urllib3.exceptions.SSLError("bad certificate"))

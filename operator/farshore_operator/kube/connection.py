@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import urllib3
+import yaml
 from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
 
@@ -25,10 +26,10 @@ def from_environment() -> ApiClient:
     except config.ConfigException:
         try:
             config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        except (config.ConfigException, OSError) as error:
+        except (config.ConfigException, OSError, yaml.YAMLError) as error:
             raise StopFault(
-                f"there is no way to reach a cluster: {error}",
-                "Set KUBECONFIG, or run inside a pod",
+                f"there is no way to reach a cluster: {' '.join(str(error).split())}",
+                "Set KUBECONFIG to a kubeconfig that kubectl can use, or run inside a pod",
                 reason="NoKubeconfig",
             ) from error
     return ApiClient(configuration)
@@ -50,7 +51,7 @@ def current_namespace() -> str:
         return mounted.read_text().strip()
     try:
         _, active = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
-    except (config.ConfigException, OSError):
+    except (config.ConfigException, OSError, yaml.YAMLError):
         return "default"
     return str(active["context"].get("namespace") or "default")
 

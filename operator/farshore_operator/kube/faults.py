@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
 import urllib3
@@ -10,6 +11,7 @@ import urllib3
 from farshore_engine.contract.faults import StopFault, WaitFault
 
 UNTRUSTED = "APIUntrusted"
+NO_KIND = "If the cluster does not know the kind, install the chart, which brings all of them"
 
 
 class Conflict(WaitFault):
@@ -44,10 +46,9 @@ def unreachable(doing: str, error: Exception) -> WaitFault:
             "Check the address and the certificate authority",
             reason=UNTRUSTED,
         )
-    detail = " ".join(str(error).split())[:300]
     return WaitFault(
-        f"the Kubernetes API could not be reached while {doing}: {detail}",
-        "It is tried again; if that goes on, check the API server's address and the network",
+        f"the Kubernetes API could not be reached while {doing}: {_cause(error)}",
+        "Check the API server's address and the network; operator and process servers try again by themselves",
         reason="APIUnreachable",
     )
 
@@ -65,10 +66,26 @@ def refused(doing: str, status: int, body: bytes, headers: Mapping[str, str]) ->
     if status == 403:
         return Forbidden(message, "Grant the right (the chart's RBAC does), or wait", reason="Forbidden")
     if status == 404:
-        return NotFound(message, reason="NotFound")
+        return NotFound(message, "" if _names_an_object(body) else NO_KIND, reason="NotFound")
     if status in (400, 413, 415, 422):
         return Refused(message, "Correct what the message names", reason=reason or "Invalid")
     return WaitFault(message, "It is tried again", reason="APIBusy", retry_after=_retry_after(headers))
+
+
+def _names_an_object(body: bytes) -> bool:
+    """Tell whether an object is missing; otherwise it is its kind that the API server does not know."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(answer, dict) and bool((answer.get("details") or {}).get("name"))
+
+
+def _cause(error: Exception) -> str:
+    """Return the innermost cause: urllib3 wraps "connection refused" into three sentences about itself."""
+    reason = getattr(error, "reason", None)
+    text = " ".join(str(reason if isinstance(reason, Exception) else error).split())
+    return re.sub(r"^HTTPS?Connection(Pool)?\((host='([^']*)', port=(\d+))\): ", r"\3:\4: ", text)[:300]
 
 
 def _explain(body: bytes) -> tuple[str, str]:
