@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import Any
 
+import kopf
 import pytest
 
 from farshore_operator.handlers.fanout import dependents
 from farshore_operator.handlers.queue import Key
 from farshore_operator.handlers.runtime import Runtime
+from farshore_operator.kube import watch
 from farshore_operator.kube.cache import Cache
 from farshore_operator.kube.client import Client
 from farshore_operator.kube.connection import with_token
@@ -63,3 +66,14 @@ def test_a_part_that_ended_is_told_by_livez(monkeypatch: pytest.MonkeyPatch) -> 
         await operator.stop()
 
     asyncio.run(story())
+
+
+def test_an_api_server_that_answers_with_errors_is_waited_for_without_an_end() -> None:
+    """An etcd that was away for a minute ended the operator: kopf gives up when its list of pauses is through."""
+    settings = kopf.OperatorSettings()
+    watch.configure(settings)
+    pauses = settings.networking.error_backoffs
+    assert not isinstance(pauses, float)
+    for _ in range(2):  # each request begins with the short ones
+        first = list(islice(pauses, 500))
+        assert first[0] == 1 and sum(first) > 3 * 3600 and max(first) <= 30

@@ -6,7 +6,8 @@ Only `kopf.on.event` is used, so kopf writes nothing into objects: no finalizers
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,17 @@ Sink = Callable[[Resource, bool, Json], None]
 """Is told of (resource, whether it was deleted, object), in the event loop."""
 
 
+class Backoffs:
+    """Seconds between attempts, without an end: kopf ends the operator when a finite list of them is through.
+
+    An API server that answers 500 for some minutes (etcd is away) or 403 while it starts is to be waited for.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        """Begin anew for each request."""
+        return chain((1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0), repeat(30.0))
+
+
 def configure(settings: kopf.OperatorSettings) -> None:
     """Keep kopf from writing and from needing rights that the chart does not grant."""
     settings.posting.enabled = False
@@ -28,6 +40,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.connect_timeout = 10
     settings.watching.reconnect_backoff = 1.0
     settings.networking.request_timeout = 30
+    settings.networking.error_backoffs = Backoffs()
     settings.process.ultimate_exiting_timeout = 30
 
 
