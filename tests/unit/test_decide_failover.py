@@ -209,6 +209,16 @@ def test_a_source_that_is_gone(shutdown: str, phase: RunPhase, step: str) -> Non
     assert kinds == (["Fence"] if phase is RunPhase.RUNNING else [])
 
 
+def test_a_run_that_nobody_can_carry_out_fails_at_once() -> None:
+    """Its recovery server had gone when it was frozen: its tasks were for nobody, and waited for their deadlines."""
+    found = run(phase=None)
+    (member,) = found.spec.members
+    nobody = member.model_copy(update={"process_server": ""})
+    steps, kinds, status = decided(seen_run(found.model_copy(update={"spec": found.spec.model_copy(update={"members": (nobody,)})})))  # fmt: skip
+    assert (steps, kinds, status.phase) == ({"Prerequisites": "Failed"}, [], RunPhase.FAILED)
+    assert "no process server of site shore" in status.condition("Stalled").message
+
+
 def test_clean_up_forgets_unfinished_tasks_first() -> None:
     running = task("a-run-web-01-hydrate", TaskPhase.RUNNING)
     found = seen_run(run("TestFailover"), DONE[1], running, clean=True)

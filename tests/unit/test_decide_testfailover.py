@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.decide_world import NOW, meta
+from tests.unit.decide_world import NOW, meta, run
 
 from farshore_operator.api import TestFailover
 from farshore_operator.decide import testfailover
@@ -30,3 +30,13 @@ def test_a_probe_that_cannot_be_asked_is_refused_by_name(probe: dict[str, Any], 
     stalled = decided(probe).condition("Stalled")
     assert (stalled.reason == "ProbeNotSupported") is refused
     assert (probe["name"] in stalled.message) is refused
+
+
+def test_a_deletion_that_waits_says_what_for_and_how_to_end_it() -> None:
+    """A drill whose process server is gone for ever held its object back without a word on the way out."""
+    kept = meta("d", deletionTimestamp=NOW.isoformat(), finalizers=[testfailover.FINALIZER])
+    drill = TestFailover.of({"metadata": kept, "spec": {"protectedVMRef": {"name": "web-01"}}})
+    found = testfailover.ObservedDrill(drill, (), (), run("TestFailover", "CleaningUp"))
+    decision = testfailover.decide(found, NOW)
+    assert decision.actions == ()
+    assert "farshore.dev/force-delete" in decision.status.next_step

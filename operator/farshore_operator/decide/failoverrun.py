@@ -143,7 +143,13 @@ def _prerequisites(journal: _Journal) -> tuple[Check, ...]:
             result = CheckResult.ERROR if blocker.hard else CheckResult.WARNING
             text = f"{member.protected_vm}: {blocker.message}"
             checks.append(Check(name=f"{member.protected_vm}.{blocker.reason}", result=result, message=text))
-        if not found:
+        if not member.process_server:
+            # It went away between the verdict on the edit and the freeze; nobody would ever take the run's tasks.
+            text = (
+                f"{member.protected_vm}: no process server of site {member.target_site} could recover it at the start"
+            )
+            checks.append(Check(name=f"{member.protected_vm}.NoServer", result=CheckResult.ERROR, message=text))
+        elif not found:
             text = f"{member.protected_vm} can be recovered by {member.process_server}"
             checks.append(Check(name=member.protected_vm, result=CheckResult.PASSED, message=text))
     errors = [check.message for check in checks if check.result is CheckResult.ERROR]

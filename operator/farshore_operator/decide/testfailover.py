@@ -239,7 +239,11 @@ def _leave(observed: ObservedDrill, now: datetime) -> Decision[TestFailoverStatu
     if FORCE_DELETE_ANNOTATION in drill.metadata.annotations:
         text = f"deletion was forced before clean-up: machines, disks and pins of run {run.metadata.name} may be left"
         return Decision(None, (release,), None, (Happening(EventType.WARNING, "DrillLeftBehind", text, "CleanUp"),))
-    return Decision(_mirrored(observed, run, now), (), RETRY)
+    status = _mirrored(observed, run, now)
+    ends = f"annotation {FORCE_DELETE_ANNOTATION} ends the wait at once, and leaves behind what the drill made"
+    why = status.condition("Ready")
+    step = f"{why.message if why and why.message else 'The clean-up is under way'}. If it cannot end: {ends}"
+    return Decision(status.model_copy(update={"next_step": step}), (), RETRY)
 
 
 def _until_clean_up(observed: ObservedDrill, now: datetime) -> timedelta | None:

@@ -36,7 +36,8 @@ def farewell(observed: ObservedVM, now: datetime) -> Farewell:
     drills = machineruns.uncleaned_drills(observed)
     if busy is not None or drills:
         names = ", ".join(sorted({*drills, *([busy.metadata.name] if busy else [])}))
-        return Farewell(False, message=f"deletion waits for the end and clean-up of {names}: delete its TestFailover")
+        ends = f"(annotation {FORCE_DELETE_ANNOTATION} ends the wait at once)"
+        return Farewell(False, message=f"deletion waits for the end and clean-up of {names}: delete a drill {ends}")
     assignment = vm.status.assignment
     if assignment is None:
         return Farewell(True)
