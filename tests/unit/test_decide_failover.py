@@ -214,7 +214,8 @@ def test_a_run_that_nobody_can_carry_out_fails_at_once() -> None:
     found = run(phase=None)
     (member,) = found.spec.members
     nobody = member.model_copy(update={"process_server": ""})
-    steps, kinds, status = decided(seen_run(found.model_copy(update={"spec": found.spec.model_copy(update={"members": (nobody,)})})))  # fmt: skip
+    spec = found.spec.model_copy(update={"members": (nobody,)})
+    steps, kinds, status = decided(seen_run(found.model_copy(update={"spec": spec})))
     assert (steps, kinds, status.phase) == ({"Prerequisites": "Failed"}, [], RunPhase.FAILED)
     assert "no process server of site shore" in status.condition("Stalled").message
 
