@@ -47,16 +47,22 @@ class Frame:
 
 
 class Generation:
-    """The fold. `base`: slot of the point below, None while that point is still being committed."""
+    """The fold.
+
+    `base`: slot of the point below, None while that point is still being committed; `vault`: for which vault it is;
+    `restarted`: disks that lie on nothing, because their map in the point below is damaged.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.spool = ""
+        self.vault = ""
         self.base: int | None = None
         self.session: AgentSession | None = None
         self.packs: dict[PackId, SpooledPack] = {}
         self.point: PointEnd | None = None
         self.disks: set[str] = set()  # of which frames are here
+        self.restarted: set[str] = set()
 
     def apply(self, record: Record) -> None:
         """Take in one record."""
@@ -78,20 +84,22 @@ class Generation:
     def _apply_state(self, kind: Kind, value: dict[str, Any]) -> None:
         match kind:
             case Kind.OPENED:
-                self.spool, self.base = value["spool"], value["base"]
+                self.spool, self.base, self.vault = value["spool"], value["base"], value["vault"]
                 self.session = AgentSession(**value["session"]) if value["session"] else None
             case Kind.BASE:
                 self.base = value["base"]
+            case Kind.RESTARTED:
+                self.restarted |= set(value["disks"])
             case Kind.SESSION:
                 self.session = AgentSession(**value)
             case Kind.POINT:
                 self.point = PointEnd.from_header(value)
 
 
-def opened_record(spool: str, base: int | None, session: AgentSession | None) -> Record:
-    """Return the first record of a generation's journal."""
-    value = {"format": 1, "spool": spool, "base": base, "session": dataclasses.asdict(session) if session else None}
-    return json_record(Kind.OPENED, value)
+def opened_record(spool: str, vault: str, session: AgentSession | None) -> Record:
+    """Return the first record of a generation's journal; its base comes later."""
+    known = dataclasses.asdict(session) if session else None
+    return json_record(Kind.OPENED, {"format": 1, "spool": spool, "vault": vault, "base": None, "session": known})
 
 
 def json_record(kind: Kind, value: dict[str, Any]) -> Record:

@@ -33,6 +33,7 @@ class Kind(IntEnum):
     UPLOADED = 5  # a pack is durable in the vault
     POINT = 6  # every block of a point is in: it may be committed; nothing of the generation follows
     BASE = 7  # the point on top of which this generation's changes lie is now known
+    RESTARTED = 8  # disks that are copied anew: what the point below holds of them does not count
 
 
 @dataclass(frozen=True, slots=True)

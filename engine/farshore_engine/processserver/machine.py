@@ -196,6 +196,7 @@ class MachineSupervisor:
             # Another writer with our own epoch fences us too; one more is what it takes to go on.
             self._vault_epoch = max(fault.epoch, assignment.epoch + 1)
             raise
+        self._restart = frozenset()  # the spool remembers them from here on
         self._vault_epoch = assignment.epoch
         self._points = Points.of(replica.vault.catalogue().summaries())
         keeper = PointKeeper(replica, self._points)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
 from farshore_engine.contract.assignment import MachineAssignment
-from farshore_engine.contract.faults import Fault
 from farshore_engine.processserver.intake import Intake
 from farshore_engine.processserver.replica import Replica, Shared
 from farshore_engine.processserver.spool import Spool
@@ -38,7 +38,7 @@ def open_replica(
         assignment: the machine.
         spool_directory: its own directory.
         shared: what all machines share.
-        restart: disks whose map in the vault is damaged: they are copied in full again.
+        restart: disks whose map in the vault is damaged: they are copied in full again. The spool remembers them.
 
     Raises:
         Fenced: the head of the chain has a higher epoch, or this epoch under another writer.
@@ -48,7 +48,7 @@ def open_replica(
     try:
         chain = vault.claim(writer=shared.name, epoch=assignment.epoch, reason="replication begins", clock=shared.now)
         return _open_spool(assignment, (vault, chain), spool_directory, shared, restart)
-    except Fault:
+    except BaseException:
         vault.close()
         raise
 
@@ -61,7 +61,7 @@ def _open_spool(
     restart: frozenset[str],
 ) -> Replica:
     vault, chain = opened
-    spool = Spool(directory, shared.budget)
+    spool = Spool(directory, shared.budget, vault_name(vault))
     uploader = PackUploader(
         vault.access.store,
         vault.access.names,
@@ -74,11 +74,11 @@ def _open_spool(
         writer = PointWriter(vault, chain, intake)
         fit_to_chain(spool, writer, restart)
         held = {disk.id for disk in writer.last.manifest.disks if disk.root is not None} if writer.last else set()
-        for disk in restart:
+        for disk in spool.restarted:
             writer.restart(disk)
-        held = (held - restart) | {disk for generation in spool.generations for disk in generation.disks}
+        held = (held - spool.restarted) | {disk for generation in spool.generations for disk in generation.disks}
         intake.start(writer)
-    except Fault:
+    except BaseException:
         intake.stop()
         uploader.close()
         spool.close()
@@ -103,5 +103,12 @@ def fit_to_chain(spool: Spool, writer: PointWriter, restart: frozenset[str] = fr
         log.warning("the spool does not fit the chain and is emptied", base=base, head=slot)
         spool.discard()
         base = None
+    if restart:
+        spool.restart(restart)
     if base is None:
         spool.rebase(slot)
+
+
+def vault_name(vault: MachineVault) -> str:
+    """Return what tells this machine's data key from any other, and nothing else of it."""
+    return hashlib.sha256(b"farshore spool of " + vault.digest_key).hexdigest()[:32]

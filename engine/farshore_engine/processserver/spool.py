@@ -63,9 +63,14 @@ class _Written:
 class Spool:
     """The spool of one machine. Thread-safe; every change is durable when its method returns."""
 
-    def __init__(self, directory: Path, budget: SpoolBudget) -> None:
-        """Open what is in `directory`, or start empty on an unknown base (`rebase` must follow)."""
+    def __init__(self, directory: Path, budget: SpoolBudget, vault: str = "") -> None:
+        """Open what is in `directory`, or start empty on an unknown base (`rebase` must follow).
+
+        `vault` names the vault's machine that the packs are for: what was spooled for another one is given up, since
+        neither its keys nor the packs that it has already would be found there.
+        """
         self._directory = directory
+        self._vault = vault
         self._budget = budget
         self._lock = threading.RLock()
         self._written: list[_Written] = []
@@ -78,7 +83,7 @@ class Spool:
             self.lost = str(error)
             self._empty()
         if not self._written:
-            self._start(0, secrets.token_hex(8), None, None)
+            self._start(0, secrets.token_hex(8), None)
 
     @property
     def id(self) -> str:
@@ -106,6 +111,16 @@ class Spool:
         with self._lock:
             self._written[-1].record([json_record(Kind.SESSION, dataclasses.asdict(session))])
 
+    @property
+    def restarted(self) -> frozenset[str]:
+        """Disks that begin with nothing, until a point that holds them anew is committed."""
+        return frozenset(disk for generation in self.generations for disk in generation.restarted)
+
+    def restart(self, disks: frozenset[str]) -> None:
+        """Note that nothing of these disks is held: what the point below holds of them must not show through."""
+        with self._lock:
+            self._written[-1].record([json_record(Kind.RESTARTED, {"disks": sorted(disks)})])
+
     def rebase(self, slot: int) -> None:
         """Note on which point's slot the oldest generation lies."""
         with self._lock:
@@ -115,7 +130,8 @@ class Spool:
         """Keep sealed packs and, behind them, the frames that refer to packs kept so far, as one group."""
         for pack in packs:
             self._write_pack(pack)
-            self._account(len(pack.data))
+            with self._lock:
+                self._account(len(pack.data))
         if packs:
             sync_directory(self._directory)
         records = [pack_record(Kind.SEALED, SpooledPack(p.id, len(p.data))) for p in packs]
@@ -131,7 +147,7 @@ class Spool:
             written = self._written[-1]
             written.record([json_record(Kind.POINT, point.to_header())])
             done = written.generation
-            self._start(done.number + 1, done.spool, None, done.session)
+            self._start(done.number + 1, done.spool, done.session)
 
     def committed(self, slot: int) -> None:
         """Forget the complete generation: its point is in `slot`."""
@@ -177,7 +193,7 @@ class Spool:
         with self._lock:
             number = self.current.number + 1
             self._empty()
-            self._start(number, secrets.token_hex(8), None, None)
+            self._start(number, secrets.token_hex(8), None)
 
     def close(self) -> None:
         """Close the journals; the spool can be opened again."""
@@ -187,8 +203,8 @@ class Spool:
             self._account(-self._held)
             self._written = []
 
-    def _start(self, number: int, spool: str, base: int | None, session: AgentSession | None) -> None:
-        first = opened_record(spool, base, session)
+    def _start(self, number: int, spool: str, session: AgentSession | None) -> None:
+        first = opened_record(spool, self._vault, session)
         journal = Journal.create(self._directory / f"{PREFIX}{number:08d}", first)
         generation = Generation(number)
         generation.apply(first)
@@ -207,6 +223,8 @@ class Spool:
             for record in records:
                 generation.apply(record)
             self._written.append(_Written(generation, Journal.reopen(path, end)))
+            if generation.vault != self._vault:
+                raise _Damaged("it was filled for another vault")
         self._finish_rotation()
         self._check_packs()
 
@@ -223,7 +241,7 @@ class Spool:
             return
         last = self._written[-1].generation
         if last.point is not None:
-            self._start(last.number + 1, last.spool, None, last.session)
+            self._start(last.number + 1, last.spool, last.session)
         elif len(self._written) == 2 and last.base is not None:
             old = self._written.pop(0)  # its point is committed: only the removal was cut off
             old.journal.close()
