@@ -99,11 +99,11 @@ class Intake:
     def start(self, writer: PointWriter) -> None:
         """Replay what the spool holds into the writer, and begin."""
         self._writer = writer
-        for frame in self._spool.frames():
-            writer.resume(frame.disk, frame.refs)
         for pack in self._spool.waiting():
             self._submit(pack.id)
-        self._thread.start()
+        self._thread.start()  # first: the replay of much makes packs of map nodes, and may wait until they are stored
+        for frame in self._spool.frames():
+            writer.resume(frame.disk, frame.refs)
 
     def stop(self) -> None:
         """Stop without waiting for what is not durable; its agent sends it again."""
