@@ -1,8 +1,9 @@
-"""Runs the test suites one after another, each in a pytest of its own, and adds up what they found.
+"""Runs the test suites, each in a pytest of its own, two at a time, and adds up what they found.
 
     python tests/run_suites.py [SUITE ...] [-- PYTEST ARGUMENTS]
 
-Suites that ran apart share no fixtures, so a suite that leaves something behind is found out by its own failures.
+Suites that ran apart share no fixtures, so a suite that leaves something behind is found out by its own failures. The
+machine suite, which mostly waits for machines, runs beside the others; what a suite printed is shown when it ends.
 The last line is the total: `N passed, N failed`. An error in a fixture counts as a failure.
 """
 
@@ -10,15 +11,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITES = ("unit", "contract", "machine", "cluster", "e2e")
+LANES = (("unit", "contract", "cluster", "e2e"), ("machine",))
+"""Suites of one lane run one after another, the lanes side by side."""
 NO_TESTS = 5
 """Exit code of pytest when it collected nothing."""
+
+
+_OUTPUT = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,10 @@ def main(arguments: list[str]) -> int:
     if unknown:
         print(f"unknown suite {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}", file=sys.stderr)
         return 2
-    outcomes = [run(suite, options) for suite in chosen]
+    lanes = [[suite for suite in lane if suite in chosen] for lane in LANES]
+    with ThreadPoolExecutor(len(LANES)) as pool:
+        found = pool.map(lambda lane: [run(suite, options) for suite in lane], lanes)
+        outcomes = sorted((one for lane in found for one in lane), key=lambda one: SUITES.index(one.suite))
     print("\n" + "\n".join(line(outcome) for outcome in outcomes))
     passed, failed = sum(one.passed for one in outcomes), sum(one.failed for one in outcomes)
     print(f"{passed} passed, {failed} failed", flush=True)
@@ -48,20 +59,39 @@ def main(arguments: list[str]) -> int:
 
 
 def run(suite: str, options: list[str]) -> Outcome:
-    """Run one suite, its output shown, and read what it found from its JUnit report."""
-    print(f"== {suite}", flush=True)
+    """Run one suite, show its output when it has ended, and read what it found from its JUnit report."""
+    say(f"== {suite} begins")
     report = ROOT / "build" / "test-reports" / f"{suite}.xml"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
     began = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", f"tests/{suite}", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        f"--junitxml={report}",
+        "--durations=5",
+        f"tests/{suite}",
+        *options,
+    ]
     code = 0
     if any((ROOT / "tests" / suite).glob("**/test_*.py")):
-        code = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=False).returncode
+        ran = subprocess.run(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
+        code = ran.returncode
+        say(f"== {suite}\n{ran.stdout.decode(errors='replace').rstrip()}")
     passed, failed, skipped = read(report) if report.is_file() else (0, 0, 0)
     if code not in (0, NO_TESTS) and not failed:
         failed = 1  # pytest itself broke, or was killed: what it did not run is not passed
     return Outcome(suite, passed, failed, skipped, time.monotonic() - began)
+
+
+def say(text: str) -> None:
+    """Print without another suite's output in the middle."""
+    with _OUTPUT:
+        print(text, flush=True)
 
 
 def read(report: Path) -> tuple[int, int, int]:
