@@ -9,6 +9,7 @@ The last line is the total: `N passed, N failed`. An error in a fixture counts a
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SUITES = ("unit", "contract", "machine", "cluster", "e2e")
 LANES = (("unit", "contract", "cluster", "e2e"), ("machine",))
 """Suites of one lane run one after another, the lanes side by side."""
+NEED_ROOT = ("machine", "e2e")
 NO_TESTS = 5
 """Exit code of pytest when it collected nothing."""
 
@@ -47,6 +49,14 @@ def main(arguments: list[str]) -> int:
     unknown = set(chosen) - set(SUITES)
     if unknown:
         print(f"unknown suite {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}", file=sys.stderr)
+        return 2
+    barred = [suite for suite in NEED_ROOT if suite in chosen]
+    if barred and os.geteuid() != 0:
+        print(
+            f"the suites {' and '.join(barred)} make network namespaces and loop devices: run them as root, or only "
+            "the others, as `make test-unit` does",
+            file=sys.stderr,
+        )
         return 2
     lanes = [[suite for suite in lane if suite in chosen] for lane in LANES]
     with ThreadPoolExecutor(len(LANES)) as pool:

@@ -44,6 +44,7 @@ def test_the_last_line_is_the_total(
         (tmp_path / "tests" / suite).mkdir(parents=True)
         (tmp_path / "tests" / suite / "test_it.py").write_text(body)
     monkeypatch.setattr(run_suites, "ROOT", tmp_path)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # a dozen pytests: each must start fast
     assert run_suites.main([]) == code
     assert capsys.readouterr().out.splitlines()[-1] == total
@@ -52,3 +53,9 @@ def test_the_last_line_is_the_total(
 def test_an_unknown_suite_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_suites.main(["unti"]) == 2
     assert "unknown suite unti; there are unit, contract, machine, cluster, e2e" in capsys.readouterr().err
+
+
+def test_what_needs_root_is_said_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert run_suites.main([]) == 2
+    assert "run them as root" in capsys.readouterr().err
