@@ -73,8 +73,9 @@ class FileInstaller:
     def uninstall(self, source: Source) -> None:
         self.calls.append("uninstall")
 
-    def shutdown(self, source: Source) -> bool:
+    def shutdown(self, source: Source, asking: Callable[[], None] = lambda: None) -> bool:
         self.calls.append("shutdown")
+        asking()
         return self.off
 
     def bundle_version(self) -> str:

@@ -80,8 +80,12 @@ class Installer(Protocol):
         """Stop the agent and remove everything that `install` made; succeeds when there is nothing left."""
         ...
 
-    def shutdown(self, source: Source) -> bool:
-        """Power the machine off; return whether it was seen to be off (it no longer answers)."""
+    def shutdown(self, source: Source, asking: Callable[[], None] = lambda: None) -> bool:
+        """Power the machine off; return whether it was seen to be off (it no longer answers).
+
+        `asking` is called once we are logged in, just before the machine is asked: what is silent from then on may
+        count as off. A machine of which nothing answers raises WaitFault, `Unreachable` or `ConnectTimeout`.
+        """
         ...
 
     def bundle_version(self) -> str:

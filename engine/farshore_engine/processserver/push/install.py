@@ -79,16 +79,21 @@ async def uninstall(source: Source) -> None:
             )
 
 
-async def shutdown(source: Source, seconds: float = SHUTDOWN_SECONDS) -> bool:
+async def shutdown(
+    source: Source, asking: Callable[[], None] = lambda: None, seconds: float = SHUTDOWN_SECONDS
+) -> bool:
     """Power the machine off and watch its SSH port until it is silent.
 
     A machine that cannot be reached to begin with raises: from here nobody can tell whether it is off or cut off.
 
     Args:
+        source: the machine.
+        asking: called when everything is ready for the machine to be asked.
         seconds: how long to watch.
     """
     async with connect(source) as connection:
         await connection.elevate()
+        asking()
         try:
             result = await connection.script(POWEROFF_SCRIPT, timeout=30)
         except WaitFault:

@@ -54,9 +54,9 @@ class PushInstaller:
         """Stop the agent and remove it."""
         asyncio.run(steps.uninstall(source))
 
-    def shutdown(self, source: Source) -> bool:
+    def shutdown(self, source: Source, asking: Callable[[], None] = lambda: None) -> bool:
         """Power the machine off; returns whether it was seen to be off."""
-        return asyncio.run(steps.shutdown(source))
+        return asyncio.run(steps.shutdown(source, asking))
 
     def bundle_version(self) -> str:
         """Return the id of the bundle that `install` pushes."""
