@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +17,12 @@ from farshore_engine.contract.tasks import TaskAssignment, TaskResult
 from farshore_engine.machines.directory import VALID_NAME
 from farshore_engine.machines.runtime import MachineRuntime
 from farshore_engine.machines.spec import DiskFile
+from farshore_engine.processserver.identity import write_private
 from farshore_engine.processserver.installer import DataPort, Installer
 from farshore_engine.vault.machine import MachineVault, StoredPoint
 from farshore_engine.vault.stores import open_machine
+
+STARTED = "started.json"
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,36 @@ def source_of(task: TaskAssignment) -> Source:
             reason="NoSource",
         )
     return task.source
+
+
+def note_start(task: TaskAssignment, directory: Path) -> None:
+    """Write down, before it boots, what the machine of this directory was made from."""
+    write_private(directory / STARTED, json.dumps(_origin(task)).encode())
+
+
+def already_started(task: TaskAssignment, directory: Path, context: TaskContext) -> bool:
+    """Whether the machine of this directory is there and was made from the task's machine and point.
+
+    Raises:
+        StopFault: it is there and was made from something else: its disks are in use.
+    """
+    if context.runtime.inspect(directory.name) is None:
+        return False
+    try:
+        origin = json.loads((directory / STARTED).read_text())
+    except (FileNotFoundError, ValueError):
+        origin = None
+    if origin == _origin(task):
+        return True
+    raise StopFault(
+        f"there is a machine {directory.name} already, made from another point or machine; its disks are in use",
+        "Clean it up first, or give this one another name: spec.target.name of the ProtectedVM",
+        reason="MachineConflict",
+    )
+
+
+def _origin(task: TaskAssignment) -> dict[str, str]:
+    return {"machine": task.input.machine_id, "point": task.input.point}
 
 
 @contextmanager

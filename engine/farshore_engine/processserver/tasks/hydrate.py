@@ -10,15 +10,24 @@ from farshore_engine.contract.tasks import TaskAssignment, TaskResult
 from farshore_engine.hydrate.raw import Progress
 from farshore_engine.hydrate.raw import hydrate as hydrate_disk
 from farshore_engine.hydrate.verify import verify
-from farshore_engine.processserver.tasks.context import TaskContext, disk_files, machine_dir, vault_of
+from farshore_engine.processserver.tasks.context import (
+    TaskContext,
+    already_started,
+    disk_files,
+    machine_dir,
+    vault_of,
+)
 from farshore_engine.vault.reader import PointReader
 
 
 def hydrate(task: TaskAssignment, context: TaskContext) -> TaskResult:
-    """See `Executor`."""
+    """See `Executor`. The disks of a machine that was started are its own: they are never written again."""
     directory = machine_dir(task, context)
     with vault_of(task) as vault:
         point = vault.find(task.input.point)
+        if already_started(task, directory, context):
+            paths = tuple(str(file.path) for file in disk_files(point, directory))
+            return TaskResult(point=point.summary, disk_paths=paths)
         reader = PointReader(vault, point)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         disks = disk_files(point, directory)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
+from farshore_engine.hydrate.progress import forget_state
 from farshore_engine.machines.spec import MachineSpec
-from farshore_engine.processserver.tasks.context import TaskContext, disk_files, machine_dir, vault_of
+from farshore_engine.processserver.tasks.context import TaskContext, disk_files, machine_dir, note_start, vault_of
 
 
 def start_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
@@ -14,6 +15,9 @@ def start_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
         point = vault.find(task.input.point)
     disks = disk_files(point, directory)
     context.progress(None, f"starting {task.input.machine_name}")
+    note_start(task, directory)
+    for disk in disks:
+        forget_state(disk.path)  # the machine writes to it from here on
     running = context.runtime.start(
         MachineSpec(
             name=task.input.machine_name,
