@@ -95,6 +95,17 @@ def test_chosen_namespaces_need_no_rights_in_others(plane: ControlPlane) -> None
     assert args[-2:] == ["--namespace=payments", "--namespace=shop"]
 
 
+def test_a_release_for_other_namespaces_may_write_runs_there(plane: ControlPlane) -> None:
+    """Its operator was not this release's, so every run and task that it made was refused in the whole cluster."""
+    objects = rendered(plane, "--set", "namespaces={payments,shop}")
+    bindings = {
+        one["metadata"]["name"]: one["spec"] for one in objects if one["kind"] == "ValidatingAdmissionPolicyBinding"
+    }
+    selector = bindings.pop("farshore-runs")["matchResources"]["namespaceSelector"]["matchExpressions"]
+    assert [(one["key"], one["values"]) for one in selector] == [("kubernetes.io/metadata.name", ["payments", "shop"])]
+    assert not [name for name, spec in bindings.items() if "matchResources" in spec], "the others hold everywhere"
+
+
 @pytest.mark.parametrize(
     ("setting", "kind"),
     [("crds.install=false", "CustomResourceDefinition"), ("admission.enabled=false", "ValidatingAdmissionPolicy")],

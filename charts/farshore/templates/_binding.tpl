@@ -1,4 +1,7 @@
-{{/* Binds a policy to the whole cluster. Takes the policy's name and the chart's context. */}}
+{{/*
+Binds a policy to the whole cluster. Takes the policy's name and the chart's context; with `served` true, to the
+namespaces that this release serves, so that releases for other namespaces are not held by it.
+*/}}
 {{- define "farshore.binding" -}}
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
@@ -8,6 +11,14 @@ metadata:
 spec:
   policyName: {{ .name }}
   validationActions: [Deny]
+{{- if and .served .context.Values.namespaces }}
+  matchResources:
+    namespaceSelector:
+      matchExpressions:
+        - key: kubernetes.io/metadata.name
+          operator: In
+          values: {{- toYaml .context.Values.namespaces | nindent 12 }}
+{{- end }}
 {{- end }}
 
 {{/*
