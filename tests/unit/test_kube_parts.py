@@ -183,6 +183,8 @@ def test_the_operator_decides_what_a_certificate_says(tmp_path: Any) -> None:
     assert names.value.get_values_for_type(x509.DNSName) == ["farshore-process-server"]
     with pytest.raises(StopFault):
         sign_machine(ca, "no request", "shop.web-01", now, timedelta(days=90))
+    with pytest.raises(StopFault, match="--advertise"):
+        sign_process_server(ca, request, "bücher.example", now, timedelta(days=90))
     assert ca.key not in repr(ca)
 
 

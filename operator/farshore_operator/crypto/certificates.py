@@ -87,15 +87,27 @@ def sign_process_server(ca: Authority, request: str, address: str, now: datetime
     """Sign a process server's request for `farshore-process-server` and its `address` (IP or DNS name).
 
     Raises:
-        StopFault: the request cannot be read.
+        StopFault: the request cannot be read, or the address is none.
     """
     names: list[x509.GeneralName] = [x509.DNSName(PROCESS_SERVER_NAME)]
     if address:
-        try:
-            names.append(x509.IPAddress(ipaddress.ip_address(address)))
-        except ValueError:
-            names.append(x509.DNSName(address))
+        names.append(_name(address))
     return _sign(ca, request, PROCESS_SERVER_NAME, names, now, life)
+
+
+def _name(address: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(address))
+    except ValueError:
+        pass
+    try:
+        return x509.DNSName(address)
+    except ValueError as error:
+        raise StopFault(
+            f"the process server's address {address!r} is neither an IP address nor a DNS name",
+            "Start it with --advertise ADDRESS",
+            reason="BadAddress",
+        ) from error
 
 
 def sign_machine(ca: Authority, request: str, machine_id: str, now: datetime, life: timedelta) -> Signed:
