@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from tests.demo.stage import Stage
+from tests.machine.traces import processes_of
+
+from farshore_engine.machines import loop
 
 
 @pytest.fixture
@@ -23,14 +26,18 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 def left_behind(directory: Path) -> list[str]:
     """Return the mounts, loop devices and processes that still use a directory."""
-    mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(directory) in line]
-    loops = subprocess.check_output(["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"], text=True)
-    processes = []
+    return [
+        *(line for line in Path("/proc/self/mounts").read_text().splitlines() if str(directory) in line),
+        *(device.device for device in loop.attached() if device.backing.startswith(str(directory))),
+        *processes_of(str(directory)),
+        *(line for line in command_lines() if str(directory) in line),
+    ]
+
+
+def command_lines() -> list[str]:
+    """Return the command lines of all processes."""
+    found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(directory) in command:
-            processes.append(command)
-    return [*mounts, *(line for line in loops.splitlines() if str(directory) in line), *processes]
+        with suppress(OSError):  # it ended meanwhile
+            found.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found

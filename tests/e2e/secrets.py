@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from pathlib import Path
 
 from tests.demo.scenario import NAMESPACED, Scenario
 from tests.demo.stage import SYSTEM, Stage
+from tests.e2e.conftest import command_lines
 
 
 class CommandLines:
@@ -27,11 +27,7 @@ class CommandLines:
 
     def _run(self) -> None:
         while not self._end.wait(0.2):
-            for entry in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    self.seen.add(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-                except OSError:
-                    continue
+            self.seen.update(command_lines())
 
 
 def secrets_of(stage: Stage, scenario: Scenario) -> dict[str, str]:

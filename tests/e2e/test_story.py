@@ -13,6 +13,9 @@ from tests.demo.stage import Stage
 from tests.demo.summary import Summary
 from tests.e2e.conftest import left_behind
 from tests.e2e.secrets import CommandLines, leaks, places, secrets_of
+from tests.machine.traces import processes_of
+
+from farshore_engine.machines.network import namespaces
 
 
 def play(scenario: Scenario) -> None:
@@ -22,8 +25,10 @@ def play(scenario: Scenario) -> None:
         scenario.close()
 
 
-def namespaces() -> set[str]:
-    return set(subprocess.check_output(["ip", "netns", "list"], text=True).split())
+def network_namespaces(directory: Path) -> set[str]:
+    """Return the network namespaces of the machines that run below a directory."""
+    pids = [line.split()[0] for line in processes_of(str(directory))]
+    return {subprocess.check_output(["ip", "netns", "identify", pid], text=True).strip() for pid in pids}
 
 
 class Overheard(Scenario):
@@ -47,7 +52,6 @@ class Overheard(Scenario):
 
 
 def test_a_machine_is_protected_drilled_and_failed_over(stage: Stage, tmp_path: Path) -> None:
-    before = namespaces()
     summary = Summary()
     scenario = Overheard(stage, summary)
     play(scenario)
@@ -59,9 +63,11 @@ def test_a_machine_is_protected_drilled_and_failed_over(stage: Stage, tmp_path: 
     assert written["failover"]["disks_match"] is True
     assert written["failover"]["database_ok"] is True
     assert written["failover"]["rpo_seconds"] >= 0
+    used = network_namespaces(stage.directory)
+    assert used, "the recovered machine runs in a namespace"
     stage.down()
     assert left_behind(stage.directory) == []
-    assert namespaces() - before == set()
+    assert used.isdisjoint(namespaces())
 
 
 class Killed(Scenario):
