@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from farshore_cli.formats import Format
 from farshore_engine.contract.faults import StopFault, WaitFault
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def doctor(
     vm: Annotated[str, typer.Argument(help="Name of the ProtectedVM; or give --address.")] = "",
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Default: the current context's.")] = "",
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the process server.")] = 180.0,
-    output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
+    output: Annotated[Format, typer.Option("--output", "-o", help="How to show it.")] = Format.TABLE,
     address: Annotated[str, typer.Option(help="Check this machine from here, without a cluster.")] = "",
     port: Annotated[int, typer.Option(help="SSH port, with --address.")] = 22,
     user: Annotated[str, typer.Option(help="Login, with --address.")] = "root",
@@ -52,7 +53,7 @@ def doctor(
         checks = _from_here(_source(address, port, user, key, ask_password), _parse_data_port(data_port))
     else:
         checks = _from_process_server(vm, namespace, timeout)
-    if output == "json":
+    if output is Format.JSON:
         print(json.dumps([check.model_dump(mode="json", by_alias=True) for check in checks], indent=2))
     else:
         Console(highlight=False).print(page(vm or address, checks))

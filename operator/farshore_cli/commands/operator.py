@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer()
+from farshore_cli.formats import LogFormat, LogLevel
 
-LEVELS = ("debug", "info", "warning", "error")
-FORMATS = ("json", "text")
+app = typer.Typer()
 
 
 @app.command("operator")
@@ -19,18 +18,14 @@ def operator(
     ] = None,
     health_port: Annotated[int, typer.Option(help="Port of /livez, /readyz and /metrics; 0: a free one.")] = 8080,
     health_host: Annotated[str, typer.Option(help="Address of the health port.")] = "0.0.0.0",
-    log_level: Annotated[str, typer.Option(help=f"One of {', '.join(LEVELS)}.")] = "info",
-    log_format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "json",
+    log_level: Annotated[LogLevel, typer.Option(help="What to log, and what is graver.")] = LogLevel.INFO,
+    log_format: Annotated[LogFormat, typer.Option(help="How to log.")] = LogFormat.JSON,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Reconciliations that run side by side.")] = 8,
 ) -> None:
     """Run the operator: converge the cluster's Farshore resources until it is told to stop."""
     from farshore_operator.main import run
     from farshore_operator.settings import Settings
 
-    if log_level not in LEVELS:
-        raise typer.BadParameter(f"{log_level!r} is none of {', '.join(LEVELS)}", param_hint="--log-level")
-    if log_format not in FORMATS:
-        raise typer.BadParameter(f"{log_format!r} is none of {', '.join(FORMATS)}", param_hint="--log-format")
     run(
         Settings(
             namespaces=tuple(namespace or ()),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from farshore_cli.formats import Format
 from farshore_engine.contract.faults import StopFault
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ app = typer.Typer()
 def points(
     vm: Annotated[str, typer.Argument(help="Name of the ProtectedVM.")],
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Default: the current context's.")] = "",
-    output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
+    output: Annotated[Format, typer.Option("--output", "-o", help="How to show it.")] = Format.TABLE,
     newest: Annotated[int, typer.Option("--newest", help="Show this many; 0: all.")] = 0,
 ) -> None:
     """List the recovery points of a machine, newest first; its vault's Secrets must be readable to you."""
@@ -38,7 +39,7 @@ def points(
 
     found, damaged = _read(vm, namespace)
     shown = found[:newest] if newest else found
-    if output == "json":
+    if output is Format.JSON:
         print(json.dumps([point.model_dump(mode="json", by_alias=True) for point in shown], indent=2))
         return
     console = Console(highlight=False)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from farshore_cli.formats import LogFormat, LogLevel
 from farshore_engine.contract.faults import StopFault
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def processserver(
     spool_size: Annotated[str, typer.Option(help="Spool of a new ProcessServer, such as 20Gi.")] = "",
     metrics_port: Annotated[int, typer.Option(help="Port of /metrics, /livez, /readyz; 0: none.")] = 0,
     register_only: Annotated[bool, typer.Option("--register-only", help="Register and end.")] = False,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
-    log_format: Annotated[str, typer.Option(help="json or text.")] = "json",
+    log_level: Annotated[LogLevel, typer.Option(help="What to log, and what is graver.")] = LogLevel.INFO,
+    log_format: Annotated[LogFormat, typer.Option(help="How to log.")] = LogFormat.JSON,
 ) -> None:
     """Run a process server of a site; with a registration key, register it first."""
     from farshore_cli.processserver import Options, run

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from farshore_cli.formats import Format
+
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
@@ -22,7 +24,7 @@ app = typer.Typer()
 def status(
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Default: the current context's.")] = "",
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Every namespace.")] = False,
-    output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
+    output: Annotated[Format, typer.Option("--output", "-o", help="How to show it.")] = Format.TABLE,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep showing it, every two seconds.")] = False,
 ) -> None:
     """Show what is protected, how far behind it is, what is wrong and what to do."""
@@ -32,7 +34,7 @@ def status(
     from farshore_operator.kube.connection import current_namespace
 
     where = None if all_namespaces else namespace or current_namespace()
-    if output == "json":
+    if output is Format.JSON:
         machines, servers = _rows(where)
         print(json.dumps({"machines": [asdict(m) for m in machines], "processServers": [asdict(s) for s in servers]},
                          indent=2, default=_plain))  # fmt: skip
