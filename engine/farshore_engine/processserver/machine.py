@@ -33,6 +33,7 @@ from farshore_engine.wire.messages import Enrolled, Refuse
 log = structlog.get_logger(__name__)
 
 TICK = 1.0  # seconds between two looks when nothing happens
+AFTER_ERROR = 5.0  # the same when a look failed
 REASSIGNED = "Reassigned"  # reason of the fault with which a replica is opened anew, not a failure
 
 
@@ -146,19 +147,27 @@ class MachineSupervisor:
             with self._wake:
                 if self._stopping:
                     break
-            self._look_after_replica()
-            now = self._around.shared.now()
-            assignment = self._assignment
-            self._renew(assignment, now)
-            decision = next_step(assignment, self._local(assignment), now)
-            self._offer(decision)
-            if decision.step is Step.NONE:
-                with self._wake:
-                    if not self._stopping:
-                        self._wake.wait(TICK)
-                continue
-            self._take(decision.step, assignment)
+            try:
+                pause = 0.0 if self._turn() else TICK
+            except Exception:  # the outermost loop of a machine: a full disk, say, must not end its replication
+                log.error("supervision failed, and goes on", machine=self._assignment.machine_id, exc_info=True)
+                pause = AFTER_ERROR
+            with self._wake:
+                if pause and not self._stopping:
+                    self._wake.wait(pause)
         self._close("the process server stops")
+
+    def _turn(self) -> bool:
+        """Look, report and take a step; return whether there was one to take."""
+        self._look_after_replica()
+        now = self._around.shared.now()
+        assignment = self._assignment
+        self._renew(assignment, now)
+        decision = next_step(assignment, self._local(assignment), now)
+        self._offer(decision)
+        if decision.step is not Step.NONE:
+            self._take(decision.step, assignment)
+        return decision.step is not Step.NONE
 
     def _take(self, step: Step, assignment: MachineAssignment) -> None:
         try:
@@ -328,8 +337,9 @@ class MachineSupervisor:
         return source
 
     def _remember(self, **changes: object) -> None:
-        self._memory = self._memory.model_copy(update=changes)
-        memories.save(self._memory_path, self._memory)
+        with self._wake:  # an enrolment must not be forgotten because something else is remembered meanwhile
+            self._memory = self._memory.model_copy(update=changes)
+            memories.save(self._memory_path, self._memory)
 
     def _offer(self, decision: Decision) -> None:
         self._reporter.offer(self._report(decision), self._around.shared.monotonic())

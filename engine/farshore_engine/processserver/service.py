@@ -237,18 +237,17 @@ class ProcessServer:
         renewed_for = ""
         while not self._stopped.is_set():
             appliance = self._appliance
-            if (
-                appliance.certificate
-                and appliance.certificate != renewed_for
-                and renewal_due(appliance.certificate, _now())
-            ):
-                self._identity.renew()
-                renewed_for = appliance.certificate
-            vitals = Vitals(self._settings.address, self.data_port, len(self._supervisors))
             try:
+                certificate = appliance.certificate
+                if certificate and certificate != renewed_for and renewal_due(certificate, _now()):
+                    self._identity.renew()
+                    renewed_for = certificate
+                vitals = Vitals(self._settings.address, self.data_port, len(self._supervisors))
                 self._control_plane.report_appliance(heartbeat.report(appliance, vitals, time.monotonic()))
             except WaitFault as fault:
                 log.warning("heartbeat put off", message=fault.message)
+            except Exception:  # the outermost loop of this thread: without it every machine would be taken away
+                log.error("heartbeat failed", exc_info=True)
             self._beat.wait(HEARTBEAT)
             self._beat.clear()
 

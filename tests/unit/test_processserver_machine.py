@@ -1,0 +1,101 @@
+"""The supervisor of a machine outlives what goes wrong around it, and forgets no token that was used."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from pydantic import SecretBytes
+
+from farshore_engine.contract.assignment import (
+    Desired,
+    DirectoryAccess,
+    InstallMode,
+    MachineAssignment,
+    Policy,
+    Source,
+    VaultAccess,
+)
+from farshore_engine.processserver import machine as module
+from farshore_engine.processserver import memory as memories
+from farshore_engine.processserver.budget import SpoolBudget
+from farshore_engine.processserver.installer import DataPort
+from farshore_engine.processserver.machine import MachineSupervisor, Surroundings
+from farshore_engine.processserver.metrics import Metrics
+from farshore_engine.processserver.replica import Shared
+from farshore_engine.processserver.reporting import Cadence
+
+WAIT = 10.0
+
+
+def supervisor(directory: Path, reported: threading.Event) -> MachineSupervisor:
+    assignment = MachineAssignment(
+        name="vm",
+        machine_id="demo.vm",
+        epoch=1,
+        desired=Desired.STOP,
+        source=Source(address="10.0.0.1", install=InstallMode.PUSH),
+        policy=Policy(),
+        vault=VaultAccess(name="v", storage=DirectoryAccess(path=directory / "v"), key=SecretBytes(b"k" * 32)),
+    )
+    return MachineSupervisor(
+        assignment,
+        Surroundings(
+            state_dir=directory,
+            shared=Shared("ps", SpoolBudget(1), cast(Any, None), Metrics()),
+            installer=cast(Any, SimpleNamespace(bundle_version=lambda: "1")),
+            ca=lambda: "ca",
+            data_port=lambda: DataPort("ps", 9443),
+            report=lambda name, report: reported.set(),
+            cadence=Cadence(),
+        ),
+    )
+
+
+def test_a_supervisor_goes_on_after_a_look_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk ended its thread without a word, and the machine was never looked after again."""
+    reported, failed = threading.Event(), threading.Event()
+    monkeypatch.setattr(module, "AFTER_ERROR", 0.01)
+    served = supervisor(tmp_path, reported)
+
+    def once(*_: object) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(served, "_renew", once)
+    served.start()
+    try:
+        assert reported.wait(WAIT)
+        assert failed.is_set()
+    finally:
+        served.stop()
+
+
+def test_a_used_token_stays_used_whatever_else_is_remembered_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installation's note was saved behind the enrolment's, as it was before: the token was good again."""
+    served = supervisor(tmp_path, threading.Event())
+    saving, enrolled = threading.Event(), threading.Event()
+    save = memories.save
+
+    def slow_once(path: Path, memory: memories.Memory) -> None:
+        if not saving.is_set():
+            saving.set()
+            enrolled.wait(0.3)
+        save(path, memory)
+
+    monkeypatch.setattr(memories, "save", slow_once)
+    with ThreadPoolExecutor(1) as other:
+        note = other.submit(served._remember, version="1")
+        assert saving.wait(WAIT)
+        served._remember(tokens=("used",))
+        enrolled.set()
+        note.result(WAIT)
+    kept = memories.load(memories.path(tmp_path, "demo.vm"))
+    assert (kept.tokens, kept.version) == (("used",), "1")
