@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,14 +25,16 @@ from farshore_engine.contract.assignment import (
     Source,
     VaultAccess,
 )
+from farshore_engine.contract.faults import WaitFault
 from farshore_engine.contract.machine import MachineDescription
 from farshore_engine.contract.points import Consistency
 from farshore_engine.processserver.budget import SpoolBudget
 from farshore_engine.processserver.generation import AgentSession, Frame
 from farshore_engine.processserver.intake import Intake
+from farshore_engine.processserver.keeper import PointKeeper, Points
 from farshore_engine.processserver.metrics import Metrics
 from farshore_engine.processserver.opening import open_replica
-from farshore_engine.processserver.replica import Replica, Shared
+from farshore_engine.processserver.replica import Link, Replica, Shared
 from farshore_engine.processserver.spool import Spool
 from farshore_engine.vault.encoding import holes
 from farshore_engine.vault.machine import MachineVault
@@ -154,3 +157,38 @@ def test_the_replay_of_more_than_the_cache_of_nodes_holds_comes_to_an_end(tmp_pa
         assert not replay.is_alive()
         intake.stop()
         uploader.close()
+
+
+def test_an_acknowledgement_goes_to_the_session_that_sent_the_frames(server: Server) -> None:
+    """A restarted agent counts from 1 again: an acknowledgement of its predecessor's frame 200 would have told it that
+    whatever it had sent was safe."""
+    replica = server.open()
+    old: list[int] = []
+    new: list[int] = []
+    replica.intake.on_durable = old.append
+    stored = replica.spool.store
+
+    def store(*given: Any) -> None:
+        stored(*given)
+        replica.intake.on_durable = new.append  # another session takes over before the acknowledgement is out
+
+    replica.spool.store = store  # type: ignore[method-assign]
+    receive(replica, 200, 0)
+    replica.close("end")
+    assert (old, new) == ([200], [])
+
+
+def test_a_demanded_point_fails_when_replication_is_closed_before_it_is_made(server: Server) -> None:
+    """The newest point, minutes old, was handed out as the one that holds everything until now."""
+    replica = server.open()
+    receive(replica, 1, 0)
+    commit(replica)
+    points = Points.of(replica.vault.catalogue().summaries())
+    assert points.recent
+    keeper = PointKeeper(replica, points)
+    replica.link = Link(connected=True)
+    with ThreadPoolExecutor(1) as caller:
+        demanded = caller.submit(keeper.take_now, 20.0)
+        replica.close("the assignment changed")
+        with pytest.raises(WaitFault, match="closed before"):
+            demanded.result(20)

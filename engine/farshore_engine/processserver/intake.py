@@ -253,9 +253,10 @@ class Intake:
             while self._takeable():
                 items.append(self._items.popleft())
             self._storing = bool(packs or items)
+            on_durable = self.on_durable  # of the session that sent them: another may have numbers of its own
             seal = not self._storing and self._seal_now()
         if self._storing:
-            self._store(packs, items)
+            self._store(packs, items, on_durable)
         elif seal:
             self._attached().flush()
 
@@ -273,7 +274,7 @@ class Intake:
         waiting = sum(item.size for item in self._items)
         return self._budget.pressed or waiting >= SEAL_BYTES or self._clock() - self._items[0].since >= SEAL_AGE
 
-    def _store(self, packs: list[SealedPack], items: list[_Item]) -> None:
+    def _store(self, packs: list[SealedPack], items: list[_Item], on_durable: Callable[[int], None]) -> None:
         self._spool.store(packs, [Frame(item.seq, item.disk, item.refs.result()) for item in items])
         self._budget.add(-sum(item.size for item in items))
         with self._changed:
@@ -283,7 +284,7 @@ class Intake:
         for pack in packs:
             self._submit(pack.id)
         if items:
-            self.on_durable(items[-1].seq)
+            on_durable(items[-1].seq)
 
     def _submit(self, pack: PackId) -> None:
         self._uploader.submit(pack, lambda: self._spool.read_pack(pack))

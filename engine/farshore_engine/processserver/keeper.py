@@ -93,7 +93,7 @@ class PointKeeper:
         When the agent is away, what it had sent completely is committed instead, and the newest point is returned.
 
         Raises:
-            WaitFault: no point could be made in time.
+            WaitFault: no point could be made in time, or the replica was closed meanwhile.
             StopFault: there is nothing to commit.
         """
         changed, deadline = self._replica.changed, monotonic() + timeout
@@ -110,6 +110,11 @@ class PointKeeper:
                 if monotonic() > deadline:
                     raise WaitFault(f"the last point is not committed: {self.waiting_for}", reason="PointLate")
                 changed.wait(TICK)
+            if self._replica.closed:
+                raise WaitFault(
+                    f"replication of {self._replica.machine_id} was closed before the point was committed",
+                    reason="Reopened",
+                )
             self._served = max(self._served, number)
         if not self.points.recent:
             raise StopFault(
@@ -174,12 +179,13 @@ class PointKeeper:
             self._not_before = monotonic() + (ATTEMPT_PAUSE if replica.attempt_fault else 0.0)
         if monotonic() < self._not_before:
             return False
+        demanded = self._demanded  # who asks later is not served by a freeze that may be over by then
         wanted = due(replica.assignment.policy, self._asked, now)
-        if wanted is None and self._demanded > self._served:
+        if wanted is None and demanded > self._served:
             wanted = WireConsistency.CRASH
         if wanted is None or not replica.ask(secrets.token_hex(6), wanted):
             return False
-        self._serving = self._demanded
+        self._serving = demanded
         self._asked_before, self._asked = self._asked, self._asked.after(wanted, now)
         return True
 
@@ -226,6 +232,10 @@ class PointKeeper:
             points = Points.of(replica.vault.catalogue().summaries())
         except Fault as fault:
             log.warning("prune put off", machine=replica.machine_id, message=fault.message)
+            return
+        except Exception:  # the outermost loop of this thread; the next prune finishes what was begun
+            if not replica.closed:
+                log.error("prune failed", machine=replica.machine_id, exc_info=True)
             return
         with replica.changed:
             newer = [p for p in reversed(self.points.recent) if not points.recent or p.slot > points.recent[0].slot]
