@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -187,6 +188,22 @@ HELD = Held(spool="S", session="s1", durable=10, head="p-1", disks=frozenset({"a
         pytest.param(Baseline("s1", "T", 8, "p-1"), HELD, "delta delta", False, 0, id="spool lost, newest point known"),
         pytest.param(Baseline("s1", "T", 8, "p-0"), HELD, "resync resync", False, 0, id="spool lost, older point"),
         pytest.param(Baseline("s2", "S", 0, ""), HELD, "resync resync", False, 0, id="agent restarted"),
+        pytest.param(
+            Baseline("s1", "S", 8, "p-1"),
+            replace(HELD, session="s2"),
+            "resync resync",
+            False,
+            0,
+            id="a clone with the same certificate has sent something since the newest point",
+        ),
+        pytest.param(
+            Baseline("s1", "T", 8, "p-1"),
+            replace(HELD, session=""),
+            "delta delta",
+            False,
+            0,
+            id="another process server that knows the newest point",
+        ),
         pytest.param(
             Baseline("s1", "S", 3, ""),
             Held("S", "s1", 5, "", frozenset({"a"})),

@@ -36,11 +36,12 @@ def plan_sync(disks: tuple[DiskInfo, ...], baseline: Baseline, held: Held) -> Pl
     """Return how to bring the disks up to date with the least work that is correct.
 
     The same session and spool: only what was not acknowledged. The same session since the newest point: everything
-    since that point. Anything else is a gap: digests are compared. A disk of which nothing is held is copied in full.
+    since that point, if nobody else has sent anything since (a clone of the machine with its certificate). Anything
+    else is a gap: digests are compared. A disk of which nothing is held is copied in full.
     """
     same_session = bool(held.session) and baseline.session == held.session
     same_spool = same_session and baseline.spool == held.spool and baseline.acked <= held.durable
-    same_point = bool(baseline.point) and baseline.point == held.head
+    same_point = bool(baseline.point) and baseline.point == held.head and held.session in ("", baseline.session)
     tracked = same_spool or same_point
     modes = []
     for disk in disks:
