@@ -44,8 +44,8 @@ async def _start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     address = (chosen.health_host, chosen.health_port)
     memo.health = HealthServer(address, runtime.live, runtime.ready, runtime.metrics.registry)
     memo.health.start()
+    log.info("the operator starts", health_port=memo.health.port, namespaces=chosen.namespaces or "all")
     await runtime.start()
-    log.info("the operator has started", health_port=memo.health.port, namespaces=chosen.namespaces or "all")
 
 
 @kopf.on.cleanup()

@@ -16,6 +16,7 @@ from farshore_operator.kube import watch
 from farshore_operator.kube.cache import Cache
 from farshore_operator.kube.client import Client
 from farshore_operator.kube.connection import with_token
+from farshore_operator.kube.faults import NotFound
 from farshore_operator.kube.resources import PROTECTED_VM
 from farshore_operator.settings import Settings
 
@@ -60,9 +61,34 @@ def test_a_part_that_ended_is_told_by_livez(monkeypatch: pytest.MonkeyPatch) -> 
             raise RuntimeError("a defect")
 
         monkeypatch.setattr(operator, "_poll_heartbeats", broken)
-        await operator.start()
+        starting = asyncio.create_task(operator.start())
         await asyncio.sleep(0.05)
         assert "heartbeats ended" in operator.live()
+        await operator.stop()
+        starting.cancel()
+
+    asyncio.run(story())
+
+
+def test_kopf_looks_for_the_kinds_only_when_they_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator that was started before the CRDs watched nothing, and looked at changes every five minutes."""
+    found = asyncio.Event()
+
+    async def story() -> None:
+        operator = runtime()
+
+        async def resync(resource: object) -> None:
+            if not found.is_set():
+                raise NotFound("listing sites was refused (404): 404 page not found")
+
+        monkeypatch.setattr(operator, "_resync", resync)
+        monkeypatch.setattr("farshore_operator.handlers.runtime.LIST_AGAIN", 0.01)
+        starting = asyncio.create_task(operator.start())
+        await asyncio.sleep(0.1)
+        assert not starting.done() and operator.ready() != ""
+        found.set()
+        await asyncio.wait_for(starting, 5)
+        assert operator.ready() == ""
         await operator.stop()
 
     asyncio.run(story())

@@ -35,6 +35,9 @@ from farshore_operator.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+LIST_AGAIN = 5.0
+"""Seconds after which a listing that failed is tried again."""
+
 
 class Runtime:
     """Runs the reconcilers. `told` is called for every event of the watches, in the event loop."""
@@ -55,11 +58,14 @@ class Runtime:
         self._failures: dict[Key, int] = {}
         self._pool = ThreadPoolExecutor(settings.workers + 2, "reconcile")
         self._tasks: list[asyncio.Task[None]] = []
-        self._listed = False
+        self._listed = asyncio.Event()
         self._pulse = time.monotonic()
 
     async def start(self) -> None:
-        """List everything, then begin to work."""
+        """Begin to work, and return when everything was listed once.
+
+        Until then there is nothing to watch: kopf looks only once which kinds the API has.
+        """
         loops: dict[str, Coroutine[Any, Any, None]] = {
             "resync": self._resync_forever(),
             "heartbeats": self._poll_heartbeats(),
@@ -67,6 +73,7 @@ class Runtime:
         }
         loops |= {f"worker {number}": self._work() for number in range(self._settings.workers)}
         self._tasks = [asyncio.create_task(_told(name, loop), name=name) for name, loop in loops.items()]
+        await self._listed.wait()
 
     async def stop(self) -> None:
         """Stop the workers; what they were doing ends, or is repeated by the next operator."""
@@ -97,7 +104,7 @@ class Runtime:
 
     def ready(self) -> str:
         """Say what is missing until everything was listed once."""
-        return "" if self._listed else "the first listing is under way"
+        return "" if self._listed.is_set() else "the first listing is under way"
 
     def _changed(self, kind: str, before: Json | None, body: Json, deleted: bool) -> None:
         meta = body["metadata"]
@@ -163,11 +170,11 @@ class Runtime:
                 for resource in WATCHED:
                     await self._resync(resource)
                 self._performer.granted.forget()
-                self._listed = True
+                self._listed.set()
                 pause = self._settings.timing.resync.total_seconds()
             except Fault as fault:
                 log.warning("listing failed", cause=str(fault))
-                pause = 5.0
+                pause = LIST_AGAIN
             await asyncio.sleep(pause)
 
     async def _resync(self, resource: Resource) -> None:
