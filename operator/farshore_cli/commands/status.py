@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from farshore_cli.formats import Format
+from farshore_engine.contract.faults import WaitFault
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -28,8 +29,9 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep showing it, every two seconds.")] = False,
 ) -> None:
     """Show what is protected, how far behind it is, what is wrong and what to do."""
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
+    from rich.text import Text
 
     from farshore_operator.kube.connection import current_namespace
 
@@ -43,10 +45,15 @@ def status(
     if not watch:
         console.print(_page(*_rows(where), wide=all_namespaces))
         return
-    with Live(_page(*_rows(where), wide=all_namespaces), console=console, screen=True) as live:
+    page = _page(*_rows(where), wide=all_namespaces)
+    with Live(page, console=console, screen=True) as live:
         while True:
             time.sleep(2)
-            live.update(_page(*_rows(where), wide=all_namespaces))
+            try:
+                page = _page(*_rows(where), wide=all_namespaces)
+                live.update(page)
+            except WaitFault as fault:  # whoever watches a failover must not lose the page to an API that restarts
+                live.update(Group(page, Text(f"This is what was seen last: {fault.message}", "bold red")))
 
 
 def _rows(namespace: str | None) -> tuple[list[MachineRow], list[ServerRow]]:
