@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -23,12 +25,22 @@ def build() -> typer.Typer:
     )
 
     @app.callback()
-    def farshore() -> None:
+    def farshore(
+        version: Annotated[
+            bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+        ] = False,
+    ) -> None:
         """Disaster recovery for virtual machines, declared in Git."""
 
     for found in sorted(pkgutil.iter_modules(commands.__path__), key=lambda module: module.name):
         app.add_typer(importlib.import_module(f"{commands.__name__}.{found.name}").app)
     return app
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"farshore {metadata.version('farshore')}")
+        raise typer.Exit
 
 
 def main() -> None:
