@@ -21,7 +21,7 @@ from farshore_engine.agent import syscalls
 DISK_MIB = 1024
 FILE_MIB = 512
 RATE_MIB = 80  # MiB/s of random 64 KiB writes
-INTERVAL = 1.0  # seconds between points, where the last one was committed by then
+INTERVAL = 2.0  # seconds between points
 REST = 0.5  # seconds between bare freezes
 SECTOR = 512
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,13 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tests.machine.replication_rig import MACHINE, Stage, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 TICK = 0.02  # seconds between two looks at a log
 START_SECONDS = 60.0
+LAST_WORDS = 20_000  # characters
 WELCOME = "the process server bids welcome"
 SENT = "a point was sent"
 COMMITTED = "a point is committed"
@@ -76,7 +78,7 @@ class Parts:
         path.write_text(json.dumps(config))
         command = [sys.executable, "-m", "farshore_engine.agent.main", "run", "--config", str(path)]
         with self._log.open("wb") as log:
-            self._agent = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._agent = _popen(command, log)
 
     def stop(self) -> None:
         """End both, the agent first."""
@@ -152,9 +154,19 @@ class Parts:
         while not found():
             dead = [p for p in (self._server, self._agent) if p is not None and p.poll() is not None]
             if dead or time.monotonic() > deadline:
-                logs = "\n".join(p.read_text()[-2000:] for p in self._stage.directory.glob("*.log"))
-                raise RuntimeError(f"{what}{': a process died' if dead else f' in {timeout:.0f} s'}\n{logs}")
+                raise RuntimeError(
+                    f"{what}{': a process died' if dead else f' in {timeout:.0f} s'}\n{self._last_words()}"
+                )
             time.sleep(TICK)
+
+    def _last_words(self) -> str:
+        """Let both say where their threads are, end them, and return the ends of their logs and the last report."""
+        for process in (self._agent, self._server):
+            if process is not None:
+                process.send_signal(signal.SIGABRT)
+                process.wait()
+        files = (*self._stage.directory.glob("*.log"), self._stage.directory / "reports.jsonl")
+        return "\n".join(f"-- {path.name}\n{path.read_text()[-LAST_WORDS:]}" for path in files if path.exists())
 
 
 @contextmanager
@@ -170,14 +182,18 @@ def running(stage: Stage, interval: float) -> Iterator[Parts]:
     }
     (directory / "wanted.json").write_text(json.dumps(wanted))
     command = [sys.executable, str(ROOT / "tests/machine/processserver_process.py"), str(directory)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (directory / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        server = _popen(command, log)
     parts = Parts(stage, server, metrics_port)
     try:
         yield parts
     finally:
         parts.stop()
+
+
+def _popen(command: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
 
 
 def _cpu(pid: int) -> float:

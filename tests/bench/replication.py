@@ -23,7 +23,7 @@ MIB = 1 << 20
 INTERVAL = 3.0  # seconds between points: room to change the disk in between
 ATTEMPTS = 5
 SHARE = 0.01
-PATIENCE = 180.0
+PATIENCE = 90.0  # seconds for what should take a few
 
 
 @dataclass(frozen=True)
