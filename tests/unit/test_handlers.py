@@ -1,4 +1,4 @@
-"""Who is woken by what, and that one object that cannot be read stops nothing but itself."""
+"""Who is woken by what, that one object that cannot be read stops nothing but itself, and what is told of that."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 import kopf
 import pytest
+import urllib3
 
 from farshore_operator.handlers.fanout import dependents
+from farshore_operator.handlers.health import HealthServer
 from farshore_operator.handlers.queue import Key
 from farshore_operator.handlers.runtime import Runtime
 from farshore_operator.kube import watch
@@ -18,6 +20,7 @@ from farshore_operator.kube.client import Client
 from farshore_operator.kube.connection import with_token
 from farshore_operator.kube.faults import NotFound
 from farshore_operator.kube.resources import PROTECTED_VM
+from farshore_operator.report.metrics import Metrics
 from farshore_operator.settings import Settings
 
 
@@ -103,3 +106,27 @@ def test_an_api_server_that_answers_with_errors_is_waited_for_without_an_end() -
     for _ in range(2):  # each request begins with the short ones
         first = list(islice(pauses, 500))
         assert first[0] == 1 and sum(first) > 3 * 3600 and max(first) <= 30
+
+
+def test_health_and_metrics_are_served() -> None:
+    trouble = {"live": "", "ready": "the first listing is under way"}
+    metrics = Metrics()
+    metrics.set_phase("shop", "web-01", "Protected", ("Pending", "Protected"))
+    server = HealthServer(("127.0.0.1", 0), lambda: trouble["live"], lambda: trouble["ready"], metrics.registry)
+    server.start()
+
+    def ask(path: str) -> tuple[int, str]:
+        answer = urllib3.request("GET", f"http://127.0.0.1:{server.port}{path}", retries=False, timeout=5)
+        return answer.status, answer.data.decode()
+
+    try:
+        assert ask("/livez") == (200, "ok\n")
+        assert ask("/readyz") == (503, "the first listing is under way\n")
+        trouble["ready"] = ""
+        assert ask("/readyz") == (200, "ok\n")
+        status, text = ask("/metrics")
+        assert status == 200
+        assert 'farshore_protectedvm_phase{name="web-01",namespace="shop",phase="Protected"} 1.0' in text
+        assert ask("/else")[0] == 404
+    finally:
+        server.stop()
