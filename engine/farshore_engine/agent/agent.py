@@ -6,6 +6,7 @@ import logging
 import random
 import ssl
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,7 @@ from farshore_engine.wire.messages import DiskInfo
 log = logging.getLogger(LOGGER_NAME)
 
 FIRST_BACKOFF, LAST_BACKOFF = 0.5, 30.0  # seconds
+STEADY_SECONDS = 10.0  # a session that lasted so long was none of those that end as soon as they begin
 
 TrackerStart = Callable[[tuple[TrackedDisk, ...], Sink], Choice]
 
@@ -195,6 +197,7 @@ class Agent:
                 log.warning("a process server cannot be reached", extra={"fields": {**fields, "error": str(error)}})
                 self._stop.wait(wait)
                 continue
+            began = time.monotonic()
             try:
                 Session(channel, identity, machine, parts).run()
             except Stopping:
@@ -206,7 +209,7 @@ class Agent:
             except (PeerClosed, WireError, OSError) as error:
                 turn += 1
                 log.warning("the session ended", extra={"fields": {**fields, "error": str(error)}})
-                if identity.welcomed:
+                if time.monotonic() - began >= STEADY_SECONDS:
                     backoff = _Backoff()
             finally:
                 channel.close()

@@ -184,6 +184,7 @@ class PointMaker:
                     self._on_frozen(point)
                 self._read(reads, opened.began + bound * READ_SHARE)
                 self._tracker.barrier()
+                outlet.check_point(point)  # a write that went unseen now may be in the reads
                 late = {d: n for d in self._readers if (n := self._ledger.waiting(Need.DIRTY, d))}
             except OSError as error:
                 self._ledger.put_back()

@@ -97,8 +97,10 @@ class Watchdog:
             assert self._socket is not None
             answer = self._socket.recv(64)
         except (OSError, AssertionError) as error:
+            self.stop()  # an answer that comes late would be taken for that to the next question
             raise WatchdogGone(f"the watchdog does not answer: {error}") from error
         if answer not in answers:
+            self.stop()
             raise WatchdogGone(f"the watchdog answered {answer!r}")
         return answer
 
