@@ -6,6 +6,7 @@ Hello names, and it is assigned to this process server now.
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import threading
@@ -22,7 +23,7 @@ from farshore_engine.processserver.intake import IntakeBroken
 from farshore_engine.processserver.metrics import Metrics
 from farshore_engine.processserver.replica import Replica
 from farshore_engine.processserver.session import Session
-from farshore_engine.wire.frames import PROTOCOL, PeerClosed, WireError, receive_frame, send_frame
+from farshore_engine.wire.frames import MAX_HEADER, PROTOCOL, PeerClosed, WireError, receive_frame, send_frame
 from farshore_engine.wire.messages import Enrol, Enrolled, Hello, Message, Ping, Pong, Refuse, decode
 from farshore_engine.wire.stream import TlsStream
 
@@ -31,6 +32,7 @@ log = structlog.get_logger(__name__)
 HANDSHAKE_SECONDS = 10.0
 HELLO_SECONDS = 15.0  # without any byte
 GREETING_SECONDS = 90.0
+MAX_STRANGERS_HEADER = 16 << 10  # bytes of an enrolment
 MAX_CONNECTIONS = 512
 BACKLOG = 128
 PING_TICK = 2.0
@@ -130,7 +132,7 @@ class DataPort:
             plain.close()
 
     def _converse(self, stream: TlsStream, machine: str | None, peer: str, opened: Callable[[Session], None]) -> None:
-        message = self._first_message(stream)
+        message = self._first_message(stream, certified=machine is not None)
         if isinstance(message, Enrol) and machine is None:
             self._answer(stream, self._directory.enrol(message.machine_id, message.token), peer)
             return
@@ -162,13 +164,17 @@ class DataPort:
             found.detach(session, reason)
 
     @staticmethod
-    def _first_message(stream: TlsStream) -> Message:
-        """Return what the peer has to say; an agent that is slow to describe its machine gives signs of life first."""
-        deadline = time.monotonic() + GREETING_SECONDS
+    def _first_message(stream: TlsStream, *, certified: bool) -> Message:
+        """Return what the peer has to say; an agent that is slow to describe its machine gives signs of life first.
+
+        Who shows no certificate may take little memory, and nobody a connection for ever.
+        """
+        stream.receive_until = time.monotonic() + GREETING_SECONDS  # also for one that sends a byte at a time
         while True:
-            frame = receive_frame(stream)
+            frame = receive_frame(stream, MAX_HEADER if certified else MAX_STRANGERS_HEADER, max_payload=0)
             message = decode(frame.kind, frame.header)
-            if not isinstance(message, Ping) or time.monotonic() > deadline:
+            if not isinstance(message, Ping):
+                stream.receive_until = math.inf
                 return message
             send_frame(stream, Pong.kind, Pong().to_header())
 

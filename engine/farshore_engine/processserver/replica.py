@@ -235,11 +235,7 @@ class Replica:
             attempt = self.attempt
         if attempt is None or attempt.id != message.id:
             raise WireError(f"the point {message.id!r} was not asked for")
-        try:
-            MachineDescription.model_validate(message.machine)
-        except ValidationError as error:
-            where = ".".join(str(part) for part in error.errors()[0]["loc"])
-            text = f"the machine description is malformed at {where}: {error.errors()[0]['msg']}"
+        if text := _malformed(message):
             session.send(PointFailed(message.id, "BadDescription", text))
             self.point_failed(session, PointFailed(message.id, "BadDescription", text))
             return
@@ -360,3 +356,16 @@ class Replica:
             if self.closed or self.session is not session:
                 raise PeerClosed("the session was replaced")
             yield
+
+
+def _malformed(message: PointEnd) -> str:
+    """Say what of a point's end no commit could ever use; empty when all of it is good."""
+    try:
+        MachineDescription.model_validate(message.machine)
+        datetime.fromtimestamp(message.frozen_at, UTC)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        return f"the machine description is malformed at {where}: {error.errors()[0]['msg']}"
+    except (ValueError, OverflowError, OSError):
+        return f"the machine's clock shows no date: {message.frozen_at} seconds since the epoch"
+    return ""

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 PING_AFTER = 10.0  # seconds of silence
 HANG_UP_AFTER = 30.0
 MAX_DIGESTS = MAX_PAYLOAD // DIGEST_SIZE
+MAX_FRAME_COVERS = 64 << 30  # bytes of a disk that one frame may speak of: a run of zeros costs the sender nothing
 
 
 class Session:
@@ -151,6 +152,8 @@ class Session:
         parts = []
         for run in runs:
             stop = run.offset + run.length
+            if total + run.length > MAX_FRAME_COVERS:
+                raise WireError(f"a frame covers more than {MAX_FRAME_COVERS} bytes")
             if run.offset % BLOCK_SIZE or run.length == 0 or stop > size or run.offset < end:
                 raise WireError(f"a run of {run.length} bytes at {run.offset} is out of place on {disk}")
             if stop % BLOCK_SIZE and stop != size:

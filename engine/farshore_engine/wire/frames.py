@@ -119,12 +119,14 @@ def receive_exactly(sock: Stream, buffer: memoryview) -> None:
         done += count
 
 
-def decode_prefix(prefix: bytes | bytearray | memoryview) -> tuple[FrameKind, int, int]:
+def decode_prefix(
+    prefix: bytes | bytearray | memoryview, max_header: int = MAX_HEADER, max_payload: int = MAX_PAYLOAD
+) -> tuple[FrameKind, int, int]:
     """Return (kind, header length, payload length) of a prefix of PREFIX.size bytes; raises WireError."""
     magic, kind, reserved, header_length, payload_length = PREFIX.unpack(prefix)
     if magic != MAGIC or reserved != 0:
         raise WireError("not a Farshore frame")
-    if header_length > MAX_HEADER or payload_length > MAX_PAYLOAD:
+    if header_length > max_header or payload_length > max_payload:
         raise WireError(f"frame too large: header {header_length} bytes, payload {payload_length} bytes")
     try:
         return FrameKind(kind), header_length, payload_length
@@ -136,15 +138,15 @@ def decode_header(text: bytes | bytearray) -> dict[str, Any]:
     """Return the JSON object of a header; raises WireError."""
     try:
         header = json.loads(text)
-    except ValueError as error:
-        raise WireError("frame header is not JSON") from error
+    except (ValueError, RecursionError) as error:
+        raise WireError("frame header is not JSON, or nested too deeply") from error
     if not isinstance(header, dict):
         raise WireError("frame header is not a JSON object")
     return header
 
 
-def receive_frame(sock: Stream) -> Frame:
-    """Receive one frame into fresh buffers.
+def receive_frame(sock: Stream, max_header: int = MAX_HEADER, max_payload: int = MAX_PAYLOAD) -> Frame:
+    """Receive one frame into fresh buffers of at most the given sizes, in bytes.
 
     Raises:
         WireError: bad magic, unknown kind, a length over its limit, or a header that is not a JSON object.
@@ -153,7 +155,7 @@ def receive_frame(sock: Stream) -> Frame:
     """
     prefix = bytearray(PREFIX.size)
     receive_exactly(sock, memoryview(prefix))
-    kind, header_length, payload_length = decode_prefix(prefix)
+    kind, header_length, payload_length = decode_prefix(prefix, max_header, max_payload)
     text = bytearray(header_length)
     receive_exactly(sock, memoryview(text))
     payload = bytearray(payload_length)

@@ -21,6 +21,7 @@ Order of a session::
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -90,6 +91,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise WireError(f"{where}: expected a list")
         item = typing.get_args(hint)[0]
         return tuple(_convert(item, v, where) for v in value)
+    if origin is dict and not isinstance(value, dict):
+        raise WireError(f"{where}: expected an object")
     if origin is dict or hint is Any:
         return value
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
@@ -105,12 +108,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return hint(value)
         except ValueError as error:
             raise WireError(f"{where}: {error}") from error
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise WireError(f"{where}: expected {hint.__name__}")
-    if hint is int and value < 0:
-        raise WireError(f"{where}: negative")
+    if hint is int and not 0 <= value < 1 << 63:
+        raise WireError(f"{where}: out of range")
+    if hint is float and not math.isfinite(value):
+        raise WireError(f"{where}: not a finite number")
     return value
 
 

@@ -7,6 +7,7 @@ it happens under a lock and never blocks; waiting for the network happens outsid
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 import ssl
@@ -27,12 +28,13 @@ class TlsStream:
         self._sock = sock
         self._lock = threading.Lock()
         self.timeout = timeout
+        self.receive_until = math.inf  # monotonic seconds after which nothing is waited for, however much has come
         self.send_lock = threading.Lock()
         sock.setblocking(False)
 
     def recv_into(self, buffer: memoryview) -> int:
         """Receive at least one byte; 0 at the end of the stream; raises TimeoutError."""
-        deadline = time.monotonic() + self.timeout
+        deadline = min(time.monotonic() + self.timeout, self.receive_until)
         while True:
             try:
                 with self._lock:
