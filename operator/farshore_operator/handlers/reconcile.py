@@ -93,7 +93,11 @@ class Reconciler:
         return Result(fault)
 
     def _newest(self, key: Key, body: Json) -> Json:
-        """Return the object as our own writes left it; one that others changed stays as it was read, to conflict."""
+        """Return the newest version of the same generation: our own writes, or reports of a process server.
+
+        A report that came meanwhile has put the key into the queue again, so what is written now is decided anew at
+        once. After an edit of the spec the version that was read stays, so that the write conflicts.
+        """
         newest = self._world.cache.get(key.kind, key.namespace, key.name)
         if newest is None or newest["metadata"].get("generation") != body["metadata"].get("generation"):
             return body
