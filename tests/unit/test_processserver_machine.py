@@ -99,3 +99,26 @@ def test_a_used_token_stays_used_whatever_else_is_remembered_meanwhile(
         note.result(WAIT)
     kept = memories.load(memories.path(tmp_path, "demo.vm"))
     assert (kept.tokens, kept.version) == (("used",), "1")
+
+
+def test_a_machine_that_is_given_up_is_hung_up_on_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A push may take a quarter of an hour; until it ended, the agent went on feeding the server that had lost it."""
+    served = supervisor(tmp_path, threading.Event())
+    pushing, pushed, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def push() -> bool:
+        pushing.set()
+        pushed.wait(WAIT)
+        return False
+
+    monkeypatch.setattr(served, "_turn", push)
+    served._replica = cast(Any, SimpleNamespace(close=lambda reason: closed.set()))
+    served.start()
+    assert pushing.wait(WAIT)
+    with ThreadPoolExecutor(1) as other:
+        stopped = other.submit(served.stop)
+        try:
+            assert closed.wait(WAIT)
+            assert not stopped.done()
+        finally:
+            pushed.set()

@@ -91,7 +91,10 @@ class MachineSupervisor:
         """Stop and wait; the agent and what is in the spool stay."""
         with self._wake:
             self._stopping = True
+            replica = self._replica
             self._wake.notify_all()
+        if replica is not None:  # at once, also while the thread pushes an agent: the machine may be another's by now
+            replica.close("the machine is no longer served here")
         self._thread.join()
 
     def assign(self, assignment: MachineAssignment) -> None:
