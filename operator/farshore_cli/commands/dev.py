@@ -91,7 +91,8 @@ def _show_next(environment: Environment) -> None:
 Use it:
   export KUBECONFIG={environment.kubeconfig} PATH={environment.bin}:$PATH
   helm install farshore charts/farshore --namespace farshore-system --create-namespace
-  kubectl apply -f manifests/samples
+  farshore operator --health-port 0     # there is no kubelet, so the chart's own pod stays Pending
+  kubectl apply -f ...                  # what is in manifests/samples, with your addresses and secrets
 
 Azure Blob: {environment.azurite.account_url} (account {ACCOUNT}, the emulators' well-known key)
 Remove it:  farshore dev down{_option(environment)}"""
