@@ -10,9 +10,9 @@ from tests.unit.decide_world import NOW, STACK, meta, observed, run
 
 from farshore_engine.contract.tasks import TaskPhase, TaskReport, TaskResult
 from farshore_operator.api import FailoverPlan, FailoverRun, Task
-from farshore_operator.api.failoverrun import RunPhase
+from farshore_operator.api.failoverrun import FailoverRunSpec, RunPhase
 from farshore_operator.api.planstatus import PlanPhase
-from farshore_operator.decide import failoverplan, failoverrun
+from farshore_operator.decide import failoverplan, failoverrun, runsteps
 from farshore_operator.decide.actions import CreateOwned, DeleteOwned
 from farshore_operator.decide.failoverplan import ObservedPlan
 from farshore_operator.decide.failoverrun import ObservedRun
@@ -238,3 +238,25 @@ def test_a_task_whose_server_died_is_given_up_after_its_deadline() -> None:
     stuck = task("a-run-web-01-hydrate", TaskPhase.RUNNING)
     late = stuck.model_copy(update={"spec": stuck.spec.model_copy(update={"deadline": NOW - timedelta(minutes=3)})})
     assert decided(seen_run(run(phase=None), *DONE[:2], late))[2].phase is RunPhase.FAILED
+
+
+@pytest.mark.parametrize(
+    ("kind", "point", "shutdown", "first"),
+    [
+        pytest.param("Failover", "Latest", "BestEffort", ["CommitSpool", "ShutdownSource", "Fence"], id="latest"),
+        pytest.param("Failover", "LatestProcessed", "Required", ["ShutdownSource", "Fence"], id="latest-processed"),
+        pytest.param("Failover", "Latest", "Never", ["CommitSpool", "Fence"], id="source-left-alone"),
+        pytest.param("TestFailover", "Latest", "Never", ["CommitSpool", "SelectPoint"], id="drill-of-latest"),
+        pytest.param("TestFailover", "LatestProcessed", "Never", ["SelectPoint", "Hydrate"], id="drill"),
+    ],
+)
+def test_the_last_point_is_taken_while_the_source_still_runs(
+    kind: str, point: str, shutdown: str, first: list[str]
+) -> None:
+    spec = FailoverRunSpec.model_validate(
+        {
+            "kind": kind, "recoveryPoint": point, "shutdownSource": shutdown, "inputsHash": "h", "members": [],
+            "owner": {"kind": "FailoverPlan", "name": "p", "uid": "u", "generation": 1},
+        }
+    )  # fmt: skip
+    assert [rule.name for rule in runsteps.sequence(spec)][: len(first)] == first

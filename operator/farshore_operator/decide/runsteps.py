@@ -70,10 +70,11 @@ def sequence(spec: FailoverRunSpec) -> tuple[StepRule, ...]:
     names = [StepName.SELECT_POINT, StepName.HYDRATE, StepName.START_MACHINE, StepName.PROBE]
     if not drill:
         names.insert(0, StepName.FENCE)
-    if spec.recovery_point == Selector.LATEST:
-        names.insert(0, StepName.COMMIT_SPOOL)
     if not drill and spec.shutdown_source is not ShutdownSource.NEVER:
         names.insert(0, StepName.SHUTDOWN_SOURCE)
+    if spec.recovery_point == Selector.LATEST:
+        # Before the shutdown: afterwards no agent is left to take a point, and what it had not sent would be lost.
+        names.insert(0, StepName.COMMIT_SPOOL)
     return tuple(RULES[name] for name in names)
 
 
