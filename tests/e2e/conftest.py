@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -37,7 +38,7 @@ def left_behind(directory: Path) -> list[str]:
 def command_lines() -> list[str]:
     """Return the command lines of all processes."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # it ended meanwhile
-            found.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    for entry in os.listdir("/proc"):  # not glob, which fails when a process ends meanwhile
+        with suppress(OSError):
+            found.append(Path("/proc", entry, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
     return found

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -296,6 +297,11 @@ def test_a_port_that_is_not_ssh_is_said_to_be_none(listener: socket.socket) -> N
             connection, _ = listener.accept()
             with connection:
                 connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.shutdown(socket.SHUT_WR)
+                connection.settimeout(1)
+                with suppress(OSError):
+                    while connection.recv(4096):  # else closing resets the connection before the answer is read
+                        pass
 
     server = threading.Thread(target=greet, daemon=True)
     server.start()

@@ -197,7 +197,7 @@ class Agent:
                 log.warning("a process server cannot be reached", extra={"fields": {**fields, "error": str(error)}})
                 self._stop.wait(wait)
                 continue
-            began = time.monotonic()
+            began, acknowledged = time.monotonic(), parts.ledger.acked
             try:
                 Session(channel, identity, machine, parts).run()
             except Stopping:
@@ -209,7 +209,8 @@ class Agent:
             except (PeerClosed, WireError, OSError) as error:
                 turn += 1
                 log.warning("the session ended", extra={"fields": {**fields, "error": str(error)}})
-                if time.monotonic() - began >= STEADY_SECONDS:
+                # On a line that breaks often, what gets through still counts: only idle sessions are spaced out.
+                if time.monotonic() - began >= STEADY_SECONDS or parts.ledger.acked > acknowledged:
                     backoff = _Backoff()
             finally:
                 channel.close()
