@@ -89,16 +89,11 @@ class Stage:
         self.environment.clean_with([sys.executable, "-c", STOP_MACHINES, str(state / "state" / "runtime")])
         key = state / "registration-key.yaml"
         self.farshore("site", "registration-key", site, "--out", str(key))
-        words = ["processserver", "--registration-key", str(key), "--name", name, "--state", str(state / "state")]
-        words += ["--listen", listen, "--advertise", listen, "--data-port", str(port)]
-        process = start(name, [*_program(), *words], self.log(name))
-        return self._keep(name, process)
+        return self._serve(name, listen, port, "--registration-key", str(key))
 
     def restart_process_server(self, name: str, listen: str, port: int = 9443) -> Process:
         """Start a registered process server on the state that it has."""
-        words = ["processserver", "--name", name, "--state", str(self.directory / name / "state")]
-        words += ["--listen", listen, "--advertise", listen, "--data-port", str(port)]
-        return self._keep(name, start(name, [*_program(), *words], self.log(name)))
+        return self._serve(name, listen, port)
 
     def farshore(self, *words: str, check: bool = True) -> str:
         """Run the command line as the administrator in the stage's namespace and return what it printed.
@@ -126,6 +121,11 @@ class Stage:
     def down(self) -> None:
         """Remove everything."""
         self.environment.down()
+
+    def _serve(self, name: str, listen: str, port: int, *more: str) -> Process:
+        words = ["processserver", "--name", name, "--state", str(self.directory / name / "state"), *more]
+        words += ["--listen", listen, "--advertise", listen, "--data-port", str(port)]
+        return self._keep(name, start(name, [*_program(), *words], self.log(name)))
 
     def _keep(self, name: str, process: Process) -> Process:
         self.processes[name] = process
