@@ -9,13 +9,11 @@ from __future__ import annotations
 import http.client
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from farshore_cli.dev import tools
 from farshore_cli.dev.cache import Progress, silent
 from farshore_cli.dev.checkout import checkout
-from farshore_cli.dev.processes import Lifeline, Process, free_ports, load, save, start, tail
+from farshore_cli.dev.processes import Lifeline, Process, Service, free_ports, load, save, start, tail
 from farshore_engine.contract.faults import StopFault, WaitFault
 
 ACCOUNT = "devstoreaccount1"
@@ -24,7 +22,7 @@ READY_WITHIN = 60.0
 """Seconds after which a start is given up; on an idle machine it takes 1."""
 
 
-class Azurite:
+class Azurite(Service):
     """A blob service that lives in one directory, on 127.0.0.1 and a port that it keeps.
 
     As a context manager it is started on entry and stopped on exit. It ends with this process, however that ends,
@@ -46,19 +44,6 @@ class Azurite:
         self.log = self.directory / "azurite.log"
         self._lifeline = None if detached else Lifeline()
         self._progress = progress
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def port(self) -> int:

@@ -17,13 +17,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from farshore_cli.dev import tools
 from farshore_cli.dev.cache import Progress, silent
 from farshore_cli.dev.credentials import Credentials
-from farshore_cli.dev.processes import Lifeline, Process, free_ports, load, save, start, tail
+from farshore_cli.dev.processes import Lifeline, Process, Service, free_ports, load, save, start, tail
 from farshore_cli.dev.programs import APISERVER, CONTROLLER_MANAGER, ETCD, PROGRAMS, Ports, arguments
 from farshore_engine.contract.faults import StopFault, WaitFault
 
@@ -31,7 +29,7 @@ READY_WITHIN = 120.0
 """Seconds after which a program that runs but does not serve is given up; on an idle machine it takes 3."""
 
 
-class ControlPlane:
+class ControlPlane(Service):
     """A control plane that lives in one directory.
 
     As a context manager it is started on entry and stopped on exit. Its programs end with this process, however that
@@ -49,19 +47,6 @@ class ControlPlane:
         self._credentials = Credentials(self.directory / "keys")
         self._lifeline = None if detached else Lifeline()
         self._progress = progress
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def server(self) -> str:

@@ -12,10 +12,13 @@ import random
 import signal
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from farshore_engine.contract.faults import StopFault, WaitFault
 
@@ -66,6 +69,31 @@ class Process:
                 return False
             time.sleep(0.02)
         return True
+
+
+class Service(ABC):
+    """What can be started and stopped; as a context manager it is stopped also when its start fails halfway."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start what does not run, and return when it serves."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop it; nothing happens if it does not run."""
 
 
 class Lifeline:
