@@ -25,6 +25,7 @@ from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.machines import loop
 
 SIZE = 256 << 20
+HOLE = hash(bytes(BLOCK_SIZE))
 
 
 @dataclass
@@ -119,8 +120,12 @@ def check(tracker: Tracker, device: str, script: str, point: Path | None = None)
         sh(script, device=device, point=point)
         with at_rest(device, point):
             tracker.barrier()
-            changed = {i for i, (a, b) in enumerate(zip(before, content(device), strict=True)) if a != b}
+            marked, after = set(marks.marked), content(device)
+        changed = {i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b}
         assert changed, "the test itself changed nothing"
+        # ext4 discards freed blocks from a work queue, also while it is frozen: those may come behind the barrier.
+        assert {i for i in changed - marked if after[i] != HOLE} == set()
+        tracker.barrier()
         assert changed <= marks.marked
         assert not marks.losses
     finally:
@@ -128,6 +133,7 @@ def check(tracker: Tracker, device: str, script: str, point: Path | None = None)
     return marks
 
 
+FILES = "for d in 1 2 3 4 5 6 7 8; do mkdir {point}/$d; for f in 1 2 3 4 5 6 7 8; do head -c 1M /dev/urandom >{point}/$d/$f; done; done; sync; rm -rf {point}/[1-8]"
 FIO = "fio --name=x --size=32m --output=/dev/null --randrepeat=0 --thread "
 
 
@@ -158,7 +164,7 @@ def test_writes_of_the_whole_disk_are_marked(
         pytest.param(FIO + "--directory={point} --rw=randwrite --bs=4k --direct=1", id="direct"),
         pytest.param(FIO + "--directory={point} --rw=randwrite --bsrange=1k-64k --fsync=16", id="buffered"),
         pytest.param(FIO + "--directory={point} --rw=randwrite --bs=4k --ioengine=mmap", id="mapped"),
-        pytest.param("cp -r /usr/include {point}/; sync; rm -rf {point}/include", id="files come and go, with discard"),
+        pytest.param(FILES, id="files come and go, with discard"),
         pytest.param("fallocate -l 40M {point}/f; sync; fallocate -p -o 1M -l 30M {point}/f", id="allocate and punch"),
     ],
 )

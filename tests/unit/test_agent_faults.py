@@ -49,7 +49,8 @@ def test_sessions_that_end_at_once_are_begun_less_and_less_often(monkeypatch: py
     agent._config = cast(Any, type("Config", (), {"servers": (server,)}))
     agent._reread, agent._stop = None, cast(threading.Event, Stop())
     identity = Identity("demo.vm", "s1", "boot", welcomed=True)
-    agent._keep_connected(cast(Any, None), identity, cast(Any, None), cast(Any, None))
+    parts = type("Parts", (), {"ledger": type("Ledger", (), {"acked": 0})})
+    agent._keep_connected(cast(Any, None), identity, cast(Any, None), cast(Any, parts))
     assert waits[0] < 1
     assert min(waits[-3:]) >= 15
 
