@@ -133,7 +133,10 @@ def check(tracker: Tracker, device: str, script: str, point: Path | None = None)
     return marks
 
 
-FILES = "for d in 1 2 3 4 5 6 7 8; do mkdir {point}/$d; for f in 1 2 3 4 5 6 7 8; do head -c 1M /dev/urandom >{point}/$d/$f; done; done; sync; rm -rf {point}/[1-8]"
+FILES = (
+    "for d in 1 2 3 4 5 6 7 8; do mkdir {point}/$d; for f in 1 2 3 4 5 6 7 8; do "
+    "head -c 1M /dev/urandom >{point}/$d/$f; done; done; sync; rm -rf {point}/[1-8]"
+)
 FIO = "fio --name=x --size=32m --output=/dev/null --randrepeat=0 --thread "
 
 
