@@ -23,7 +23,7 @@ MAGIC = 0xFA52
 PREFIX = struct.Struct("<HBBII")
 MAX_HEADER = 1 << 20
 MAX_PAYLOAD = 4 << 20
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class FrameKind(IntEnum):
@@ -50,6 +50,10 @@ class FrameKind(IntEnum):
     BYE = 19
     ENROL = 20
     ENROLLED = 21
+    POINT_READY = 22
+    FREEZE_NOW = 23
+    FROZEN = 24
+    CUT = 25
 
 
 class Stream(Protocol):

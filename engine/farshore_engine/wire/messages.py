@@ -14,23 +14,24 @@ Order of a session::
     Synced ----------------------------->     every disk has been passed over once
           <------------------------------ TakePoint
     Data / Zeros (pre-copy, frozen rest) ->
+    PointReady ------------------------->     only for a point of a consistency group: see `barrier`
+          <------------------------------ FreezeNow
+    Frozen ----------------------------->
+          <------------------------------ Cut
     PointEnd --------------------------->     or PointFailed
           <------------------------------ Committed (visible in the vault) or PointFailed
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import types
-import typing
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
-from farshore_engine.wire.frames import FrameKind, WireError
-
-M = TypeVar("M", bound="Message")
+from farshore_engine.wire.barrier import Cut, FreezeNow, Frozen, PointReady
+from farshore_engine.wire.enrolment import Enrol, Enrolled
+from farshore_engine.wire.frames import FrameKind
+from farshore_engine.wire.message import Message
 
 
 class SyncMode(StrEnum):
@@ -47,76 +48,6 @@ class Consistency(StrEnum):
     CRASH = "crash"  # every file system frozen together: as after a power cut, without torn writes
     APP = "app"  # crash, and the pre and post hooks of the applications succeeded
     UNMARKED = "unmarked"  # a part without freeze support saw writes in the window; the notes say which
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """Base of all messages; `kind` is the frame kind that carries it."""
-
-    kind: ClassVar[FrameKind]
-
-    def to_header(self) -> dict[str, Any]:
-        """Return the JSON header."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_header(cls: type[M], header: dict[str, Any]) -> M:
-        """Build the message from a received header, checking names and plain types.
-
-        Raises:
-            WireError: a field is missing, unknown or of another type.
-        """
-        hints = typing.get_type_hints(cls)
-        names = {f.name for f in dataclasses.fields(cls)}
-        unknown = set(header) - names
-        if unknown:
-            raise WireError(f"{cls.__name__}: unknown fields {sorted(unknown)}")
-        try:
-            return cls(
-                **{name: _convert(hints[name], value, f"{cls.__name__}.{name}") for name, value in header.items()}
-            )
-        except TypeError as error:
-            raise WireError(f"{cls.__name__}: {error}") from error
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        inner = [a for a in typing.get_args(hint) if a is not type(None)]
-        return _convert(inner[0], value, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise WireError(f"{where}: expected a list")
-        item = typing.get_args(hint)[0]
-        return tuple(_convert(item, v, where) for v in value)
-    if origin is dict and not isinstance(value, dict):
-        raise WireError(f"{where}: expected an object")
-    if origin is dict or hint is Any:
-        return value
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise WireError(f"{where}: expected an object")
-        hints = typing.get_type_hints(hint)
-        try:
-            return hint(**{k: _convert(hints[k], v, f"{where}.{k}") for k, v in value.items()})
-        except (KeyError, TypeError) as error:
-            raise WireError(f"{where}: {error}") from error
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        try:
-            return hint(value)
-        except ValueError as error:
-            raise WireError(f"{where}: {error}") from error
-    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise WireError(f"{where}: expected {hint.__name__}")
-    if hint is int and not 0 <= value < 1 << 63:
-        raise WireError(f"{where}: out of range")
-    if hint is float and not math.isfinite(value):
-        raise WireError(f"{where}: not a finite number")
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +205,7 @@ class TakePoint(Message):
     kind: ClassVar[FrameKind] = FrameKind.TAKE_POINT
     id: str
     consistency: Consistency
+    grouped: bool = False  # other machines freeze at the same time: say PointReady and wait for FreezeNow, then for Cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,35 +286,12 @@ class Bye(Message):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Enrol(Message):
-    """First and only message of a machine that was installed by hand and has no certificate yet.
-
-    It is sent over TLS without a client certificate, after the agent has compared the CA in the server's chain with the
-    fingerprint inside its token. The answer is Enrolled or Refuse; then the connection is closed.
-    """
-
-    kind: ClassVar[FrameKind] = FrameKind.ENROL
-    machine_id: str
-    token: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Enrolled(Message):
-    """The identity of the machine, as PEM texts; the token is used up."""
-
-    kind: ClassVar[FrameKind] = FrameKind.ENROLLED
-    certificate: str
-    key: str = field(repr=False)
-    ca: str = ""
-
-
 MESSAGES: dict[FrameKind, type[Message]] = {
     m.kind: m
     for m in (
         Hello, Welcome, Refuse, NeedDigests, Digests, Data, Zeros, Ack, Synced, TakePoint, PointEnd, PointFailed,
-        Committed, Progress, ResyncRequired, Settings, Ping, Pong, Bye, Enrol,
-        Enrolled,
+        Committed, Progress, ResyncRequired, Settings, Ping, Pong, Bye, Enrol, Enrolled,
+        PointReady, FreezeNow, Frozen, Cut,
     )
 }  # fmt: skip
 
