@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from pydantic import SecretBytes, SecretStr
+from pydantic import SecretStr
 
 from farshore_engine.contract.assignment import (
-    AzureBlobAccess,
     BrokenAssignment,
     Desired,
-    DirectoryAccess,
     InstallMode,
     MachineAssignment,
     Policy,
@@ -22,15 +20,14 @@ from farshore_engine.contract.assignment import (
     SSHCredentials,
     VaultAccess,
 )
-from farshore_engine.contract.faults import Fault, StopFault, WaitFault
+from farshore_engine.contract.faults import Fault, WaitFault
 from farshore_engine.contract.tasks import TaskAssignment, TaskKind, TaskPhase
 from farshore_operator.api import ProtectedVM, RecoveryVault, ReplicationPolicy, Resource, Site, Task
 from farshore_operator.api.protectedvm import CredentialKey
-from farshore_operator.api.recoveryvault import AzureBlobStorage, BlobCredentialKind
 from farshore_operator.decide.bandwidth import limit_at
-from farshore_operator.decide.keys import key_bytes
 from farshore_operator.decide.naming import enrolment_secret, machine_id
-from farshore_operator.kube.appliance.secretvalues import SecretValues, Values
+from farshore_operator.decide.vaultaccess import Values, secret_text, vault_access
+from farshore_operator.kube.appliance.secretvalues import SecretValues
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
 FINISHED = (TaskPhase.SUCCEEDED, TaskPhase.FAILED)
@@ -168,7 +165,7 @@ class Resolver:
         values = self._secret(name, field)
 
         def text(key: CredentialKey) -> str:
-            return _text(values[key], name, key, field)
+            return secret_text(values[key], name, key, field)
 
         def secret(key: CredentialKey) -> SecretStr | None:
             return SecretStr(text(key).rstrip("\n")) if values.get(key) else None
@@ -195,52 +192,16 @@ class Resolver:
     def vault_of(self, vm: ProtectedVM) -> VaultAccess:
         """Return the vault of a machine with its secrets; raises a fault that names what does not resolve."""
         vault = self._need(RecoveryVault, vm.spec.vault_ref.name, "spec.vaultRef")
-        spec, name = vault.spec, vault.metadata.name
-        if spec.storage is None or spec.encryption is None or spec.encryption.key_secret_ref is None:
-            raise StopFault(
-                f"RecoveryVault {name} has no storage, or no key in a Secret",
-                "Set spec.storage and spec.encryption.keySecretRef",
-                reason="VaultNotUsable",
-            )
-        ref = spec.encryption.key_secret_ref
-        field = f"RecoveryVault {name} spec.encryption.keySecretRef"
-        key = key_bytes(_value(self._secret(ref.name, field), ref.name, ref.key, field))
-        if key is None:
-            raise StopFault(
-                f"{field}: key {ref.key} of Secret {ref.name} is not 32 bytes, raw or in base64",
-                "Put the vault's key there",
-                reason="SecretKeyInvalid",
-            )
-        blob = spec.storage.azure_blob
-        if blob is not None:
-            return VaultAccess(
-                name=name, storage=self._blob(blob, name), prefix=blob.prefix or "", key=SecretBytes(key)
-            )
-        if spec.storage.directory is None:
-            raise StopFault(f"RecoveryVault {name} has no storage", "Set spec.storage", reason="VaultNotUsable")
-        return VaultAccess(name=name, storage=DirectoryAccess(path=spec.storage.directory.path), key=SecretBytes(key))
-
-    def _blob(self, blob: AzureBlobStorage, vault: str) -> AzureBlobAccess:
-        credential = blob.credential
-        field = f"RecoveryVault {vault} spec.storage.azureBlob.credential"
-        values = self._secret(credential.secret_ref.name, field)
-        name, key = credential.secret_ref.name, credential.secret_key
-        secret = SecretStr(_text(_value(values, name, key, field), name, key, field).strip())
-        kind = credential.kind
-        return AzureBlobAccess(
-            account_url=blob.account_url,
-            container=blob.container,
-            account_key=secret if kind is BlobCredentialKind.ACCOUNT_KEY else None,
-            connection_string=secret if kind is BlobCredentialKind.CONNECTION_STRING else None,
-            sas_token=secret if kind is BlobCredentialKind.SAS_TOKEN else None,
-        )
+        return vault_access(vault, self._secret)
 
     def _enrolment(self, vm: ProtectedVM) -> tuple[SecretStr, ...]:
         if vm.spec.source.install is not InstallMode.MANUAL:
             return ()
         name = enrolment_secret(vm.metadata.name)
         values = self._secrets.get(name) or {}
-        return tuple(SecretStr(_text(values[key], name, key, "the machine's tokens").strip()) for key in sorted(values))
+        return tuple(
+            SecretStr(secret_text(values[key], name, key, "the machine's tokens").strip()) for key in sorted(values)
+        )
 
     def _need(self, model: type[ResourceT], name: str, field: str) -> ResourceT:
         found = self._objects.find(model, name)
@@ -262,24 +223,3 @@ class Resolver:
                 reason="SecretNotFound",
             )
         return values
-
-
-def _value(values: Values, secret: str, key: str, field: str) -> bytes:
-    if not values.get(key):
-        has = ", ".join(sorted(values)) or "none"
-        raise WaitFault(
-            f"{field}: Secret {secret} has no key {key} (it has {has})", "Add it", reason="SecretKeyNotFound"
-        )
-    return values[key]
-
-
-def _text(value: bytes, secret: str, key: str, field: str) -> str:
-    """Read a value that must be text; the value itself never enters a message."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise StopFault(
-            f"{field}: key {key} of Secret {secret} is not text",
-            "Put it there as UTF-8; a private key in PEM or OpenSSH format, not in DER",
-            reason="SecretKeyInvalid",
-        ) from None

@@ -1,0 +1,86 @@
+"""From a RecoveryVault and its Secrets to a vault that can be opened, for appliances and for people with files alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pydantic import SecretBytes, SecretStr
+
+from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, VaultAccess
+from farshore_engine.contract.faults import StopFault, WaitFault
+from farshore_operator.api import RecoveryVault
+from farshore_operator.api.recoveryvault import AzureBlobStorage, BlobCredentialKind, Storage
+from farshore_operator.decide.keys import key_bytes
+
+Values = Mapping[str, bytes]
+Secrets = Callable[[str, str], Values]
+"""Returns the data of a Secret, given its name and the field that names it; raises a fault that says what lacks."""
+
+
+def vault_access(vault: RecoveryVault, secrets: Secrets) -> VaultAccess:
+    """Return the vault with its secrets; raises a fault that names what does not resolve."""
+    spec, name = vault.spec, vault.metadata.name
+    if spec.storage is None or spec.encryption is None or spec.encryption.key_secret_ref is None:
+        raise StopFault(
+            f"RecoveryVault {name} has no storage, or no key in a Secret",
+            "Set spec.storage and spec.encryption.keySecretRef",
+            reason="VaultNotUsable",
+        )
+    ref = spec.encryption.key_secret_ref
+    field = f"RecoveryVault {name} spec.encryption.keySecretRef"
+    key = key_bytes(secret_value(secrets(ref.name, field), ref.name, ref.key, field))
+    if key is None:
+        raise StopFault(
+            f"{field}: key {ref.key} of Secret {ref.name} is not 32 bytes, raw or in base64",
+            "Put the vault's key there",
+            reason="SecretKeyInvalid",
+        )
+    storage, prefix = storage_access(name, spec.storage, secrets)
+    return VaultAccess(name=name, storage=storage, prefix=prefix, key=SecretBytes(key))
+
+
+def storage_access(vault: str, storage: Storage, secrets: Secrets) -> tuple[AzureBlobAccess | DirectoryAccess, str]:
+    """Return where the vault is and its prefix there; raises a fault that names what does not resolve."""
+    if storage.azure_blob is not None:
+        return _blob(storage.azure_blob, vault, secrets), storage.azure_blob.prefix or ""
+    if storage.directory is None:
+        raise StopFault(f"RecoveryVault {vault} has no storage", "Set spec.storage", reason="VaultNotUsable")
+    return DirectoryAccess(path=storage.directory.path), ""  # type: ignore[arg-type]  # pydantic makes it a Path
+
+
+def _blob(blob: AzureBlobStorage, vault: str, secrets: Secrets) -> AzureBlobAccess:
+    credential = blob.credential
+    field = f"RecoveryVault {vault} spec.storage.azureBlob.credential"
+    values = secrets(credential.secret_ref.name, field)
+    name, key = credential.secret_ref.name, credential.secret_key
+    secret = SecretStr(secret_text(secret_value(values, name, key, field), name, key, field).strip())
+    kind = credential.kind
+    return AzureBlobAccess(
+        account_url=blob.account_url,
+        container=blob.container,
+        account_key=secret if kind is BlobCredentialKind.ACCOUNT_KEY else None,
+        connection_string=secret if kind is BlobCredentialKind.CONNECTION_STRING else None,
+        sas_token=secret if kind is BlobCredentialKind.SAS_TOKEN else None,
+    )
+
+
+def secret_value(values: Values, secret: str, key: str, field: str) -> bytes:
+    """Return one value of a Secret; raises WaitFault if it is not there."""
+    if not values.get(key):
+        has = ", ".join(sorted(values)) or "none"
+        raise WaitFault(
+            f"{field}: Secret {secret} has no key {key} (it has {has})", "Add it", reason="SecretKeyNotFound"
+        )
+    return values[key]
+
+
+def secret_text(value: bytes, secret: str, key: str, field: str) -> str:
+    """Read a value that must be text; the value itself never enters a message."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise StopFault(
+            f"{field}: key {key} of Secret {secret} is not text",
+            "Put it there as UTF-8; a private key in PEM or OpenSSH format, not in DER",
+            reason="SecretKeyInvalid",
+        ) from None
