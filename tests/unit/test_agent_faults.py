@@ -16,9 +16,10 @@ from farshore_engine.agent.agent import Agent
 from farshore_engine.agent.freezing import FreezeFailed, Freezer, Opened
 from farshore_engine.agent.ledger import Ledger, Need
 from farshore_engine.agent.parts import Identity
-from farshore_engine.agent.point import PointMaker
+from farshore_engine.agent.point import PointMaker, PointOrder
 from farshore_engine.agent.watchdog import Watchdog, WatchdogGone
 from farshore_engine.wire.frames import PeerClosed
+from farshore_engine.wire.messages import Consistency
 
 
 def test_sessions_that_end_at_once_are_begun_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,4 +116,4 @@ def test_no_point_is_made_when_events_were_lost(at: int) -> None:
     with ThreadPoolExecutor(1) as workers:
         maker = PointMaker(ledger, cast(Any, tracker), {}, cast(Freezer, NoFreeze()), workers, 1 << 16)
         with pytest.raises(FreezeFailed, match="unseen"):
-            maker.make("p", [], cast(Any, None), cast(Any, Outlet()), (10.0, 1 << 16))
+            maker.make(PointOrder("p", Consistency.CRASH, [], 10.0, 1 << 16), cast(Any, None), cast(Any, Outlet()))

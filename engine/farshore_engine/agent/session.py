@@ -18,6 +18,7 @@ from farshore_engine.agent.freezing import FreezeFailed
 from farshore_engine.agent.ledger import Need
 from farshore_engine.agent.logs import LOGGER_NAME
 from farshore_engine.agent.parts import DisksChanged, Identity, Machine, Parts, Refused, Stopping
+from farshore_engine.agent.point import PointOrder
 from farshore_engine.agent.replicate import Replicator
 from farshore_engine.blocks.content import DIGEST_SIZE
 from farshore_engine.blocks.grid import BLOCK_SIZE
@@ -216,9 +217,10 @@ class Session:
             self._machine.refresh()
             description = self._machine.describe()
             bound = min(self._parts.freeze_bound, self._settings.freeze_bound)
-            result = self._parts.points.make(
-                request.id, self._machine.mounts(), self._replicator, self, (bound, self._settings.precopy_target)
+            order = PointOrder(
+                request.id, request.consistency, self._machine.mounts(), bound, self._settings.precopy_target
             )
+            result = self._parts.points.make(order, self._replicator, self)
         except FreezeFailed as error:
             self._cancelled.discard(request.id)
             fields = {"point": request.id, "reason": error.reason, "detail": error.message}

@@ -1,0 +1,93 @@
+"""The rest of a point: what is still dirty inside the freeze, read into memory that was locked long before."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from farshore_engine.agent import syscalls
+from farshore_engine.agent.freezing import FreezeFailed
+from farshore_engine.agent.ledger import Ledger, Need
+from farshore_engine.agent.replicate import FrameWriter, Outlet
+from farshore_engine.agent.source import Reader, aligned, reads_of
+from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes
+
+
+class RestTooLarge(Exception):
+    """More was written just before the freeze than the locked buffer holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A run of blocks and its place in the locked buffer; `at` and `length` in bytes."""
+
+    disk: str
+    first: int
+    count: int
+    at: int
+    length: int
+
+
+class Rest:
+    """The locked buffer and its use: `plan`, `read` inside the freeze, `send` after it.
+
+    Args:
+        size: bytes of the buffer; the rest of a point must fit.
+    """
+
+    def __init__(self, ledger: Ledger, readers: dict[str, Reader], workers: Executor, size: int) -> None:
+        self._ledger = ledger
+        self._readers = readers
+        self._workers = workers
+        area, self.locked = syscalls.locked_buffer(size)
+        self._buffer = memoryview(area)
+
+    @property
+    def capacity(self) -> int:
+        """Return how many bytes fit."""
+        return len(self._buffer)
+
+    def plan(self) -> list[Read]:
+        """Take all dirty blocks and give each run its place in the buffer; raises RestTooLarge."""
+        reads: list[Read] = []
+        place = 0
+        for disk, reader in self._readers.items():
+            blocks: Indexes = self._ledger.take(Need.DIRTY, disk)
+            for first, count in reads_of(blocks):
+                length = min(count * BLOCK_SIZE, reader.size - first * BLOCK_SIZE)
+                reads.append(Read(disk, first, count, place, length))
+                place += aligned(length)
+        if place > self.capacity:
+            raise RestTooLarge(
+                f"{place >> 20} MiB were written before the freeze, whose buffer holds {self.capacity >> 20} MiB"
+            )
+        return reads
+
+    def read(self, reads: list[Read], deadline: float) -> None:
+        """Fill the buffer, several reads at a time, until `deadline` (monotonic).
+
+        Raises:
+            FreezeFailed: the deadline passed.
+            OSError: a disk cannot be read.
+        """
+
+        def fill(read: Read) -> None:
+            if time.monotonic() > deadline:
+                raise FreezeFailed("FreezeTooLong", "the disks are too slow to read the rest within the freeze's bound")
+            target = self._buffer[read.at : read.at + aligned(read.length)]
+            self._readers[read.disk].read_into(target, read.first * BLOCK_SIZE, read.length)
+
+        for _ in self._workers.map(fill, reads):
+            pass
+
+    def send(self, reads: list[Read], outlet: Outlet) -> None:
+        """Hand over what was read, as frames."""
+        writers = {
+            disk: FrameWriter(self._ledger, outlet, disk, Need.DIRTY, reader.size)
+            for disk, reader in self._readers.items()
+        }
+        for read in reads:
+            writers[read.disk].add(read.first, read.count, bytes(self._buffer[read.at : read.at + read.length]))
+        for writer in writers.values():
+            writer.flush()
