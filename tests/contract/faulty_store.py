@@ -52,6 +52,14 @@ class WrappedStore:
         self.before("list", prefix)
         return self.inner.list(prefix)
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        self.before("list", prefix)
+        return self.inner.sizes(prefix)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        self.before("list", prefix)
+        return self.inner.folders(prefix)
+
     def delete(self, name: str) -> None:
         self.before("delete", name)
         self.inner.delete(name)

@@ -45,6 +45,16 @@ class MemoryStore:
             names = sorted(n for n in self.objects if n.startswith(prefix))
         yield from names
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        with self._lock:
+            found = sorted((n, len(data)) for n, (data, _) in self.objects.items() if n.startswith(prefix))
+        yield from found
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        with self._lock:
+            tails = [n[len(prefix) :] for n in self.objects if n.startswith(prefix)]
+        yield from sorted({tail.partition("/")[0] for tail in tails if "/" in tail})
+
     def delete(self, name: str) -> None:
         with self._lock:
             self.objects.pop(checked_name(name), None)

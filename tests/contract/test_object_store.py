@@ -161,6 +161,18 @@ def test_names_are_listed_in_order(store: ObjectStore) -> None:
     assert sorted(store.list("")) == sorted(names)
 
 
+def test_sizes_and_folders(store: ObjectStore) -> None:
+    for name, size in (("m/a/x", 3), ("m/a/y/z", 0), ("m/ab/x", 70_000), ("m/c", 1), ("n/d/x", 2)):
+        store.put(name, bytes(size))
+    assert list(store.sizes("m/")) == [("m/a/x", 3), ("m/a/y/z", 0), ("m/ab/x", 70_000), ("m/c", 1)]
+    assert list(store.folders("m/")) == ["a", "ab"]
+    assert list(store.folders("m/a")) == ["", "b"]
+    assert list(store.folders("")) == ["m", "n"]
+    assert list(store.folders("none/")) == []
+    store.delete("n/d/x")
+    assert list(store.folders("")) == ["m"]
+
+
 def test_deleting_is_repeatable(store: ObjectStore) -> None:
     store.put("a/x", b"1")
     store.delete("a/x")
@@ -288,6 +300,16 @@ def test_a_directory_that_may_not_be_written_is_a_stop(tmp_path: Path) -> None:
     with pytest.raises(Fault) as caught:
         DirectoryStore(tmp_path / "file")
     assert str(tmp_path) in caught.value.message
+
+
+def test_reading_a_directory_leaves_it_alone(tmp_path: Path) -> None:
+    """Somebody who mistypes the path, or reads a copy on a read-only medium, must not leave folders behind."""
+    for place in (tmp_path, tmp_path / "typo"):
+        store = DirectoryStore(place)
+        assert list(store.list("")) == list(store.sizes("")) == list(store.folders("machines/")) == []
+        with pytest.raises(ObjectNotFound):
+            store.get("vault.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_directory_acknowledged_has_no_other_trace(tmp_path: Path) -> None:

@@ -31,7 +31,10 @@ class DirectoryStore:
     """An `ObjectStore` on a directory, which several processes of one host may use at once."""
 
     def __init__(self, root: Path, *, durable: bool = True) -> None:
-        """Open (and create) the store; `durable=False` leaves out fsync, for benchmarks of the rest only."""
+        """Open the store; a directory that is not there is made by the first put, so that reading changes nothing.
+
+        `durable=False` leaves out fsync, for benchmarks of the rest only.
+        """
         self._root = root
         self._durable = durable
         self._known: set[Path] = set()
@@ -39,8 +42,8 @@ class DirectoryStore:
         self._counter = itertools.count()
         self._session = secrets.token_hex(8)
         with _translated(f"open the vault directory {root}"):
-            for name in (TEMPORARY, LOCKS):
-                (root / name).mkdir(parents=True, exist_ok=True)
+            if root.exists() and not root.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(root))
 
     def put(self, name: str, data: bytes | bytearray | memoryview, *, create_only: bool = False) -> Version:
         """See ObjectStore."""
@@ -113,6 +116,24 @@ class DirectoryStore:
                 ]
         yield from sorted(names)
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """See ObjectStore; an object that vanishes meanwhile is left out."""
+        for name in self.list(prefix):
+            with contextlib.suppress(ObjectNotFound):
+                yield name, self.head(name)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """See ObjectStore."""
+        head, _, tail = prefix.rpartition("/")
+        found = []
+        with _translated(f"list {prefix} below {self._root}"):
+            base = self._root / head
+            for entry in os.scandir(base) if base.is_dir() else ():
+                inner = entry.name not in (TEMPORARY, LOCKS) or base != self._root
+                if inner and entry.is_dir() and entry.name.startswith(tail) and _holds_a_file(Path(entry.path)):
+                    found.append(entry.name[len(tail) :])
+        yield from sorted(found)
+
     def delete(self, name: str) -> None:
         """See ObjectStore."""
         path = self._path(name)
@@ -125,7 +146,7 @@ class DirectoryStore:
         return self._root / checked_name(name)
 
     def _write(self, data: bytes | bytearray | memoryview) -> Path:
-        path = self._root / TEMPORARY / f"{self._session}-{next(self._counter)}"
+        path = self._own_folder(TEMPORARY) / f"{self._session}-{next(self._counter)}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             view = memoryview(data).cast("B")
@@ -139,6 +160,15 @@ class DirectoryStore:
         finally:
             os.close(descriptor)
         return path
+
+    def _own_folder(self, name: str) -> Path:
+        """Return a directory for the store's own files, made when it is first needed."""
+        folder = self._root / name
+        if folder not in self._known:
+            folder.mkdir(parents=True, exist_ok=True)
+            with self._known_lock:
+                self._known.add(folder)
+        return folder
 
     def _make_parents(self, folder: Path) -> None:
         with self._known_lock:
@@ -163,12 +193,16 @@ class DirectoryStore:
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
         place = blake3(name.encode()).digest()[0] % LOCK_FILES
-        descriptor = os.open(self._root / LOCKS / f"{place:02d}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._own_folder(LOCKS) / f"{place:02d}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
+
+
+def _holds_a_file(folder: Path) -> bool:
+    return any(files for _, _, files in os.walk(folder))
 
 
 def _version(data: bytes | bytearray | memoryview) -> Version:

@@ -64,6 +64,14 @@ class ObjectStore(Protocol):
         """Yield the names that begin with `prefix`, in lexicographic order of their ASCII bytes."""
         ...
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the names that `list` yields, each with the object's size in bytes."""
+        ...
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield, in order, what stands between `prefix` and the next slash in the names that begin with `prefix`."""
+        ...
+
     def delete(self, name: str) -> None:
         """Remove the object; one that is not there is fine."""
         ...

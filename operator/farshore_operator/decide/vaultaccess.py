@@ -1,4 +1,4 @@
-"""From a RecoveryVault and its Secrets to a vault that can be opened, for appliances and for people with files alike."""
+"""From a RecoveryVault and its Secrets to a vault that can be opened: for appliances, and for people with files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def storage_access(vault: str, storage: Storage, secrets: Secrets) -> tuple[Azur
         return _blob(storage.azure_blob, vault, secrets), storage.azure_blob.prefix or ""
     if storage.directory is None:
         raise StopFault(f"RecoveryVault {vault} has no storage", "Set spec.storage", reason="VaultNotUsable")
-    return DirectoryAccess(path=storage.directory.path), ""  # type: ignore[arg-type]  # pydantic makes it a Path
+    return DirectoryAccess(path=storage.directory.path), ""
 
 
 def _blob(blob: AzureBlobStorage, vault: str, secrets: Secrets) -> AzureBlobAccess:
