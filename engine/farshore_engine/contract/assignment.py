@@ -93,6 +93,16 @@ class VaultAccess(Model):
     key: SecretBytes
 
 
+class ConsistencyGroup(Model):
+    """The machines whose points are taken at one instant. `members` are machine ids, sorted, this one among them.
+
+    Machines that do not replicate now (paused, stopped, failed over) are left out.
+    """
+
+    name: str
+    members: tuple[str, ...]
+
+
 class MachineAssignment(Model):
     """One machine that this process server is responsible for.
 
@@ -109,6 +119,7 @@ class MachineAssignment(Model):
     vault: VaultAccess
     certificate: str | None = None
     enrolment_tokens: tuple[SecretStr, ...] = ()  # one-time tokens of manual installs that may still enrol
+    consistency_group: ConsistencyGroup | None = None
 
 
 class BrokenAssignment(Model):

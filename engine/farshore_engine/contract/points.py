@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -27,6 +27,17 @@ class Selector(StrEnum):
     LATEST_PROCESSED = "LatestProcessed"
     LATEST_APP = "LatestAppConsistent"
     LATEST_CRASH = "LatestCrashConsistent"
+
+
+class GroupCut(Status):
+    """One instant at which all machines of a consistency group were frozen; the point of each carries it."""
+
+    name: str
+    """Name of the consistency group."""
+    id: str
+    """Id of this cut: the points of one instant have the same."""
+    members: tuple[str, ...] = ()
+    """Machine ids (`<namespace>.<name>`) of the machines that were cut, sorted."""
 
 
 class RecoveryPoint(Status):
@@ -54,6 +65,8 @@ class RecoveryPoint(Status):
     """Epoch of the writer."""
     writer: str = ""
     """Process server that wrote it."""
+    group: GroupCut | None = None
+    """The cut of its consistency group that it belongs to; absent for a point that the machine took alone."""
 
     @property
     def pinned(self) -> bool:
@@ -103,6 +116,25 @@ def resolve(selector: str, points: Sequence[RecoveryPoint], now: datetime) -> Re
         if point.name == selector:
             return point
     return _by_time(selector, ordered, now)
+
+
+def newest_group_cut(points: Mapping[str, Sequence[RecoveryPoint]]) -> dict[str, RecoveryPoint] | None:
+    """Return the points of the newest instant that all machines have, by machine id; None if there is none.
+
+    `points` holds the visible points of each machine. A cut counts only if each machine given was in it, every member
+    that it names is given, and each of their points is there: one that is missing was never committed, or pruned.
+    """
+    cuts: dict[str, dict[str, RecoveryPoint]] = {}
+    for machine, its in points.items():
+        for point in its:
+            if point.group is not None:
+                cuts.setdefault(point.group.id, {})[machine] = point
+    whole = [found for found in cuts.values() if set(found) == set(points) and _whole(found)]
+    return max(whole, key=lambda found: max((p.time, p.slot) for p in found.values()), default=None)
+
+
+def _whole(found: Mapping[str, RecoveryPoint]) -> bool:
+    return all(point.group is not None and set(point.group.members) == set(found) for point in found.values())
 
 
 def _by_time(selector: str, ordered: list[RecoveryPoint], now: datetime) -> RecoveryPoint:

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from farshore_engine.contract.model import Status
-from farshore_engine.contract.points import RecoveryPoint
+from farshore_engine.contract.points import GroupCut, RecoveryPoint
 
 
 class State(StrEnum):
@@ -92,6 +92,21 @@ class TransferProgress(Status):
     """Seconds left at this rate; absent while it cannot be told."""
 
 
+class GroupReport(Status):
+    """What the machine's consistency group is doing."""
+
+    name: str
+    """Name of the group."""
+    members: tuple[str, ...] = ()
+    """Machine ids of the members that are cut together now; paused and stopped ones are left out."""
+    last_cut: GroupCut | None = None
+    """The newest cut that this machine was in."""
+    held_up_by: tuple[str, ...] = ()
+    """Machine ids of the members that stand in the way of a cut."""
+    message: str = ""
+    """What stands in the way; empty when nothing does. Until it is gone, each machine takes points alone."""
+
+
 class ReplicationReport(Status):
     """`status.replication` of a ProtectedVM, owned by the process server that is assigned to it."""
 
@@ -131,6 +146,8 @@ class ReplicationReport(Status):
     """Bytes of disk that the first copy passed over."""
     initial_seconds: float = 0.0
     """Seconds that the first copy took."""
+    group: GroupReport | None = None
+    """The machine's consistency group; absent if it has none."""
     vault_epoch: int = 0
     """Epoch at the head of the chain in the vault; above `epoch` when this assignment is stale."""
     updated_at: datetime | None = None

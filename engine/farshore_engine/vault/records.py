@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from farshore_engine.contract.machine import MachineDescription
 from farshore_engine.contract.model import Status
-from farshore_engine.contract.points import Consistency, RecoveryPoint
+from farshore_engine.contract.points import Consistency, GroupCut, RecoveryPoint
 from farshore_engine.vault.crypto import MachineKeys, Purpose
 from farshore_engine.vault.encoding import Ref
 from farshore_engine.vault.envelope import RecordDamaged, SealedRecord, open_body, parse, seal
@@ -78,6 +78,7 @@ class PointManifest(Status):
     bytes_changed: int = 0
     bytes_stored: int = 0
     packs_added: int = 0
+    group: GroupCut | None = None  # the instant that it shares with the points of other machines
 
     def disk(self, disk: str) -> PointDisk | None:
         """Return the disk with this id."""
@@ -221,4 +222,5 @@ def point_of(record: Record, manifest: PointManifest, pins: tuple[str, ...] = ()
         pins=pins,
         epoch=record.header.epoch,
         writer=record.header.writer,
+        group=manifest.group,
     )

@@ -22,7 +22,7 @@ from farshore_engine.blocks.content import Digests
 from farshore_engine.blocks.grid import BLOCK_SIZE, block_count
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.machine import MachineDescription
-from farshore_engine.contract.points import Consistency, RecoveryPoint, point_name
+from farshore_engine.contract.points import Consistency, GroupCut, RecoveryPoint, point_name
 from farshore_engine.vault.blockmap import BlockMap
 from farshore_engine.vault.chain import ChainWriter
 from farshore_engine.vault.encoder import Encoder
@@ -55,6 +55,7 @@ class PointFields:
     disks: tuple[DiskFields, ...]
     machine: MachineDescription
     notes: tuple[str, ...] = ()
+    group: GroupCut | None = None
 
 
 class DiskSpoiled(StopFault):
@@ -244,6 +245,7 @@ class PointWriter:
             bytes_changed=self._bytes_changed,
             bytes_stored=self._packer.bytes_sealed,
             packs_added=self._packer.packs_sealed,
+            group=fields.group,
         )
 
     def _state(self, disk: str) -> _Disk:

@@ -6,7 +6,6 @@ A header comes from a peer that may lie, so names, types and ranges are checked 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import types
 import typing
@@ -88,8 +87,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-@functools.cache
+_HINTS: dict[Any, dict[str, Any]] = {}
+
+
 def _hints(cls: type) -> dict[str, Any]:
-    """Return the types of a dataclass's fields."""
-    hints = typing.get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    """Return the types of a dataclass's fields; finding them out is slow, so it is done once."""
+    known = _HINTS.get(cls)
+    if known is None:
+        hints = typing.get_type_hints(cls)
+        known = _HINTS[cls] = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    return known

@@ -28,10 +28,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from farshore_engine.wire.barrier import Cut, FreezeNow, Frozen, PointReady
-from farshore_engine.wire.enrolment import Enrol, Enrolled
+from farshore_engine.wire.barrier import Cut as Cut
+from farshore_engine.wire.barrier import FreezeNow as FreezeNow
+from farshore_engine.wire.barrier import Frozen as Frozen
+from farshore_engine.wire.barrier import PointReady as PointReady
+from farshore_engine.wire.enrolment import Enrol as Enrol
+from farshore_engine.wire.enrolment import Enrolled as Enrolled
 from farshore_engine.wire.frames import FrameKind
-from farshore_engine.wire.message import Message
+from farshore_engine.wire.message import Message as Message
 
 
 class SyncMode(StrEnum):
