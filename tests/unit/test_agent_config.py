@@ -23,7 +23,7 @@ def test_the_smallest_configuration_gets_the_defaults() -> None:
     config = parse(GOOD)
     assert isinstance(config, AgentConfig)
     assert config.servers == (Server("10.0.0.4", 9443), Server("ps.example", 10443))
-    assert config.freeze_bound == 10.0
+    assert config.freeze_bound == 60.0
     assert config.state_dir == Path("/var/lib/farshore")
 
 

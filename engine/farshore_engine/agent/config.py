@@ -11,6 +11,7 @@ from typing import Any
 from farshore_engine.contract.faults import StopFault
 
 DEFAULT_PATH = Path("/etc/farshore/agent/config.json")
+TRACKERS = ("auto", "tracefs", "blktrace", "compare")  # those of tracker.probe, best first
 
 
 def own_interpreter() -> tuple[str, ...]:
@@ -50,10 +51,10 @@ class AgentConfig:
         ca, certificate, key: paths of PEM files for mutual TLS.
         state_dir: a directory for the agent's own mounts and marks; made when missing.
         runtime_dir: where a freeze is recorded while it lasts; should be a tmpfs.
-        freeze_bound: seconds after which the watchdog thaws; the process server may lower it.
+        freeze_bound: seconds that a freeze may last on this machine whatever the policy says.
         frozen_buffer: bytes of locked memory for what is read under the freeze.
         unacknowledged_limit: bytes sent and not yet durable at the process server, at most.
-        tracker: "auto", "tracefs" or "compare".
+        tracker: "auto", "tracefs", "blktrace" or "compare".
         recovery_dir: scripts that travel with the machine description.
         interpreter: the command line that starts this bundle's Python, for the watchdog.
     """
@@ -66,7 +67,7 @@ class AgentConfig:
     state_dir: Path = Path("/var/lib/farshore")
     runtime_dir: Path = Path("/run/farshore")
     disks: DiskChoice = field(default_factory=DiskChoice)
-    freeze_bound: float = 10.0
+    freeze_bound: float = 60.0
     frozen_buffer: int = 32 << 20
     unacknowledged_limit: int = 64 << 20
     tracker: str = "auto"
@@ -130,8 +131,8 @@ def parse(raw: dict[str, Any]) -> AgentConfig:
     if disks:
         raise _fail("disks", f"unknown fields {sorted(disks)}")
     tracker = _take(raw, "tracker", str, "auto")
-    if tracker not in ("auto", "tracefs", "compare"):
-        raise _fail("tracker", f"{tracker!r} is none of auto, tracefs, compare")
+    if tracker not in TRACKERS:
+        raise _fail("tracker", f"{tracker!r} is none of {', '.join(TRACKERS)}")
     interpreter = _strings(raw, "interpreter", "interpreter") or own_interpreter()
     config = AgentConfig(
         machine_id=_take(raw, "machineId", str),
@@ -142,7 +143,7 @@ def parse(raw: dict[str, Any]) -> AgentConfig:
         state_dir=Path(_take(raw, "stateDir", str, "/var/lib/farshore")),
         runtime_dir=Path(_take(raw, "runtimeDir", str, "/run/farshore")),
         disks=choice,
-        freeze_bound=_positive(raw, "freezeBound", float, 10.0),
+        freeze_bound=_positive(raw, "freezeBound", float, 60.0),
         frozen_buffer=_positive(raw, "frozenBuffer", int, 32 << 20),
         unacknowledged_limit=_positive(raw, "unacknowledgedLimit", int, 64 << 20),
         tracker=tracker,

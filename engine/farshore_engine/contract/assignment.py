@@ -50,6 +50,13 @@ class Source(Model):
     exclude_disks: tuple[str, ...] = ()
 
 
+class ApplicationHook(StrEnum):
+    """The hooks that are shipped with the agent."""
+
+    POSTGRESQL = "postgresql"
+    MYSQL = "mysql"  # and MariaDB
+
+
 class Retention(Model):
     """How long points are kept: every point for `keep_all`, then one an hour, a day and a week for the counts given."""
 
@@ -60,12 +67,20 @@ class Retention(Model):
 
 
 class Policy(Model):
-    """The replication policy as the engine needs it; bandwidth in bytes per second, 0 for no limit."""
+    """How a machine is replicated, from its policy and its own spec; bandwidth in bytes per second, 0 for no limit.
+
+    `hooks` are shipped ones, beside those in the machine's own directory; `hook_timeout` bounds one call of a hook,
+    `hook_window` the time from the first pre to the last post.
+    """
 
     crash_consistent_interval: timedelta = timedelta(minutes=5)
     app_consistent_interval: timedelta | None = None
     retention: Retention = Field(default_factory=Retention)
     bandwidth_limit: int = 0
+    freeze_bound: timedelta = timedelta(seconds=10)
+    hooks: tuple[ApplicationHook, ...] = ()
+    hook_timeout: timedelta = timedelta(seconds=30)
+    hook_window: timedelta = timedelta(seconds=60)
 
 
 class AzureBlobAccess(Model):
@@ -84,13 +99,41 @@ class DirectoryAccess(Model):
     path: Path
 
 
+class KeyVaultAccess(Model):
+    """An RSA key in Azure Key Vault, and the principal that may read it, wrap and unwrap with it.
+
+    `authority` is the host of the token service, empty for that of the Azure public cloud.
+    """
+
+    url: str
+    key_name: str
+    tenant_id: str
+    client_id: str
+    client_secret: SecretStr
+    authority: str = ""
+
+
+class PreviousKey(Model):
+    """A key-encryption key that machines may still be wrapped by. `remove`: take its wrap from every machine."""
+
+    key: SecretBytes | KeyVaultAccess
+    remove: bool = False
+
+
 class VaultAccess(Model):
-    """A vault that can be opened: where it is, and the key-encryption key (32 bytes)."""
+    """A vault that can be opened: where it is, and the key-encryption key (32 bytes, or one in Azure Key Vault).
+
+    `immutable_for`: how long no point and nothing that it needs can be deleted, by whomever; None for no such lock.
+    `immutable_locked`: whether not even an administrator of the storage account may shorten that.
+    """
 
     name: str
     storage: AzureBlobAccess | DirectoryAccess
     prefix: str = ""
-    key: SecretBytes
+    key: SecretBytes | KeyVaultAccess
+    previous_keys: tuple[PreviousKey, ...] = ()
+    immutable_for: timedelta | None = None
+    immutable_locked: bool = False
 
 
 class ConsistencyGroup(Model):

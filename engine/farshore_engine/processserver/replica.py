@@ -52,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Shared:
-    """What all machines of a process server share. `freeze_bound` in seconds."""
+    """What all machines of a process server share."""
 
     name: str
     budget: SpoolBudget
@@ -61,7 +61,6 @@ class Shared:
     monotonic: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     upload_threads: int = 3
-    freeze_bound: float = 10.0
     bandwidth_limit: Callable[[], int] = lambda: 0  # the appliance's, bytes per second, 0 for none
 
     def note_uploaded(self, machine_id: str, size: int) -> None:
@@ -285,10 +284,14 @@ class Replica:
 
     def settings(self) -> Settings:
         """Return the knobs that the agent gets."""
-        limits = [n for n in (self.assignment.policy.bandwidth_limit, self.shared.bandwidth_limit()) if n > 0]
+        policy = self.assignment.policy
+        limits = [n for n in (policy.bandwidth_limit, self.shared.bandwidth_limit()) if n > 0]
         return Settings(
             bandwidth_limit=min(limits, default=0),
-            freeze_bound=self.shared.freeze_bound,
+            freeze_bound=policy.freeze_bound.total_seconds(),
+            hooks=tuple(hook.value for hook in policy.hooks),
+            hook_timeout=policy.hook_timeout.total_seconds(),
+            hook_window=policy.hook_window.total_seconds(),
             paused=self.assignment.desired is Desired.PAUSE,
         )
 

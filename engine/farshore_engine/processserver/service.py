@@ -65,7 +65,6 @@ class Settings:
     metrics_address: str = "127.0.0.1"
     metrics_port: int | None = None
     encoders: int = 2
-    freeze_bound: float = 10.0
     cadence: Cadence = field(default_factory=Cadence)
 
 
@@ -284,7 +283,6 @@ class ProcessServer:
             budget=self._budget,
             encoders=self._encoders,
             metrics=self._metrics,
-            freeze_bound=self._settings.freeze_bound,
             bandwidth_limit=lambda: self._appliance.bandwidth_limit,
         )
         return Surroundings(

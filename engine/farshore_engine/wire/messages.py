@@ -112,6 +112,9 @@ class Settings(Message):
     freeze_bound: float = 10.0  # seconds after which the watchdog thaws
     precopy_target: int = 16 << 20  # bytes left to copy under the freeze, at most
     paused: bool = False
+    hooks: tuple[str, ...] = ()  # shipped hooks that run beside the machine's own at an application-consistent point
+    hook_timeout: float = 30.0  # seconds that one call of a hook may take
+    hook_window: float = 60.0  # seconds from the first pre hook to the last post hook
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +230,8 @@ class PointEnd(Message):
     disks: tuple[DiskInfo, ...]
     machine: dict[str, Any]
     notes: tuple[str, ...] = ()
+    churn: float = 0.0  # bytes of distinct blocks that programs write each second, 0: unknown
+    link_rate: float = 0.0  # bytes each second at which they were sent, when rounds took long enough to tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +242,8 @@ class PointFailed(Message):
     id: str
     reason: str
     message: str
+    churn: float = 0.0  # as in PointEnd
+    link_rate: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

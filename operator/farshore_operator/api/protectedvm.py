@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from farshore_engine.contract.assignment import InstallMode
+from farshore_engine.contract.assignment import ApplicationHook, InstallMode
 from farshore_engine.contract.replication import ReplicationReport
 from farshore_operator.api.cel import Rule, checked, literal
 from farshore_operator.api.resource import (
@@ -76,6 +76,7 @@ DiskName = Annotated[
         ),
     ),
 ]
+ApplicationHooks = Annotated[tuple[ApplicationHook, ...], Field(max_length=8, json_schema_extra=AS_SET)]
 Disks = Annotated[tuple[DiskName, ...], Field(max_length=64, json_schema_extra=AS_SET)]
 
 
@@ -142,6 +143,9 @@ class Source(Model):
     site's."""
     disks: DiskSelection | None = None
     """Which disks are replicated. Default: all."""
+    application_hooks: ApplicationHooks = ()
+    """Shipped hooks that bring applications to rest at application-consistent points: postgresql, mysql (MariaDB
+    too). The programs in /etc/farshore/hooks.d of the machine run as well. Default: none."""
 
 
 class ProtectedVMSpec(Model):

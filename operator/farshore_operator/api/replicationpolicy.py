@@ -15,6 +15,11 @@ from farshore_operator.api.values import Duration
 Count = Annotated[int, Field(ge=0, le=1000)]
 
 
+def _within(field: str, least: str, most: str) -> str:
+    """Return CEL that holds a duration within two others."""
+    return f"({compare(field, '>=', least)}) && ({compare(field, '<=', most)})"
+
+
 class Retention(Model):
     """How long recovery points are kept: all of the last time, then one an hour, a day and a week."""
 
@@ -28,6 +33,31 @@ class Retention(Model):
     """For how many weeks one point a week is kept. Default: 0."""
 
 
+class HookBounds(Model):
+    """How long the hooks of an application-consistent point may take."""
+
+    rules = (
+        Rule(
+            _within("self.timeout", "'1s'", "'10m'"),
+            "hooks.timeout must be from 1s to 10m",
+            path=".timeout",
+        ),
+        Rule(
+            _within("self.window", "self.timeout", "'30m'"),
+            "hooks.window must not be shorter than hooks.timeout, and at most 30m, because applications may be held "
+            "for as long",
+            path=".window",
+        ),
+    )
+
+    timeout: Duration = timedelta(seconds=30)
+    """What one call of a hook may take before it is killed and the point is only crash-consistent, such as 30s.
+    From 1s to 10m. Default: 30s."""
+    window: Duration = timedelta(seconds=60)
+    """What may pass from the first pre hook to the last post hook, the freeze between them included: applications
+    are released then, and the point is only crash-consistent. At most 30m. Default: 60s."""
+
+
 class ReplicationPolicySpec(Model):
     """How machines are replicated."""
 
@@ -36,6 +66,11 @@ class ReplicationPolicySpec(Model):
             compare("self.crashConsistentInterval", ">=", "'1s'"),
             "spec.crashConsistentInterval must be at least 1s",
             path=".crashConsistentInterval",
+        ),
+        Rule(
+            _within("self.freezeBound", "'1s'", "'60s'"),
+            "spec.freezeBound must be from 1s to 60s: what is written waits for as long",
+            path=".freezeBound",
         ),
         Rule(
             "!has(self.appConsistentInterval) || "
@@ -78,6 +113,11 @@ class ReplicationPolicySpec(Model):
     """How often an application-consistent point is taken (the machine's hooks run), such as 1h. Default: never."""
     retention: Retention = Retention()
     """How long recovery points are kept. Default: all of the last 24h."""
+    freeze_bound: Duration = timedelta(seconds=10)
+    """What a freeze of a machine's file systems may last before its watchdog ends it and the point is given up, such
+    as 10s. From 1s to 60s. Default: 10s."""
+    hooks: HookBounds = HookBounds()
+    """How long the hooks of an application-consistent point may take. Default: 30s a call, 60s in all."""
     bandwidth: Bandwidth | None = None
     """Limit of what one machine sends, and when another one holds. Default: none."""
 

@@ -187,6 +187,10 @@ class Resolver:
             app_consistent_interval=spec.app_consistent_interval,
             retention=Retention(keep_all=keep.keep_all, hourly=keep.hourly, daily=keep.daily, weekly=keep.weekly),
             bandwidth_limit=limit_at(spec.bandwidth, self._now()),
+            freeze_bound=spec.freeze_bound,
+            hooks=vm.spec.source.application_hooks,
+            hook_timeout=spec.hooks.timeout,
+            hook_window=spec.hooks.window,
         )
 
     def vault_of(self, vm: ProtectedVM) -> VaultAccess:
