@@ -107,6 +107,21 @@ class GroupReport(Status):
     """What stands in the way; empty when nothing does. Until it is gone, each machine takes points alone."""
 
 
+class KeyReport(Status):
+    """Which key-encryption keys open the machine's data, as its process server saw when it opened the vault."""
+
+    current: str
+    """Name of the key that the vault names now."""
+    wrapped: bool
+    """Whether that key opens the machine's data."""
+    previous: tuple[str, ...] = ()
+    """Names of the other keys that open the machine's data too."""
+    needed: tuple[str, ...] = ()
+    """Those of the vault's previous keys that this machine still needs; empty once the rotation is done here."""
+    message: str = ""
+    """Why the current key does not open the machine's data yet; empty when it does."""
+
+
 class ReplicationReport(Status):
     """`status.replication` of a ProtectedVM, owned by the process server that is assigned to it."""
 
@@ -148,6 +163,8 @@ class ReplicationReport(Status):
     """Seconds that the first copy took."""
     group: GroupReport | None = None
     """The machine's consistency group; absent if it has none."""
+    keys: KeyReport | None = None
+    """Which key-encryption keys open the machine's data; absent until its vault was opened."""
     vault_epoch: int = 0
     """Epoch at the head of the chain in the vault; above `epoch` when this assignment is stale."""
     updated_at: datetime | None = None

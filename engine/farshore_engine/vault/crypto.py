@@ -13,15 +13,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import secrets
 import struct
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from blake3 import blake3
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -32,7 +29,6 @@ KEY_SIZE = 32
 SALT_SIZE = 32
 NONCE_SIZE = 12
 TAG_SIZE = 16
-KEY_FORMAT = 1
 ZERO_NONCE = bytes(NONCE_SIZE)
 
 
@@ -45,17 +41,6 @@ class Purpose(StrEnum):
     DIGEST = "farshore/1 block digest"
 
 
-class WrongKey(StopFault):
-    """The key-encryption key does not open this machine's data key."""
-
-    def __init__(self, machine: str, wanted: str, given: str) -> None:
-        super().__init__(
-            f"the key-encryption key (id {given}) does not open the data of {machine}: key id {wanted} wrapped it",
-            "Give the key with which the vault was first used; without it the data cannot be read by anybody",
-            reason="WrongKey",
-        )
-
-
 @dataclass(frozen=True)
 class MachineKeys:
     """The opened keys of one machine. Its repr shows no key."""
@@ -66,6 +51,11 @@ class MachineKeys:
     def __repr__(self) -> str:
         """Show whose keys these are and nothing else."""
         return f"MachineKeys({self.machine!r})"
+
+    @property
+    def data_key(self) -> bytes:
+        """The data key itself, for the modules that wrap it."""
+        return self._data_key
 
     def derive(self, purpose: Purpose, salt: bytes) -> bytes:
         """Return the 32-byte key of one object."""
@@ -107,57 +97,6 @@ def parse_kek(secret: bytes) -> bytes:
 def kek_id(kek: bytes) -> str:
     """Return the public name of a key-encryption key: 16 hex digits that tell keys apart and reveal nothing."""
     return str(blake3(kek, derive_key_context="farshore.dev 2025 key-encryption key id").hexdigest()[:16])
-
-
-def _wrap_binding(machine: str) -> bytes:
-    return b"farshore/1 data key\0" + machine.encode()
-
-
-def wrap_data_key(data_key: bytes, kek: bytes, machine: str, nonce: bytes | None = None) -> bytes:
-    """Return the content of key.json. `nonce` is given by test vectors only."""
-    nonce = nonce or secrets.token_bytes(NONCE_SIZE)
-    wrap = {
-        "kek": kek_id(kek),
-        "algorithm": "A256GCM",
-        "nonce": base64.b64encode(nonce).decode(),
-        "wrapped": base64.b64encode(AESGCM(kek).encrypt(nonce, data_key, _wrap_binding(machine))).decode(),
-    }
-    return json.dumps({"format": KEY_FORMAT, "machine": machine, "wraps": [wrap]}, indent=1).encode()
-
-
-def unwrap_data_key(document: bytes, kek: bytes, machine: str) -> MachineKeys:
-    """Open key.json.
-
-    Raises:
-        WrongKey: another key-encryption key wrapped it.
-        StopFault: the document is damaged, of a newer format, or belongs to another machine.
-    """
-    try:
-        content: dict[str, Any] = json.loads(document)
-        form, owner = content["format"], content["machine"]
-        wraps = {w["kek"]: (base64.b64decode(w["nonce"]), base64.b64decode(w["wrapped"])) for w in content["wraps"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged_key(machine, "it is not a key document") from error
-    if form != KEY_FORMAT:
-        raise StopFault(f"key.json of {machine} has format {form}", "Upgrade Farshore to read it", reason="NewerFormat")
-    if owner != machine:
-        raise _damaged_key(machine, f"it belongs to {owner}")
-    mine = kek_id(kek)
-    if mine not in wraps:
-        raise WrongKey(machine, " or ".join(wraps), mine)
-    nonce, wrapped = wraps[mine]
-    try:
-        return MachineKeys(machine, AESGCM(kek).decrypt(nonce, wrapped, _wrap_binding(machine)))
-    except (InvalidTag, ValueError) as error:
-        raise _damaged_key(machine, "its tag does not verify") from error
-
-
-def _damaged_key(machine: str, why: str) -> StopFault:
-    return StopFault(
-        f"key.json of {machine} is damaged: {why}",
-        "Restore key.json from a copy of the vault; the machine's points cannot be read without it",
-        reason="KeyDamaged",
-    )
 
 
 def new_data_key() -> bytes:

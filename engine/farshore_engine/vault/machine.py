@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from farshore_engine.contract.faults import StopFault, WaitFault
+from farshore_engine.contract.faults import Fault, StopFault
 from farshore_engine.contract.points import RecoveryPoint
+from farshore_engine.contract.replication import KeyReport
 from farshore_engine.vault.chain import (
     Access,
     ChainWriter,
@@ -20,9 +21,9 @@ from farshore_engine.vault.chain import (
     read_base,
     read_slots,
 )
-from farshore_engine.vault.crypto import MachineKeys, new_data_key, parse_kek, unwrap_data_key, wrap_data_key
 from farshore_engine.vault.decoder import Decoder
 from farshore_engine.vault.journal import RunJournal
+from farshore_engine.vault.keyring import KeyRing, key_report, open_keys, read_document, rotate
 from farshore_engine.vault.names import SLOT_DIGITS, MachineNames, checked_machine, checked_prefix, vault_file
 from farshore_engine.vault.nodestore import CACHED, NodeStore
 from farshore_engine.vault.pins import list_pins, pin_point, unpin_point
@@ -105,7 +106,7 @@ class MachineVault:
     def open(
         cls,
         store: ObjectStore,
-        kek: bytes,
+        kek: bytes | KeyRing,
         machine: str,
         *,
         prefix: str = "",
@@ -116,20 +117,35 @@ class MachineVault:
 
         Args:
             store: where the vault is.
-            kek: the key-encryption key, as `crypto.parse_kek` takes it.
+            kek: the key-encryption keys, or one as `crypto.parse_kek` takes it.
             machine: the machine's id.
             prefix: where in the store the vault begins.
             create: whether a vault or machine that is not there is made.
             clock: gives the time that is noted when something is made.
 
         Raises:
-            StopFault: not there, a wrong key (`crypto.WrongKey`), or a newer format.
-            WaitFault: the store is away.
+            StopFault: not there, a wrong key (`keyring.WrongKey`), erased (`keydocument.ErasedKey`), or a newer format.
+            WaitFault: the store or the key vault is away.
         """
         names = MachineNames(checked_machine(machine), checked_prefix(prefix))
-        key = parse_kek(kek)
+        ring = KeyRing.of(kek)
         _check_vault(store, names.prefix, create, clock)
-        return cls(Access(store, names, _open_keys(store, names, key, create)))
+        return cls(Access(store, names, open_keys(store, names, ring, create=create)))
+
+    def rotate(self, ring: KeyRing) -> KeyReport:
+        """See `keyring.rotate`; while the current key is away the report says so, and everything opens as before.
+
+        Raises:
+            Fault: the store is away, or the machine was erased.
+        """
+        access = self.access
+        try:
+            return rotate(access.store, access.names, ring, access.keys)
+        except Fault as fault:
+            document, _ = read_document(access.store, access.names)
+            if document.erased is not None:
+                raise
+            return key_report(document, ring, fault)
 
     def close(self) -> None:
         """Stop the threads that read."""
@@ -243,22 +259,3 @@ def _check_vault(store: ObjectStore, prefix: str, create: bool, clock: Callable[
         raise StopFault(f"{name} is damaged", "Restore it from a copy of the vault", reason="VaultDamaged") from error
     if form != VAULT_FORMAT:
         raise StopFault(f"the vault has format {form}", "Upgrade Farshore to use it", reason="NewerFormat")
-
-
-def _open_keys(store: ObjectStore, names: MachineNames, kek: bytes, create: bool) -> MachineKeys:
-    for _ in range(2):
-        try:
-            document, _ = store.get(names.key)
-            return unwrap_data_key(document, kek, names.machine)
-        except ObjectNotFound:
-            if not create:
-                raise StopFault(
-                    f"the vault holds nothing of {names.machine}",
-                    "Check the machine's namespace and name, or wait for its first recovery point",
-                    reason="NoMachine",
-                ) from None
-        try:
-            store.put(names.key, wrap_data_key(new_data_key(), kek, names.machine), create_only=True)
-        except AlreadyExists:
-            continue
-    raise WaitFault(f"key.json of {names.machine} comes and goes", "Check the vault's storage", reason="VaultUnstable")

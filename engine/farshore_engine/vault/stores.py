@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, VaultAccess
+from pydantic import SecretBytes
+
+from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, KeyVaultAccess, VaultAccess
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.vault.azure_store import AzureBlobStore
 from farshore_engine.vault.directory_store import DirectoryStore
+from farshore_engine.vault.keyring import KeyRing, KeyWrapper, LocalKey, Previous
 from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.store import ObjectStore
 
@@ -31,7 +34,24 @@ def open_store(storage: AzureBlobAccess | DirectoryAccess) -> ObjectStore:
     return AzureBlobStore.connect(storage.account_url, storage.container, secret)
 
 
+def key_ring(access: VaultAccess) -> KeyRing:
+    """Return the keys of a vault; nothing is contacted yet.
+
+    Raises:
+        StopFault: a key from a Secret is not one.
+    """
+    previous = tuple(Previous(_wrapper(one.key), one.remove) for one in access.previous_keys)
+    return KeyRing(_wrapper(access.key), previous)
+
+
+def _wrapper(key: SecretBytes | KeyVaultAccess) -> KeyWrapper:
+    if isinstance(key, KeyVaultAccess):
+        from farshore_engine.vault.keyvault import KeyVaultKey  # its SDK takes time to import
+
+        return KeyVaultKey.connect(key)
+    return LocalKey.parse(key.get_secret_value())
+
+
 def open_machine(access: VaultAccess, machine: str, *, create: bool = False) -> MachineVault:
     """Open a machine's part of the vault that an assignment describes; see `MachineVault.open`."""
-    kek = access.key.get_secret_value()
-    return MachineVault.open(open_store(access.storage), kek, machine, prefix=access.prefix, create=create)
+    return MachineVault.open(open_store(access.storage), key_ring(access), machine, prefix=access.prefix, create=create)

@@ -16,7 +16,6 @@ from farshore_engine.vault.crypto import (
     MachineKeys,
     Place,
     Purpose,
-    WrongKey,
     kek_id,
     nonce_at,
     parse_kek,
@@ -24,6 +23,7 @@ from farshore_engine.vault.crypto import (
 from farshore_engine.vault.decoder import Decoder, RecordSpoiled, plan_spans
 from farshore_engine.vault.encoding import REF, Refs
 from farshore_engine.vault.envelope import MAX_BODY, RecordDamaged, seal
+from farshore_engine.vault.keyring import WrongKey
 from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.names import MachineNames, PackId
 from farshore_engine.vault.pack import PACK_HEADER, PACK_MAGIC

@@ -19,9 +19,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from farshore_engine.blocks.content import digest_block
 from farshore_engine.blocks.grid import BLOCK_SIZE
-from farshore_engine.vault.crypto import MachineKeys, Place, Purpose, kek_id, unwrap_data_key, wrap_data_key
+from farshore_engine.vault.crypto import MachineKeys, Place, Purpose, kek_id
 from farshore_engine.vault.encoder import Encoder
 from farshore_engine.vault.encoding import BLOCK_REF, REF, refs_from_bytes
+from farshore_engine.vault.keydocument import KeyDocument
+from farshore_engine.vault.keyring import KeyRing, LocalKey, unwrap
 from farshore_engine.vault.names import MachineNames, PackId
 from farshore_engine.vault.node import Node, node_of
 from farshore_engine.vault.pack import OpenPack
@@ -88,11 +90,12 @@ def incompressible() -> bytes:
 def test_the_key_document() -> None:
     assert kek_id(KEK) == "84cb9ae1d9bf224e"
     assert kek_id(KEK) == blake3(KEK, derive_key_context="farshore.dev 2025 key-encryption key id").hexdigest()[:16]
-    assert wrap_data_key(DATA_KEY, KEK, MACHINE, bytes(range(12))) == KEY_JSON
-    wrap = json.loads(KEY_JSON)["wraps"][0]
-    nonce, wrapped = base64.b64decode(wrap["nonce"]), base64.b64decode(wrap["wrapped"])
+    wrap = LocalKey(KEK).wrap(DATA_KEY, MACHINE, bytes(range(12)))
+    assert KeyDocument(MACHINE, (wrap,)).encode() == KEY_JSON
+    fields = json.loads(KEY_JSON)["wraps"][0]
+    nonce, wrapped = base64.b64decode(fields["nonce"]), base64.b64decode(fields["wrapped"])
     assert AESGCM(KEK).decrypt(nonce, wrapped, b"farshore/1 data key\0team-a.db") == DATA_KEY
-    assert unwrap_data_key(KEY_JSON, KEK, MACHINE) == KEYS
+    assert unwrap(KeyDocument.decode(KEY_JSON, MACHINE), KeyRing(LocalKey(KEK))) == KEYS
 
 
 def test_derived_keys() -> None:
