@@ -102,6 +102,11 @@ def vault_file(prefix: str) -> str:
     return f"{prefix}vault.json"
 
 
+def machines_folder(prefix: str) -> str:
+    """Return the prefix of everything that belongs to any machine; the machines' ids follow it."""
+    return f"{prefix}machines/"
+
+
 def checked_prefix(prefix: str) -> str:
     """Return a vault prefix, empty or with exactly one slash at its end."""
     stripped = prefix.strip("/")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -13,8 +12,6 @@ from farshore_cli.formats import Format
 from farshore_engine.contract.faults import StopFault
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from farshore_engine.contract.points import RecoveryPoint
     from farshore_engine.vault.machine import DamagedSlot
     from farshore_operator.api import Resource
@@ -35,6 +32,7 @@ def points(
     """List the recovery points of a machine, newest first; its vault's Secrets must be readable to you."""
     from rich.console import Console
 
+    from farshore_cli.pointtable import point_table
     from farshore_cli.status import utc_now
 
     found, damaged = _read(vm, namespace)
@@ -46,7 +44,7 @@ def points(
     if not found:
         console.print(f"{vm} has no recovery point yet: `farshore status` says how far the first copy is.")
     else:
-        console.print(_table(shown, utc_now()))
+        console.print(point_table(shown, utc_now()))
     for slot in damaged:
         console.print(f"[red]slot {slot.slot} cannot be read:[/] {slot.why}")
 
@@ -69,28 +67,6 @@ def _read(vm: str, namespace: str) -> tuple[list[RecoveryPoint], Sequence[Damage
     access = Resolver("", objects, SecretValues(client, where), utc_now).vault_of(machine)
     catalogue = open_machine(access, machine_id(where, vm)).catalogue()
     return sorted(catalogue.summaries(), key=lambda one: one.slot, reverse=True), catalogue.damaged
-
-
-def _table(found: Sequence[RecoveryPoint], now: datetime) -> Table:
-    from rich.table import Table
-
-    from farshore_cli.status import span
-
-    table = Table(box=None)
-    for title in ("POINT", "TIME (UTC)", "AGE", "CONSISTENCY", "CHANGED", "STORED", "HELD BY"):
-        table.add_column(title, no_wrap=True, overflow="fold" if title == "HELD BY" else "ignore")
-    for point in found:
-        row = (point.name, f"{point.time:%Y-%m-%d %H:%M:%S}", span(now - point.time), point.consistency.value)
-        table.add_row(*row, _size(point.bytes_changed), _size(point.bytes_stored), ", ".join(point.pins))
-    return table
-
-
-def _size(count: int) -> str:
-    value, units = float(count), iter(("B", "KiB", "MiB", "GiB", "TiB"))
-    unit = next(units)
-    while value >= 1024 and unit != "TiB":
-        value, unit = value / 1024, next(units)
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
 class _Objects:

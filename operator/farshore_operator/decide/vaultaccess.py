@@ -19,14 +19,20 @@ Secrets = Callable[[str, str], Values]
 
 def vault_access(vault: RecoveryVault, secrets: Secrets) -> VaultAccess:
     """Return the vault with its secrets; raises a fault that names what does not resolve."""
-    spec, name = vault.spec, vault.metadata.name
-    if spec.storage is None or spec.encryption is None or spec.encryption.key_secret_ref is None:
-        raise StopFault(
-            f"RecoveryVault {name} has no storage, or no key in a Secret",
-            "Set spec.storage and spec.encryption.keySecretRef",
-            reason="VaultNotUsable",
-        )
-    ref = spec.encryption.key_secret_ref
+    name, storage = vault.metadata.name, vault.spec.storage
+    if storage is None:
+        raise _unusable(name)
+    key = encryption_key(vault, secrets)
+    where, prefix = storage_access(name, storage, secrets)
+    return VaultAccess(name=name, storage=where, prefix=prefix, key=SecretBytes(key))
+
+
+def encryption_key(vault: RecoveryVault, secrets: Secrets) -> bytes:
+    """Return the key-encryption key, 32 bytes; raises a fault that names what does not resolve."""
+    name, encryption = vault.metadata.name, vault.spec.encryption
+    if encryption is None or encryption.key_secret_ref is None:
+        raise _unusable(name)
+    ref = encryption.key_secret_ref
     field = f"RecoveryVault {name} spec.encryption.keySecretRef"
     key = key_bytes(secret_value(secrets(ref.name, field), ref.name, ref.key, field))
     if key is None:
@@ -35,8 +41,15 @@ def vault_access(vault: RecoveryVault, secrets: Secrets) -> VaultAccess:
             "Put the vault's key there",
             reason="SecretKeyInvalid",
         )
-    storage, prefix = storage_access(name, spec.storage, secrets)
-    return VaultAccess(name=name, storage=storage, prefix=prefix, key=SecretBytes(key))
+    return key
+
+
+def _unusable(name: str) -> StopFault:
+    return StopFault(
+        f"RecoveryVault {name} has no storage, or no key in a Secret",
+        "Set spec.storage and spec.encryption.keySecretRef",
+        reason="VaultNotUsable",
+    )
 
 
 def storage_access(vault: str, storage: Storage, secrets: Secrets) -> tuple[AzureBlobAccess | DirectoryAccess, str]:

@@ -1,0 +1,31 @@
+"""How recovery points are shown: the same table whether the cluster was asked for them or the vault itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.table import Table
+
+from farshore_cli.status import span
+from farshore_engine.contract.points import RecoveryPoint
+
+
+def point_table(found: Sequence[RecoveryPoint], now: datetime) -> Table:
+    """Return one row for each point, in the given order."""
+    table = Table(box=None)
+    for title in ("POINT", "TIME (UTC)", "AGE", "CONSISTENCY", "CHANGED", "STORED", "HELD BY"):
+        table.add_column(title, no_wrap=True, overflow="fold" if title == "HELD BY" else "ignore")
+    for point in found:
+        row = (point.name, f"{point.time:%Y-%m-%d %H:%M:%S}", span(now - point.time), point.consistency.value)
+        table.add_row(*row, size_text(point.bytes_changed), size_text(point.bytes_stored), ", ".join(point.pins))
+    return table
+
+
+def size_text(count: int) -> str:
+    """Return a number of bytes for people."""
+    value, units = float(count), iter(("B", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while value >= 1024 and unit != "TiB":
+        value, unit = value / 1024, next(units)
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
