@@ -6,16 +6,19 @@ come in one request wherever they belong. A window counts as done when it is dur
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
 from farshore_engine.blocks.grid import BLOCK_SIZE, block_count, runs_of
 from farshore_engine.contract.faults import StopFault
-from farshore_engine.hydrate.image import Image
+from farshore_engine.hydrate.image import Image, aligned_buffer
+from farshore_engine.hydrate.memory import kept_memory
 from farshore_engine.hydrate.progress import ImageState, read_state, write_state
 from farshore_engine.vault.blockmap import BlockMap
 from farshore_engine.vault.decoder import Span, plan_spans
@@ -175,7 +178,7 @@ class _Work:
 def _windows(work: _Work, state: ImageState, window: Window) -> Progress:
     size = work.image.size
     so_far = Progress(0, size)
-    with ThreadPoolExecutor(work.threads, "hydrate") as pool:
+    with kept_memory(), ThreadPoolExecutor(work.threads, "hydrate") as pool:
         for number, first in enumerate(range(0, block_count(size), WINDOW)):
             if number not in state.windows:
                 try:
@@ -200,12 +203,19 @@ def _write(work: _Work, pool: ThreadPoolExecutor, block_refs: BlockRefs, so_far:
     for first, count in runs_of(indexes[refs["length"] == 0]):
         work.image.clear(first, count)
 
+    buffers = threading.local()
+
     def task(span: Span) -> tuple[int, int]:
-        loaded = sorted(work.reader.load(work.disk, indexes, refs, span))
-        numbers = indexes[[position for position, _ in loaded]]
+        if not hasattr(buffers, "aligned"):
+            buffers.aligned = aligned_buffer(RECORDS * BLOCK_SIZE)
+        buffer: memoryview = buffers.aligned
+        loaded = work.reader.load(work.disk, indexes, refs, span)
+        loaded.sort(key=itemgetter(0))
+        for place, (_, plain) in enumerate(loaded):
+            buffer[place * BLOCK_SIZE : (place + 1) * BLOCK_SIZE] = plain
         at = 0
-        for first, count in runs_of(numbers):
-            work.image.write(first, b"".join(plain for _, plain in loaded[at : at + count]))
+        for first, count in runs_of(indexes[[position for position, _ in loaded]]):
+            work.image.write(first, buffer[at * BLOCK_SIZE : (at + count) * BLOCK_SIZE])
             at += count
         return len(loaded) * BLOCK_SIZE, span.length
 

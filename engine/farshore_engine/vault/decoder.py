@@ -8,9 +8,10 @@ from __future__ import annotations
 import hmac
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import zstandard
@@ -30,15 +31,25 @@ SPAN = 8 << 20  # bytes of one request, at most
 RECORDS = 4096  # of one request, at most
 KEYS = 4096  # ciphers of packs that are kept
 RAW_RECORD = BLOCK_SIZE + TAG_SIZE
+Buffer = Any  # bytes, or a segment of zstandard's with the buffer protocol
 
 
 class RecordSpoiled(Exception):
-    """A record of `pack` does not verify; the text says why, `lost` whether the whole pack is gone."""
+    """The record at `offset` of `pack` does not verify, or none does (`lost`); the text says why."""
 
-    def __init__(self, pack: PackId, why: str, *, lost: bool = False) -> None:
+    def __init__(self, pack: PackId, why: str, *, offset: int | None = None) -> None:
         super().__init__(f"pack {pack} {why}")
         self.pack = pack
-        self.lost = lost
+        self.offset = offset
+
+    @property
+    def lost(self) -> bool:
+        """Whether the whole pack is gone."""
+        return self.offset is None
+
+
+class _Different(Exception):
+    """Some record of a span is not what its reference says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +138,7 @@ class Decoder:
                 )
                 cipher = self._open_pack(span.pack, header)
         except ObjectNotFound as error:
-            raise RecordSpoiled(span.pack, "is missing", lost=True) from error
+            raise RecordSpoiled(span.pack, "is missing") from error
         return cipher, memoryview(data)[head:]
 
     def open(self, span: Span, cipher: AESGCM, data: memoryview, ref: Refs, place: bytes, limit: int) -> bytes:
@@ -135,29 +146,81 @@ class Decoder:
         offset, length = int(ref["offset"]), int(ref["length"])
         record = data[offset - span.offset : offset - span.offset + length]
         if len(record) != length or length <= TAG_SIZE or offset + length > PACK_MAX:
-            raise RecordSpoiled(span.pack, f"is cut short at offset {offset}")
+            raise RecordSpoiled(span.pack, f"is cut short at offset {offset}", offset=offset)
         try:
             plain = cipher.decrypt(nonce_at(offset), record, place)
             if length != RAW_RECORD or limit != BLOCK_SIZE:
                 plain = self._expand(plain, limit)
         except InvalidTag as error:
-            raise RecordSpoiled(span.pack, f"holds a record at offset {offset} that does not verify") from error
+            why = f"holds a record at offset {offset} that does not verify"
+            raise RecordSpoiled(span.pack, why, offset=offset) from error
         except zstandard.ZstdError as error:
-            raise RecordSpoiled(span.pack, f"holds a record at offset {offset} that does not decompress") from error
+            why = f"holds a record at offset {offset} that does not decompress"
+            raise RecordSpoiled(span.pack, why, offset=offset) from error
         if not hmac.compare_digest(digest_block(self._digest_key, plain), ref["digest"].tobytes()):
-            raise RecordSpoiled(
-                span.pack, f"holds a valid but wrong record at offset {offset}: its digest is not the map's"
-            )
+            why = f"holds a valid but wrong record at offset {offset}: its digest is not the map's"
+            raise RecordSpoiled(span.pack, why, offset=offset)
         return plain
+
+    def open_blocks(
+        self, span: Span, cipher: AESGCM, data: memoryview, refs: Refs, place: Callable[[int], bytes]
+    ) -> Sequence[Buffer]:
+        """Return the blocks of a loaded span, in the order of its positions, each of BLOCK_SIZE bytes and verified.
+
+        The same as `open` for each, at half the cost: frames are decompressed in one call, outside the interpreter's
+        lock. What does not verify there is opened one by one, to tell which record it is. `place` as for `fetch`.
+
+        Raises:
+            RecordSpoiled: for the first record that does not verify.
+        """
+        mine = refs[list(span.positions)]
+        try:
+            plain = self._decrypted(span, cipher, data, mine, place)
+            return self._inflated(plain, mine)
+        except (InvalidTag, zstandard.ZstdError, _Different):
+            return [self.open(span, cipher, data, refs[at], place(at), BLOCK_SIZE) for at in span.positions]
+
+    def _decrypted(
+        self, span: Span, cipher: AESGCM, data: memoryview, mine: Refs, place: Callable[[int], bytes]
+    ) -> list[bytes]:
+        found = []
+        where = zip(span.positions, mine["offset"].tolist(), mine["length"].tolist(), strict=True)
+        for position, offset, length in where:
+            record = data[offset - span.offset : offset - span.offset + length]
+            if len(record) != length or length <= TAG_SIZE or offset + length > PACK_MAX:
+                raise _Different
+            found.append(cipher.decrypt(nonce_at(offset), record, place(position)))
+        return found
+
+    def _inflated(self, records: list[bytes], mine: Refs) -> Sequence[Buffer]:
+        raw = mine["length"] == RAW_RECORD
+        frames: list[bytes | bytearray | memoryview] = [
+            record for record, whole in zip(records, raw, strict=True) if not whole
+        ]
+        if any(zstandard.frame_content_size(frame) != BLOCK_SIZE for frame in frames):
+            raise _Different
+        blocks: list[Buffer] = list(records)
+        if frames:
+            sizes = np.full(len(frames), BLOCK_SIZE, np.uint64).tobytes()
+            inflated = self._decompressor().multi_decompress_to_buffer(frames, decompressed_sizes=sizes)
+            for number, at in enumerate(np.flatnonzero(~raw)):
+                blocks[at] = inflated[number]
+        for block, digest in zip(blocks, mine["digest"], strict=True):
+            if digest_block(self._digest_key, block) != digest.tobytes():
+                raise _Different
+        return blocks
+
+    def _decompressor(self) -> zstandard.ZstdDecompressor:
+        if not hasattr(self._local, "decompressor"):
+            self._local.decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 24)
+        found: zstandard.ZstdDecompressor = self._local.decompressor
+        return found
 
     def _expand(self, frame: bytes, limit: int) -> bytes:
         size = zstandard.frame_content_size(frame)
         if not 0 < size <= limit:
             raise zstandard.ZstdError(f"a frame of {size} bytes")
-        if not hasattr(self._local, "decompressor"):
-            self._local.decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 24)
-        decompressor: zstandard.ZstdDecompressor = self._local.decompressor
-        return decompressor.decompress(frame, max_output_size=limit)
+        return self._decompressor().decompress(frame, max_output_size=limit)
 
     def _cached(self, pack: PackId) -> AESGCM | None:
         with self._lock:
@@ -168,7 +231,7 @@ class Decoder:
 
     def _open_pack(self, pack: PackId, header: bytes) -> AESGCM:
         if len(header) != PACK_HEADER or header[: len(PACK_MAGIC)] != PACK_MAGIC:
-            raise RecordSpoiled(pack, "is not a pack", lost=True)
+            raise RecordSpoiled(pack, "is not a pack")
         cipher = self._keys.cipher(Purpose.PACK, header[len(PACK_MAGIC) : len(PACK_MAGIC) + SALT_SIZE])
         with self._lock:
             self._ciphers[pack] = cipher

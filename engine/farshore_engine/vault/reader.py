@@ -10,7 +10,7 @@ from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes, block_count
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.vault.blockmap import BlockMap
 from farshore_engine.vault.crypto import Place
-from farshore_engine.vault.decoder import RecordSpoiled, Span, plan_spans
+from farshore_engine.vault.decoder import Buffer, RecordSpoiled, Span, plan_spans
 from farshore_engine.vault.encoding import BlockRefs, Refs
 from farshore_engine.vault.machine import MachineVault, StoredPoint
 from farshore_engine.vault.nodestore import MapSpoiled
@@ -87,7 +87,7 @@ class PointReader:
         except MapSpoiled as error:
             raise self.spoiled_map(error) from error
 
-    def load(self, disk: str, indexes: Indexes, refs: Refs, span: Span) -> list[tuple[int, bytes]]:
+    def load(self, disk: str, indexes: Indexes, refs: Refs, span: Span) -> list[tuple[int, Buffer]]:
         """Return (position in `refs`, block of BLOCK_SIZE bytes) of the records of one span, all verified.
 
         Raises:
@@ -95,20 +95,12 @@ class PointReader:
         """
         decoder = self.vault.decoder
         place = Place(self.vault.access.keys.machine, disk)
-        blocks = [int(indexes[position]) for position in span.positions]
-        done = 0
         try:
             cipher, data = decoder.load(span)
-            result = []
-            for position, index in zip(span.positions, blocks, strict=True):
-                result.append(
-                    (position, decoder.open(span, cipher, data, refs[position], place.block(index), BLOCK_SIZE))
-                )
-                done += 1
-            return result
+            blocks = decoder.open_blocks(span, cipher, data, refs, lambda at: place.block(int(indexes[at])))
+            return list(zip(span.positions, blocks, strict=True))
         except RecordSpoiled as error:
-            whole = done == 0 and error.lost
-            lost = blocks if whole else blocks[done : done + 1]
+            lost = [int(indexes[at]) for at in span.positions if error.lost or error.offset == int(refs[at]["offset"])]
             raise self._spoiled(disk, (min(lost), max(lost) - min(lost) + 1), str(error)) from error
 
     def spoiled_map(self, error: MapSpoiled) -> PointSpoiled:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from farshore_engine.contract.faults import StopFault
@@ -55,12 +54,7 @@ def hydrate(task: TaskAssignment, context: TaskContext) -> TaskResult:
 
 
 def _check(reader: PointReader, disk: str, image: Path) -> None:
-    """Compare with the point what this host's storage gives back, not what memory still holds of the writing."""
-    descriptor = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
+    """Compare with the point what this host's storage gives back."""
     wrong = verify(reader, disk, image)
     if wrong:
         blocks = ", ".join(f"{first}+{count}" for first, count in wrong[:5])
