@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import SecretBytes, ValidationError
 
-from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess
+from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, KeyVaultAccess
 from farshore_engine.contract.faults import StopFault
 from farshore_operator.api import RecoveryVault
 from farshore_operator.decide.vaultaccess import Values, encryption_key, storage_access
@@ -41,8 +41,8 @@ class VaultFile:
             )
         return storage_access(self.name, self.vault.spec.storage, self._secret)
 
-    def key(self) -> bytes:
-        """Return the key-encryption key, 32 bytes."""
+    def key(self) -> SecretBytes | KeyVaultAccess:
+        """Return the key-encryption key."""
         return encryption_key(self.vault, self._secret)
 
     def _secret(self, name: str, field: str) -> Values:

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, VaultAccess
+from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, KeyVaultAccess, VaultAccess
 from farshore_engine.contract.faults import StopFault
 
 if TYPE_CHECKING:
+    from pydantic import SecretBytes
+
     from farshore_cli.vaultfile import VaultFile
 
 R = TypeVar("R")
@@ -87,15 +89,13 @@ class Place:
 
     def access(self) -> VaultAccess:
         """Return the vault with its secrets; raises StopFault that names what is missing."""
-        from pydantic import SecretBytes
-
         file = self._file()
         storage, prefix = self._storage(file)
-        key = SecretBytes(self._key(file))
-        name = file.name if file is not None else "vault"
-        return VaultAccess(
-            name=name, storage=storage, prefix=self.prefix if self.prefix is not None else prefix, key=key
-        )
+        key = self._key(file)
+        if isinstance(storage, DirectoryAccess) and not storage.path.is_dir():
+            raise StopFault(f"there is no directory {storage.path}", "Check the path", reason="NoVault")
+        chosen = self.prefix if self.prefix is not None else prefix
+        return VaultAccess(name=file.name if file else "vault", storage=storage, prefix=chosen, key=key)
 
     def _file(self) -> VaultFile | None:
         from farshore_cli.vaultfile import read_vault
@@ -142,11 +142,13 @@ class Place:
             reason="BadOptions",
         )
 
-    def _key(self, file: VaultFile | None) -> bytes:
+    def _key(self, file: VaultFile | None) -> SecretBytes | KeyVaultAccess:
+        from pydantic import SecretBytes
+
         from farshore_engine.vault.crypto import parse_kek
 
         if self.key_file is not None:
-            return parse_kek(_read(self.key_file, "the key-encryption key"))
+            return SecretBytes(parse_kek(_read(self.key_file, "the key-encryption key")))
         if file is not None:
             return file.key()
         raise StopFault(

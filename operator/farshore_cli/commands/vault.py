@@ -17,6 +17,7 @@ from farshore_cli.vaultplace import Place, vault_command
 from farshore_engine.contract.faults import StopFault
 
 if TYPE_CHECKING:
+    from farshore_engine.vault.keyring import KeyRing
     from farshore_engine.vault.machine import Catalogue, MachineVault
     from farshore_engine.vault.store import ObjectStore
 
@@ -35,7 +36,7 @@ class OpenPlace:
     """A vault whose store is open."""
 
     store: ObjectStore
-    key: bytes
+    keys: KeyRing
     prefix: str
 
     def machines(self) -> list[str]:
@@ -72,15 +73,15 @@ class OpenPlace:
         """Open a machine by its id."""
         from farshore_engine.vault.machine import MachineVault
 
-        return MachineVault.open(self.store, self.key, machine, prefix=self.prefix)
+        return MachineVault.open(self.store, self.keys, machine, prefix=self.prefix)
 
 
 def open_place(place: Place) -> OpenPlace:
     """Open the vault that the options describe; raises StopFault for options that do not add up."""
-    from farshore_engine.vault.stores import open_store
+    from farshore_engine.vault.stores import key_ring, open_store
 
     access = place.access()
-    return OpenPlace(open_store(access.storage), access.key.get_secret_value(), access.prefix)
+    return OpenPlace(open_store(access.storage), key_ring(access), access.prefix)
 
 
 @app.command("list")

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 from pydantic import SecretBytes, SecretStr
 
-from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, VaultAccess
+from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, KeyVaultAccess, VaultAccess
 from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_operator.api import RecoveryVault
-from farshore_operator.api.recoveryvault import AzureBlobStorage, BlobCredentialKind, Storage
+from farshore_operator.api.recoveryvault import AzureBlobStorage, BlobCredentialKind, KeyVaultKey, Storage
 from farshore_operator.decide.keys import key_bytes
 
 Values = Mapping[str, bytes]
@@ -22,14 +22,15 @@ def vault_access(vault: RecoveryVault, secrets: Secrets) -> VaultAccess:
     name, storage = vault.metadata.name, vault.spec.storage
     if storage is None:
         raise _unusable(name)
-    key = encryption_key(vault, secrets)
     where, prefix = storage_access(name, storage, secrets)
-    return VaultAccess(name=name, storage=where, prefix=prefix, key=SecretBytes(key))
+    return VaultAccess(name=name, storage=where, prefix=prefix, key=encryption_key(vault, secrets))
 
 
-def encryption_key(vault: RecoveryVault, secrets: Secrets) -> bytes:
-    """Return the key-encryption key, 32 bytes; raises a fault that names what does not resolve."""
+def encryption_key(vault: RecoveryVault, secrets: Secrets) -> SecretBytes | KeyVaultAccess:
+    """Return the key-encryption key, 32 bytes or one in Azure Key Vault; a fault names what does not resolve."""
     name, encryption = vault.metadata.name, vault.spec.encryption
+    if encryption is not None and encryption.key_vault is not None:
+        return _key_vault(name, encryption.key_vault, secrets)
     if encryption is None or encryption.key_secret_ref is None:
         raise _unusable(name)
     ref = encryption.key_secret_ref
@@ -41,13 +42,26 @@ def encryption_key(vault: RecoveryVault, secrets: Secrets) -> bytes:
             "Put the vault's key there",
             reason="SecretKeyInvalid",
         )
-    return key
+    return SecretBytes(key)
+
+
+def _key_vault(vault: str, key: KeyVaultKey, secrets: Secrets) -> KeyVaultAccess:
+    field = f"RecoveryVault {vault} spec.encryption.keyVault.credentialsSecretRef"
+    secret = key.credentials_secret_ref.name
+    values = secrets(secret, field)
+    tenant, client, password = (
+        secret_text(secret_value(values, secret, word, field), secret, word, field).strip()
+        for word in ("tenantId", "clientId", "clientSecret")
+    )
+    return KeyVaultAccess(
+        url=key.url, key_name=key.key_name, tenant_id=tenant, client_id=client, client_secret=SecretStr(password)
+    )
 
 
 def _unusable(name: str) -> StopFault:
     return StopFault(
-        f"RecoveryVault {name} has no storage, or no key in a Secret",
-        "Set spec.storage and spec.encryption.keySecretRef",
+        f"RecoveryVault {name} has no storage, or no key",
+        "Set spec.storage, and spec.encryption.keySecretRef or keyVault",
         reason="VaultNotUsable",
     )
 
