@@ -61,6 +61,8 @@ class RecoveryPoint(Status):
     """Bytes of all its disks."""
     pins: tuple[str, ...] = ()
     """Runs, drills and exports that keep the point from being pruned."""
+    locked_until: datetime | None = None
+    """Until then nobody can delete the point; absent in a vault without immutability."""
     epoch: int = 0
     """Epoch of the writer."""
     writer: str = ""

@@ -78,6 +78,7 @@ class PointManifest(Status):
     bytes_changed: int = 0
     bytes_stored: int = 0
     packs_added: int = 0
+    locked_until: datetime | None = None  # until then nobody can delete the point or what it needs
     group: GroupCut | None = None  # the instant that it shares with the points of other machines
 
     def disk(self, disk: str) -> PointDisk | None:
@@ -218,6 +219,7 @@ def point_of(record: Record, manifest: PointManifest, pins: tuple[str, ...] = ()
         notes=manifest.notes,
         bytes_changed=manifest.bytes_changed,
         bytes_stored=manifest.bytes_stored,
+        locked_until=manifest.locked_until,
         disk_bytes=sum(d.size_bytes for d in manifest.disks),
         pins=pins,
         epoch=record.header.epoch,
