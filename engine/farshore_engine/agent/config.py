@@ -10,6 +10,7 @@ from typing import Any
 
 from farshore_engine.contract.faults import StopFault
 
+HOOKS_DIR = Path("/etc/farshore/hooks.d")
 DEFAULT_PATH = Path("/etc/farshore/agent/config.json")
 TRACKERS = ("auto", "tracefs", "blktrace", "compare")  # those of tracker.probe, best first
 
@@ -56,6 +57,7 @@ class AgentConfig:
         unacknowledged_limit: bytes sent and not yet durable at the process server, at most.
         tracker: "auto", "tracefs", "blktrace" or "compare".
         recovery_dir: scripts that travel with the machine description.
+        hooks_dir: the machine's own pre and post hooks.
         interpreter: the command line that starts this bundle's Python, for the watchdog.
     """
 
@@ -72,6 +74,7 @@ class AgentConfig:
     unacknowledged_limit: int = 64 << 20
     tracker: str = "auto"
     recovery_dir: Path = Path("/etc/farshore/recovery.d")
+    hooks_dir: Path = HOOKS_DIR
     interpreter: tuple[str, ...] = field(default_factory=own_interpreter)
 
 
@@ -148,6 +151,7 @@ def parse(raw: dict[str, Any]) -> AgentConfig:
         unacknowledged_limit=_positive(raw, "unacknowledgedLimit", int, 64 << 20),
         tracker=tracker,
         recovery_dir=Path(_take(raw, "recoveryDir", str, "/etc/farshore/recovery.d")),
+        hooks_dir=Path(_take(raw, "hooksDir", str, str(HOOKS_DIR))),
         interpreter=interpreter,
     )
     if not config.machine_id:

@@ -66,7 +66,7 @@ class AgentReport(Status):
     host_key: str = ""
     """SSH host key of the machine (type and base64), pinned on first use."""
     tracker: str = ""
-    """How writes are tracked: tracefs, blktrace, bpf or compare."""
+    """How writes are tracked: tracefs, blktrace or compare."""
     tracker_reason: str = ""
     """Why this way was chosen over a better one; empty for the best one."""
     connected: bool = False

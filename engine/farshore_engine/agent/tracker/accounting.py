@@ -7,8 +7,11 @@ one-sided and holds under load; with an idle disk at start it is exact to the se
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+
+from farshore_engine.agent.tracker.interface import Sink, TrackedDisk
 
 WRITE_SECTORS, DISCARD_SECTORS = 6, 13  # fields of Documentation/block/stat.rst, counted from 0
 
@@ -44,3 +47,62 @@ class Account:
     def forgive(self, statistics: int) -> None:
         """Start anew from `statistics`, after a loss was reported."""
         self.base, self.traced = statistics, 0
+
+
+class Books:
+    """The accounts of all disks of a tracker; `note` may be called by several threads at once.
+
+    For a barrier: `shown`, then drain the trace, again while `behind`, then `report`.
+    """
+
+    def __init__(self, disks: tuple[TrackedDisk, ...], sink: Sink) -> None:
+        """Open an account for each disk that can be checked: tracing must have begun."""
+        self._disks = disks
+        self._sink = sink
+        self._lock = threading.Lock()
+        self._accounts = {d.id: Account(written_sectors(d.name)) for d in disks if can_be_checked(d.name)}
+
+    def note(self, disk: str, sectors: int) -> None:
+        """Count sectors whose completion was traced."""
+        with self._lock:
+            if disk in self._accounts:
+                self._accounts[disk].traced += sectors
+
+    def shown(self) -> dict[str, int]:
+        """Return what the statistics show now; a disk that is gone is reported as lost."""
+        return {disk.id: self._statistics(disk) for disk in self._disks if disk.id in self._accounts}
+
+    def behind(self, shown: dict[str, int]) -> bool:
+        """Return whether a disk has an event outstanding: it may come a little late."""
+        with self._lock:
+            return any(self._accounts[disk].deficit(value) > 0 for disk, value in shown.items())
+
+    def report(self, shown: dict[str, int]) -> None:
+        """Report the disks whose statistics show more than was traced."""
+        for disk in self._disks:
+            if disk.id not in shown:
+                continue
+            with self._lock:
+                account = self._accounts[disk.id]
+                missing = account.deficit(shown[disk.id])
+                if missing > 0:
+                    account.forgive(shown[disk.id])
+            if missing > 0:
+                self._sink.lost(disk.id, f"{missing} sectors were written that no event told of")
+
+    def forgive(self, disk: TrackedDisk) -> None:
+        """Start the account anew, after a loss that was reported for another reason."""
+        if disk.id in self._accounts:
+            value = self._statistics(disk)
+            with self._lock:
+                self._accounts[disk.id].forgive(value)
+
+    def _statistics(self, disk: TrackedDisk) -> int:
+        try:
+            return written_sectors(disk.name)
+        except OSError:
+            with self._lock:
+                account = self._accounts[disk.id]
+                gone = account.base + account.traced
+            self._sink.lost(disk.id, f"the disk {disk.name} has disappeared")
+            return gone

@@ -30,7 +30,7 @@ class TraceFs:
                 os.stat("instances", dir_fd=self._fd)
                 break
         else:
-            self._fd = _mount_detached(scratch)
+            self._fd = _mount_detached(scratch, (("tracefs", ""), ("debugfs", "tracing")))
         self.root = Path(f"/proc/self/fd/{self._fd}")
 
     def close(self) -> None:
@@ -51,10 +51,33 @@ class TraceFs:
             os.close(fd)
 
 
+class DebugFs:
+    """An open debugfs, which blktrace writes into; mounted and detached at once where nobody has."""
+
+    def __init__(self, scratch: Path) -> None:
+        """Find or mount debugfs; raises OSError when the kernel has none or refuses."""
+        places = [place for place, kind in _mounts() if kind == "debugfs"]
+        if places:
+            self._fd = os.open(places[0], os.O_RDONLY | os.O_DIRECTORY)
+        else:
+            self._fd = _mount_detached(scratch, (("debugfs", ""),))
+        self.root = Path(f"/proc/self/fd/{self._fd}")
+
+    def close(self) -> None:
+        """Let go of debugfs."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _mounts() -> list[tuple[str, str]]:
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return [(fields[1], fields[2]) for fields in (line.split() for line in lines)]
+
+
 def _mounted() -> list[str]:
     places = []
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, place, kind = line.split()[:3]
+    for place, kind in _mounts():
         if kind == "tracefs":
             places.append(place)
         elif kind == "debugfs":
@@ -62,11 +85,11 @@ def _mounted() -> list[str]:
     return places
 
 
-def _mount_detached(scratch: Path) -> int:
+def _mount_detached(scratch: Path, wanted: tuple[tuple[str, str], ...]) -> int:
     target = scratch / f"tracing-{os.getpid()}-{secrets.token_hex(4)}"
     target.mkdir(parents=True, mode=0o700)
     try:
-        for kind, below in (("tracefs", ""), ("debugfs", "tracing")):
+        for kind, below in wanted:
             try:
                 syscalls.mount("farshore", str(target), kind)
             except OSError as error:

@@ -1,6 +1,6 @@
 """Chooses the tracker at start by trying, and says of each why it was chosen or not.
 
-blktrace, for kernels whose tracefs is shut, has its place between tracefs and the comparison.
+docs/decisions/write-tracking.md says why there is none on BPF.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from farshore_engine.agent.tracker.blktrace import BlktraceTracker
 from farshore_engine.agent.tracker.compare import CompareTracker
 from farshore_engine.agent.tracker.interface import Sink, TrackedDisk, Tracker
 from farshore_engine.agent.tracker.tracefs import TraceFsTracker
@@ -23,13 +24,14 @@ class Choice:
 
 
 def start_best(disks: tuple[TrackedDisk, ...], scratch: Path, label: str, sink: Sink, wanted: str = "auto") -> Choice:
-    """Start the first tracker that works, or the wanted one ("tracefs", "compare").
+    """Start the first tracker that works, or the wanted one ("tracefs", "blktrace", "compare").
 
     Raises:
         OSError, ValueError: the one tracker that was asked for does not work.
     """
     makers: dict[str, Callable[[], Tracker]] = {
         "tracefs": lambda: TraceFsTracker(disks, scratch, label),
+        "blktrace": lambda: BlktraceTracker(disks, scratch),
         "compare": lambda: CompareTracker(disks),
     }
     if wanted != "auto":

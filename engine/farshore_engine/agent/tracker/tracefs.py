@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from farshore_engine.agent.logs import LOGGER_NAME
-from farshore_engine.agent.tracker.accounting import Account, can_be_checked, written_sectors
+from farshore_engine.agent.tracker.accounting import Books
 from farshore_engine.agent.tracker.instance import Instance, TraceFs
 from farshore_engine.agent.tracker.interface import BLOCK_SECTORS_SHIFT, Sink, TrackedDisk
 from farshore_engine.agent.tracker.ringpages import EventLayout, PageLayout, decode, record_places
@@ -70,7 +70,7 @@ class TraceFsTracker:
         self._tracefs: TraceFs | None = None
         self._instance: Instance | None = None
         self._layouts: list[EventLayout] = []
-        self._accounts: dict[str, Account] = {}
+        self._books: Books | None = None
         self._lost_seen = 0
         self.events_seen = 0
 
@@ -102,9 +102,7 @@ class TraceFsTracker:
         for name in self._events:
             instance.write(f"events/block/{name}/enable", "1")
         if any(name in self._events for name in COMPLETIONS):
-            for disk in self._disks:
-                if can_be_checked(disk.name):
-                    self._accounts[disk.id] = Account(base=written_sectors(disk.name))
+            self._books = Books(self._disks, self._sink)
 
     def barrier(self) -> None:
         """Drain what was acknowledged before this call, then check the kernel's counters."""
@@ -138,22 +136,14 @@ class TraceFsTracker:
         with self._drain_lock:
             if self._instance is None:
                 return
-            shown = {disk.id: self._statistics(disk) for disk in self._disks if disk.id in self._accounts}
+            shown = self._books.shown() if self._books is not None else {}
             self._drain()
             for _ in range(BARRIER_RETRIES):
-                if not any(self._accounts[disk].deficit(value) > 0 for disk, value in shown.items()):
+                if self._books is None or not self._books.behind(shown):
                     break
                 time.sleep(BARRIER_PAUSE)
                 self._drain()
             self._report_losses(self._instance, shown)
-
-    def _statistics(self, disk: TrackedDisk) -> int:
-        try:
-            return written_sectors(disk.name)
-        except OSError:
-            account = self._accounts[disk.id]
-            self._sink.lost(disk.id, f"the disk {disk.name} has disappeared")
-            return account.base + account.traced
 
     def _report_losses(self, instance: Instance, shown: dict[str, int]) -> None:
         lost = instance.lost_events()
@@ -161,13 +151,10 @@ class TraceFsTracker:
             count, self._lost_seen = lost - self._lost_seen, lost
             for disk in self._disks:
                 self._sink.lost(disk.id, f"the trace buffer overflowed: {count} events dropped")
-                if disk.id in shown:
-                    self._accounts[disk.id].forgive(self._statistics(disk))
-            return
-        for disk in self._disks:
-            if disk.id in shown and (missing := self._accounts[disk.id].deficit(shown[disk.id])) > 0:
-                self._sink.lost(disk.id, f"{missing} sectors were written that no event told of")
-                self._accounts[disk.id].forgive(shown[disk.id])
+                if self._books is not None:
+                    self._books.forgive(disk)
+        elif self._books is not None:
+            self._books.report(shown)
 
     def _drain(self) -> None:
         """Read each CPU's buffer until it is empty, or as much as it can have held when we began."""
@@ -208,7 +195,7 @@ class TraceFsTracker:
                 if not mine.any():
                     continue
                 first, sectors = events.sector[mine], events.sectors[mine]
-                if layout.name == "block_rq_complete" and disk.id in self._accounts:
-                    self._accounts[disk.id].traced += int(sectors.sum())
+                if layout.name == "block_rq_complete" and self._books is not None:
+                    self._books.note(disk.id, int(sectors.sum()))
                 last = (first + sectors - 1) >> BLOCK_SECTORS_SHIFT
                 self._sink.mark(disk.id, first >> BLOCK_SECTORS_SHIFT, last)
