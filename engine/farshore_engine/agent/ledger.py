@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
+import numpy.typing as npt
 
 from farshore_engine.blocks import bitmap
 from farshore_engine.blocks.bitmap import Bits
@@ -190,6 +191,15 @@ class Ledger:
             entry = self._disks[disk]
             part = slice(first // 8, -(-(first + count) // 8))
             return bool((entry.needs[need][part] & ~entry.excluded[part]).any())
+
+    def clean(self, disk: str, blocks: Indexes) -> npt.NDArray[np.bool_]:
+        """Return for each block whether the process server is believed to hold its content; excluded ones are not."""
+        with self._lock:
+            entry = self._disks[disk]
+            busy = entry.excluded.copy()
+            for need in NEEDS:
+                busy |= entry.needs[need] | entry.hand[need]
+            return np.asarray((busy[blocks >> 3] >> (blocks & 7).astype(np.uint8)) & 1 == 0)
 
     def take(self, need: Need, disk: str, limit: int | None = None, start: int = 0) -> Indexes:
         """Take blocks from `start` on into the hand, ascending, at most `limit`; their needs are cleared now.

@@ -11,6 +11,7 @@ from farshore_engine.agent.ledger import Ledger
 from farshore_engine.agent.mounts import Mount
 from farshore_engine.agent.pacing import TokenBucket
 from farshore_engine.agent.point import PointMaker
+from farshore_engine.agent.sampling import SampleCursor
 from farshore_engine.agent.source import Reader
 from farshore_engine.agent.tracker.interface import Tracker
 from farshore_engine.wire.messages import DiskInfo, Refuse
@@ -72,3 +73,4 @@ class Parts:
     freeze_bound: float
     stopping: Callable[[], bool]
     pace: TokenBucket = field(default_factory=TokenBucket)
+    sampled: SampleCursor = field(default_factory=SampleCursor)

@@ -24,6 +24,9 @@ class Metrics:
         self.points = counter("points", "Recovery points committed")
         self.points_failed = counter("points_failed", "Attempts at a recovery point that failed")
         self.resyncs = counter("resyncs", "Times that tracking had a gap and digests were compared")
+        self.silent_changes = counter(
+            "silent_changes", "Times that a sample of blocks believed clean differed: writes had gone unseen"
+        )
         self.faults = counter("faults", "Failures that replication of a machine met, retried ones included")
         self.last_point = Gauge(
             "farshore_last_point_seconds", "Time of the newest point's freeze", machine, registry=self.registry

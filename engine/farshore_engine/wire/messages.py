@@ -266,6 +266,9 @@ class Progress(Message):
     done: int
 
 
+SILENT_CHANGE = "blocks believed clean differ"  # the reason of a ResyncRequired that is an alarm begins so
+
+
 @dataclass(frozen=True, slots=True)
 class ResyncRequired(Message):
     """The tracker lost events of a disk or cannot be sure; the agent starts a resync of it by itself."""
