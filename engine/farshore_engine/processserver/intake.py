@@ -277,12 +277,12 @@ class Intake:
     def _store(self, packs: list[SealedPack], items: list[_Item], on_durable: Callable[[int], None]) -> None:
         self._spool.store(packs, [Frame(item.seq, item.disk, item.refs.result()) for item in items])
         self._budget.add(-sum(item.size for item in items))
+        for pack in packs:
+            self._submit(pack.id)  # before `drain` hears of it: a pack that nobody uploads yet would not be waited for
         with self._changed:
             self._spooled += len(packs)
             self._storing = False
             self._changed.notify_all()
-        for pack in packs:
-            self._submit(pack.id)
         if items:
             on_durable(items[-1].seq)
 
