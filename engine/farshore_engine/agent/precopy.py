@@ -76,6 +76,7 @@ class PreCopy:
         rest = self._waiting()
         if self._cleared_at is not None:
             self.rates.churn = rest / max(self._clock() - self._cleared_at, 0.001)
+        target = min(target, int(self._capacity * FITTING))  # what the buffer cannot take is never little enough
         for done in range(MAX_ROUNDS):
             if rest <= target:
                 return done
