@@ -123,7 +123,9 @@ class ReferencePeer:
     def wait_synced(self, timeout: float = 60.0) -> None:
         assert self._synced.wait(timeout), f"never synced: {self.heard.failed} {self.errors}"
 
-    def take_point(self, point: str, timeout: float = 60.0, retry: bool = True) -> PointEnd | PointFailed:
+    def take_point(
+        self, point: str, timeout: float = 60.0, retry: bool = True, consistency: Consistency = Consistency.CRASH
+    ) -> PointEnd | PointFailed:
         """Ask for a point, again after a lost connection, and return its end."""
         deadline = time.monotonic() + timeout
         attempt = 0
@@ -131,7 +133,7 @@ class ReferencePeer:
             if not self._synced.wait(0.1):
                 continue
             attempt += 1
-            self.say(TakePoint(f"{point}.{attempt}", Consistency.CRASH))
+            self.say(TakePoint(f"{point}.{attempt}", consistency))
             while self._synced.is_set() and time.monotonic() < deadline:
                 try:
                     end = self.points.get(timeout=0.1)

@@ -14,6 +14,7 @@ from farshore_engine.agent import agent as module
 from farshore_engine.agent import watchdog
 from farshore_engine.agent.agent import Agent
 from farshore_engine.agent.freezing import FreezeFailed, Freezer, Opened
+from farshore_engine.agent.hooks import Hooks
 from farshore_engine.agent.ledger import Ledger, Need
 from farshore_engine.agent.parts import Identity
 from farshore_engine.agent.point import PointMaker, PointOrder
@@ -114,6 +115,8 @@ def test_no_point_is_made_when_events_were_lost(at: int) -> None:
                 raise FreezeFailed("ResyncRequired", "writes may have gone unseen")
 
     with ThreadPoolExecutor(1) as workers:
-        maker = PointMaker(ledger, cast(Any, tracker), {}, cast(Freezer, NoFreeze()), workers, 1 << 16)
+        maker = PointMaker(
+            ledger, cast(Any, tracker), {}, cast(Freezer, NoFreeze()), workers, 1 << 16, cast(Hooks, None)
+        )
         with pytest.raises(FreezeFailed, match="unseen"):
             maker.make(PointOrder("p", Consistency.CRASH, [], 10.0, 1 << 16), cast(Any, None), cast(Any, Outlet()))

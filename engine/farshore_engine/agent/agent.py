@@ -20,6 +20,7 @@ from farshore_engine.agent.config import AgentConfig, Server
 from farshore_engine.agent.description import describe
 from farshore_engine.agent.disks import Disk, choose, find_disks
 from farshore_engine.agent.freezing import Freezer
+from farshore_engine.agent.hooks import Hooks
 from farshore_engine.agent.ledger import Ledger
 from farshore_engine.agent.logs import LOGGER_NAME
 from farshore_engine.agent.mounts import Mount, current_mounts, devices_on, file_systems
@@ -86,6 +87,7 @@ class Agent:
         self._reread = reread
         self._variants = variants or Variants()
         self._stop = threading.Event()
+        self._hooks = Hooks(config.runtime_dir, config.hooks_dir)
         self.watchdog = Watchdog(config.interpreter)
 
     def stop(self) -> None:
@@ -97,6 +99,8 @@ class Agent:
         freezer = Freezer(self.watchdog, self._config.runtime_dir)
         if thawed := freezer.thaw_leftovers():
             log.warning("thawed what an earlier agent left frozen", extra={"fields": {"mounts": thawed}})
+        if owed := self._hooks.run_owed():
+            log.warning("ran the post hooks that an earlier agent owed", extra={"fields": {"hooks": owed}})
         context = tls_context(self._config)
         try:
             self.watchdog.start()
@@ -127,7 +131,14 @@ class Agent:
             )
             machine = self._machine(disks, readers, choice, ledger)
             points = PointMaker(
-                ledger, choice.tracker, readers, freezer, workers, config.frozen_buffer, self._variants.on_frozen
+                ledger,
+                choice.tracker,
+                readers,
+                freezer,
+                workers,
+                config.frozen_buffer,
+                self._hooks,
+                self._variants.on_frozen,
             )
             parts = Parts(ledger, points, workers, config.unacknowledged_limit, config.freeze_bound, self._stop.is_set)
             identity = Identity(config.machine_id, uuid.uuid4().hex, _boot_id())

@@ -25,7 +25,6 @@ from farshore_engine.agent.mounts import Mount
 
 log = logging.getLogger(LOGGER_NAME)
 
-HOOKS_DIR = Path("/etc/farshore/hooks.d")
 SHIPPED_DIR = Path(__file__).parent / "shipped"
 LEFT_OUT = ("~", ".disabled", ".bak", ".dpkg-old", ".dpkg-new", ".dpkg-dist", ".rpmnew", ".rpmsave")
 OWED_TIMEOUT = 30.0  # seconds for a post that an earlier agent owed
@@ -77,7 +76,7 @@ class Hooks:
     def __init__(
         self,
         runtime_dir: Path,
-        directory: Path = HOOKS_DIR,
+        directory: Path,
         shipped_dir: Path = SHIPPED_DIR,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -181,6 +180,25 @@ class Quiet:
         self.held = False
         self.notes: list[str] = []
 
+    def rest(self, precopy: Callable[[Callable[[], bool] | None], None]) -> None:
+        """Run the pres, and send what the applications then wrote, within the window.
+
+        Args:
+            precopy: sends rounds of dirty blocks until what it is given returns True; None for no end.
+        """
+        if self.pre():
+            precopy(self.over)
+            self.check()
+        if not self.held:
+            precopy(None)
+
+    def check(self) -> None:
+        """To be called just before the freeze: if the window has passed, release the applications now."""
+        if self.over():
+            self.held = False
+            self._blame(f"the hooks' window of {self._order.window:.0f} s ended before the freeze could begin")
+            self.post()
+
     def pre(self) -> bool:
         """Bring the applications to rest; if one fails, release all at once and return False."""
         if not self._found:
@@ -205,12 +223,6 @@ class Quiet:
     def over(self) -> bool:
         """Whether the window has passed."""
         return self.held and self._hooks.clock() >= self._ends
-
-    def give_up(self) -> None:
-        """The freeze would come too late for the window: release the applications now."""
-        self.held = False
-        self._blame(f"the hooks' window of {self._order.window:.0f} s ended before the freeze could begin")
-        self.post()
 
     def post(self) -> None:
         """Release the applications; safe to call again."""

@@ -34,12 +34,15 @@ def _run(config: AgentConfig, path: Path) -> int:
 
 
 def _thaw(config: AgentConfig) -> int:
-    """End a freeze that a dead agent left behind; for the service manager, after the agent has stopped."""
+    """End a freeze that a dead agent left behind, and run the post hooks that it owed; for the service manager."""
     from farshore_engine.agent.freezing import Freezer
+    from farshore_engine.agent.hooks import Hooks
     from farshore_engine.agent.watchdog import Watchdog
 
     for point in Freezer(Watchdog(config.interpreter), config.runtime_dir).thaw_leftovers():
         log.warning("thawed", extra={"fields": {"mount": point}})
+    for name in Hooks(config.runtime_dir, config.hooks_dir).run_owed():
+        log.warning("ran the post hook that was owed", extra={"fields": {"hook": name}})
     return 0
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from farshore_engine.agent.freezing import FreezeFailed, Freezer, Opened
+from farshore_engine.agent.hooks import HookOrder, Hooks
 from farshore_engine.agent.ledger import Ledger, Need
 from farshore_engine.agent.logs import HANDLER
 from farshore_engine.agent.mounts import Mount
@@ -46,6 +47,7 @@ class PointOrder:
         mounts: the file systems of the protected disks, in mount order.
         bound: seconds that the freeze may last.
         target: bytes that may be left for the freeze.
+        hooks: which hooks run for an application-consistent point, and for how long.
     """
 
     id: str
@@ -53,6 +55,7 @@ class PointOrder:
     mounts: list[Mount]
     bound: float
     target: int
+    hooks: HookOrder = field(default_factory=HookOrder)
 
 
 @dataclass(slots=True)
@@ -71,6 +74,8 @@ class PointMaker:
     """Makes points of the disks that `readers` names.
 
     Args:
+        buffer_size: bytes of locked memory for what is read under the freeze.
+        hooks: bring applications to rest.
         on_frozen: called with the point's id inside the freeze, after the barrier; tests clone the disks there.
     """
 
@@ -82,12 +87,14 @@ class PointMaker:
         freezer: Freezer,
         workers: Executor,
         buffer_size: int,
+        hooks: Hooks,
         on_frozen: Callable[[str], None] | None = None,
     ) -> None:
         self._ledger = ledger
         self._tracker = tracker
         self._readers = readers
         self._freezer = freezer
+        self._hooks = hooks
         self._on_frozen = on_frozen
         self._rest = Rest(ledger, readers, workers, buffer_size)
         self._precopy = PreCopy(ledger, readers, self._rest.capacity)
@@ -96,6 +103,10 @@ class PointMaker:
     def rates(self) -> Rates:
         """Return what the last rounds told of churn and link."""
         return self._precopy.rates
+
+    def interrupted(self) -> None:
+        """A connection broke since the last point."""
+        self._precopy.interrupted()
 
     def make(self, order: PointOrder, replicator: Replicator, outlet: PointOutlet) -> PointResult:
         """Bring the process server to the state of one instant; all frames have been handed over on return.
@@ -131,10 +142,26 @@ class PointMaker:
         self, order: PointOrder, opened: Opened, replicator: Replicator, outlet: PointOutlet, result: PointResult
     ) -> dict[str, int]:
         """Go through the stages once; returns how many blocks of which disk were written in the window."""
-        result.precopy_rounds += self._precopy.run(
-            order.id, lambda: self._settle(order.id, opened, outlet), replicator, order.target
-        )
-        reads, late = self._under_freeze(order, opened, outlet)
+
+        def precopy(until: Callable[[], bool] | None = None) -> None:
+            result.precopy_rounds += self._precopy.run(
+                order.id, lambda: self._settle(order.id, opened, outlet), replicator, order.target, until
+            )
+
+        precopy()
+        quiet = None
+        if order.consistency is Consistency.APP:
+            quiet = self._hooks.begin(order.id, order.hooks, order.mounts)
+        try:
+            if quiet is not None:
+                quiet.rest(precopy)
+            reads, late = self._under_freeze(order, opened, outlet)
+        finally:
+            if quiet is not None:
+                quiet.post()
+        if quiet is not None:
+            result.consistency = Consistency.APP if quiet.held else Consistency.CRASH
+            result.notes = list(quiet.notes)
         result.frozen_at, result.freeze_seconds = opened.frozen_at, opened.seconds
         result.frozen_bytes = sum(read.length for read in reads)
         self._rest.send(reads, outlet)

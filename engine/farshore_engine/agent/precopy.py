@@ -48,7 +48,7 @@ class PreCopy:
     """Sends rounds of dirty blocks, and measures.
 
     Args:
-        settle: makes what programs have written reach the disks and the ledger; called before each count.
+        capacity: bytes that the freeze can take.
         clock: seconds, monotonic.
     """
 
@@ -66,8 +66,23 @@ class PreCopy:
         """Every dirty block has just been taken: the next count tells the churn since now."""
         self._cleared_at = self._clock()
 
-    def run(self, point: str, settle: Callable[[], None], replicator: Replicator, target: int) -> int:
+    def interrupted(self) -> None:
+        """The connection broke: blocks that are dirty now need not have been written since the last count."""
+        self._cleared_at = None
+
+    def run(
+        self,
+        point: str,
+        settle: Callable[[], None],
+        replicator: Replicator,
+        target: int,
+        until: Callable[[], bool] | None = None,
+    ) -> int:
         """Send rounds until at most `target` bytes are left; returns the number of rounds.
+
+        Args:
+            settle: makes what programs have written reach the disks and the ledger; called before each count.
+            until: ends the rounds early, whatever is left, once it returns True.
 
         Raises:
             ChurnOutrunsLink: more is left than the freeze can take, and rounds do not help.
@@ -83,7 +98,9 @@ class PreCopy:
             log.debug("a round", extra={"fields": {"point": point, "round": done, "bytes": rest}})
             began, before = self._clock(), rest
             for disk in self._disks:
-                replicator.send_waiting(Need.DIRTY, disk)
+                replicator.send_waiting(Need.DIRTY, disk, until)
+            if until is not None and until():
+                return done + 1
             sent_in = max(self._clock() - began, 0.001)
             settle()
             rest = self._waiting()

@@ -6,7 +6,7 @@ session, one frame is filled at a time, and frames leave in the order in which t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from farshore_engine.wire.messages import Data, Digests, Message, NeedDigests, R
 
 FRAME_SIZE = 1 << 20  # bytes of payload
 TAKE_BLOCKS = 1024  # blocks taken from the ledger at a time: 64 MiB
+HURRIED_BLOCKS = 64  # the same for a pass that may have to end early
 LEAF_BLOCKS = 1024  # blocks of one question for digests: 32 KiB of answer
 LEAVES_AHEAD = 4
 
@@ -49,13 +50,17 @@ class Replicator:
         self._workers = workers
         self._digest_key = digest_key
 
-    def send_waiting(self, need: Need, disk: str) -> int:
-        """Pass once over the disk and send what is dirty or unsent; returns how many blocks were taken."""
+    def send_waiting(self, need: Need, disk: str, until: Callable[[], bool] | None = None) -> int:
+        """Pass once over the disk and send what is dirty or unsent; returns how many blocks were taken.
+
+        `until` ends the pass early, between two batches, once it returns True.
+        """
         start = total = 0
         reader = self._readers[disk]
+        limit = TAKE_BLOCKS if until is None else HURRIED_BLOCKS
         while True:
-            blocks = self._ledger.take(need, disk, TAKE_BLOCKS, start)
-            if not blocks.size:
+            blocks = self._ledger.take(need, disk, limit, start) if until is None or not until() else None
+            if blocks is None or not blocks.size:
                 return total
             total += blocks.size
             start = int(blocks[-1]) + 8  # the ledger rounds down to 8

@@ -15,11 +15,13 @@ from typing import Any
 from farshore_engine.agent import VERSION
 from farshore_engine.agent.channel import Channel
 from farshore_engine.agent.freezing import FreezeFailed
+from farshore_engine.agent.hooks import HookOrder
 from farshore_engine.agent.ledger import Need
 from farshore_engine.agent.logs import LOGGER_NAME
 from farshore_engine.agent.parts import DisksChanged, Identity, Machine, Parts, Refused, Stopping
 from farshore_engine.agent.point import PointOrder
 from farshore_engine.agent.replicate import Replicator
+from farshore_engine.agent.sampling import Sample
 from farshore_engine.blocks.content import DIGEST_SIZE
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.wire.frames import PROTOCOL, PeerClosed, WireError
@@ -28,7 +30,6 @@ from farshore_engine.wire.messages import (
     Baseline,
     Bye,
     Committed,
-    Consistency,
     Data,
     Digests,
     Hello,
@@ -80,6 +81,8 @@ class Session:
         self._requests: deque[TakePoint] = deque()
         self._cancelled: set[str] = set()
         self._synced = False
+        self._sample_due = False
+        self._digest_key = b""
         self._progress = _Progress()
         self._replicator: Replicator
 
@@ -149,8 +152,10 @@ class Session:
             self._ledger.resume(welcome.resume_after)
         else:
             self._ledger.forget_pending()
+        self._parts.points.interrupted()
         self._identity.spool, self._identity.welcomed = welcome.spool, True
         self._apply(welcome.settings)
+        self._digest_key = key
         self._replicator = Replicator(self._ledger, self._machine.readers, self, self._parts.workers, key)
         for disk, mode in modes.items():
             if mode is SyncMode.FULL:
@@ -180,6 +185,9 @@ class Session:
             log.info("all disks are passed over", extra={"fields": {"seq": self._ledger.last_seq}})
         elif self._requests:
             self._take_point(self._requests.popleft())
+        elif self._sample_due:
+            self._sample_due = False
+            self._sample()
         else:
             self._pump(IDLE_SECONDS)
 
@@ -218,17 +226,21 @@ class Session:
             description = self._machine.describe()
             bound = min(self._parts.freeze_bound, self._settings.freeze_bound)
             order = PointOrder(
-                request.id, request.consistency, self._machine.mounts(), bound, self._settings.precopy_target
+                request.id,
+                request.consistency,
+                self._machine.mounts(),
+                bound,
+                self._settings.precopy_target,
+                HookOrder(self._settings.hooks, self._settings.hook_timeout, self._settings.hook_window),
             )
             result = self._parts.points.make(order, self._replicator, self)
         except FreezeFailed as error:
             self._cancelled.discard(request.id)
             fields = {"point": request.id, "reason": error.reason, "detail": error.message}
             log.warning("no point was made", extra={"fields": fields})
-            self._channel.send(PointFailed(request.id, error.reason, error.message))
+            rates = self._parts.points.rates
+            self._channel.send(PointFailed(request.id, error.reason, error.message, rates.churn, rates.link))
             return
-        if request.consistency is Consistency.APP:
-            result.notes.append("no application hooks ran: the point is crash-consistent")
         self._cancelled.discard(request.id)
         seq = self._ledger.cut(request.id)
         self._channel.send(
@@ -243,6 +255,8 @@ class Session:
                 disks=self._machine.disks,
                 machine=description,
                 notes=tuple(result.notes),
+                churn=self._parts.points.rates.churn,
+                link_rate=self._parts.points.rates.link,
             )
         )
         figures = {
@@ -253,6 +267,18 @@ class Session:
             "seconds": round(time.monotonic() - started, 3),
         }
         log.info("a point was sent", extra={"fields": figures})
+
+    def _sample(self) -> None:
+        """Compare a sample of clean blocks, now that the point is committed and nothing is under way."""
+        machine = self._machine
+        if not machine.tracker.exact:
+            return  # each point compares everything
+        names = {disk.id: disk.name for disk in machine.disks}
+        sample = Sample(
+            self._ledger, machine.tracker, machine.readers, names, self, self._digest_key, self._parts.sampled
+        )
+        for disk in sample.check():
+            log.error("blocks believed clean differ", extra={"fields": {"disk": disk}})
 
     # -- what replicator and points ask for ------------------------------------------------------------------------
 
@@ -327,6 +353,7 @@ class Session:
                 known = self._ledger.commit(message.id, message.point)
                 fields = {"point": message.point, "slot": message.slot, "known": known}
                 log.info("a point is committed", extra={"fields": fields})
+                self._sample_due = True
             case PointFailed():
                 self._cancelled.add(message.id)
                 self._requests = deque(r for r in self._requests if r.id != message.id)

@@ -115,6 +115,7 @@ def collect() -> Contents:
         Entry("bin/farshore-agent", wrapper(), 0o755),
         *_standard_library(library),
         *_packages(f"{library}/site-packages"),
+        *_shipped_hooks(),
     ]
     libraries = _libraries(str(loader), entries)
     entries += [Entry(f"lib/{name}", path.resolve(), 0o755) for name, path in libraries.items()]
@@ -142,6 +143,12 @@ def _packages(target: str) -> Iterator[Entry]:
         yield Entry(f"{target}/farshore_engine/{module}", engine / module)
     for part in FARSHORE_PARTS:
         yield from _tree(engine / part, f"{target}/farshore_engine/{part}", frozenset())
+
+
+def _shipped_hooks() -> Iterator[Entry]:
+    """The hooks once more, where people find them and can link to them from the machine's hooks directory."""
+    for path in sorted((_package("farshore_engine") / "agent/shipped").iterdir()):
+        yield Entry(f"hooks/{path.name}", path, 0o755)
 
 
 def _numpy(source: Path, target: str) -> Iterator[Entry]:
