@@ -17,7 +17,7 @@ from farshore_engine.agent.enrol import expired
 from farshore_engine.contract.assignment import MachineAssignment, Source
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.contract.points import RecoveryPoint
-from farshore_engine.contract.replication import AgentReport, Check, ReplicationReport
+from farshore_engine.contract.replication import Check, KeyReport, ReplicationReport
 from farshore_engine.processserver import memory as memories
 from farshore_engine.processserver.identity import MachineIdentity, fits, renewal_due
 from farshore_engine.processserver.installer import AgentIdentity, DataPort, Installer
@@ -72,6 +72,7 @@ class MachineSupervisor:
         self._failure: Failure | None = None
         self._doing = ""
         self._vault_epoch = 0
+        self._keys: KeyReport | None = None  # how they stood when the vault was open last
         self._restart: frozenset[str] = frozenset()
         self._renewing = ""  # the certificate that another one was asked for
         self._away_since: datetime | None = around.shared.now()
@@ -210,6 +211,7 @@ class MachineSupervisor:
             raise
         self._restart = frozenset()  # the spool remembers them from here on
         self._vault_epoch = assignment.epoch
+        self._keys = replica.vault.key_report
         self._points = Points.of(replica.vault.catalogue().summaries())
         keeper = PointKeeper(replica, self._points)
         with self._wake:
@@ -348,39 +350,21 @@ class MachineSupervisor:
         self._reporter.offer(self._report(decision), self._around.shared.monotonic())
 
     def _report(self, decision: Decision) -> ReplicationReport:
-        replica, keeper, failure = self._replica, self._keeper, self._failure
-        trouble = (keeper.waiting_for if keeper else "") or (replica.attempt_fault if replica else "")
-        link, points = self._link, self._points
-        return ReplicationReport(
-            process_server=self._around.shared.name,
-            epoch=self._assignment.epoch,
-            state=decision.state,
-            message=self._doing or trouble or decision.message,
-            remedy=failure.fault.remedy if failure else "",
-            reason=failure.fault.reason if failure else "",
+        known = Known(
+            assignment=self._assignment,
+            decision=decision,
+            replica=self._replica,
+            keeper=self._keeper,
+            link=self._link,
+            points=self._points,
+            memory=self._memory,
             checks=self._checks,
-            agent=AgentReport(
-                version=link.version or self._memory.version,
-                host_key=self._memory.host_key,
-                tracker=link.tracker,
-                tracker_reason=link.tracker_reason,
-                connected=link.connected,
-                last_seen=self._around.shared.now() if link.connected else link.last_seen,
-                certificate_request=self._identity.request,
-            ),
-            disks=link.disks,
-            progress=replica.progress if replica else None,
-            resync_reason=link.resync_reason,
-            last_point=points.recent[0] if points.recent else None,
-            last_app_consistent_point=points.last_app,
-            oldest_point=points.oldest,
-            recent_points=points.recent,
-            point_count=points.count,
-            initial_bytes=self._memory.initial_bytes,
-            initial_seconds=self._memory.initial_seconds,
+            failure=self._failure,
+            doing=self._doing,
             vault_epoch=self._vault_epoch,
-            updated_at=self._around.shared.now(),
+            certificate_request=self._identity.request,
         )
+        return report_of(known, self._around.shared, self._around.shared.now())
 
 
 def _relevant(assignment: MachineAssignment) -> tuple[object, ...]:

@@ -93,6 +93,7 @@ class MachineVault:
         nodes: the shared cache of map nodes.
         decoder: reads records of packs.
         journal: the run journals of the machine.
+        key_report: how the keys stood at the last `rotate`, None before.
     """
 
     def __init__(self, access: Access, *, cached_nodes: int = CACHED, read_threads: int = READ_THREADS) -> None:
@@ -101,6 +102,7 @@ class MachineVault:
         self.decoder = Decoder(access.store, access.names, access.keys, threads=read_threads)
         self.nodes = NodeStore(access.keys.machine, self.decoder, cached=cached_nodes)
         self.journal = RunJournal(access)
+        self.key_report: KeyReport | None = None
 
     @classmethod
     def open(
@@ -140,12 +142,14 @@ class MachineVault:
         """
         access = self.access
         try:
-            return rotate(access.store, access.names, ring, access.keys)
+            report = rotate(access.store, access.names, ring, access.keys)
         except Fault as fault:
             document, _ = read_document(access.store, access.names)
             if document.erased is not None:
                 raise
-            return key_report(document, ring, fault)
+            report = key_report(document, ring, fault)
+        self.key_report = report
+        return report
 
     def close(self) -> None:
         """Stop the threads that read."""

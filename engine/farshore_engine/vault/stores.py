@@ -53,5 +53,16 @@ def _wrapper(key: SecretBytes | KeyVaultAccess) -> KeyWrapper:
 
 
 def open_machine(access: VaultAccess, machine: str, *, create: bool = False) -> MachineVault:
-    """Open a machine's part of the vault that an assignment describes; see `MachineVault.open`."""
-    return MachineVault.open(open_store(access.storage), key_ring(access), machine, prefix=access.prefix, create=create)
+    """Open a machine's part of the vault that an assignment describes; see `MachineVault.open`.
+
+    Who may create it also rotates its keys as the assignment says: `key_report` tells how they stand.
+    """
+    ring = key_ring(access)
+    vault = MachineVault.open(open_store(access.storage), ring, machine, prefix=access.prefix, create=create)
+    if create:
+        try:
+            vault.rotate(ring)
+        except BaseException:
+            vault.close()
+            raise
+    return vault

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from farshore_operator.api.cel import Rule, exactly_one
+from farshore_operator.api.cel import Rule, compare, exactly_one
 from farshore_operator.api.resource import (
     AS_SET,
     Column,
@@ -123,9 +123,29 @@ class KeyVaultKey(Model):
     url: Annotated[str, Field(max_length=1024)]
     """URL of the key vault, such as https://contoso.vault.azure.net."""
     key_name: Annotated[str, Field(max_length=127)]
-    """Name of an RSA or AES key in it."""
+    """Name of an RSA key in it, software- or HSM-protected. Its newest version wraps, the one before stays usable."""
     credentials_secret_ref: Reference
-    """Secret with tenantId, clientId and clientSecret of a principal that may wrap and unwrap with the key."""
+    """Secret with tenantId, clientId and clientSecret of a principal that may read, wrap and unwrap with the key (role
+    Key Vault Crypto Service Encryption User), and authorityHost outside the Azure public cloud."""
+
+
+class PreviousKey(Model):
+    """A key-encryption key that was in use before: exactly one of keySecretRef and keyVault."""
+
+    rules = (
+        Rule(
+            exactly_one("keySecretRef", "keyVault"),
+            "each of encryption.previousKeys is exactly one key: set its keySecretRef or its keyVault",
+        ),
+    )
+
+    key_secret_ref: SecretKeyReference | None = None
+    """Value in a Secret: 32 random bytes, raw or in base64."""
+    key_vault: KeyVaultKey | None = None
+    """Key in Azure Key Vault."""
+    remove: bool = False
+    """Whether this key may open the recovery points no more: its wrap is taken from every machine once the current key
+    opens it. Leave it false until the condition KeysRotated is True. Default: false."""
 
 
 class Encryption(Model):
@@ -144,6 +164,9 @@ class Encryption(Model):
     point can be read."""
     key_vault: KeyVaultKey | None = None
     """Key in Azure Key Vault."""
+    previous_keys: Annotated[tuple[PreviousKey, ...], Field(max_length=4)] = ()
+    """Keys that were current before, while they are rotated out. No recovery point is written anew: the data key of
+    each machine is wrapped by the current key beside them. Default: none."""
 
 
 class ImmutabilityMode(StrEnum):
@@ -166,12 +189,18 @@ class Immutability(Model):
             "oldSelf.mode != 'Locked' || self.mode == 'Locked'",
             "immutability.mode is Locked, which Azure does not take back: leave it, or make a new vault",
         ),
+        Rule(
+            f"self.mode == 'None' || !has(self.period) || {compare('self.period', '>=', chr(39) + '1h' + chr(39))}",
+            "immutability.period must be at least 1h",
+            path=".period",
+        ),
     )
 
     mode: ImmutabilityMode = ImmutabilityMode.NONE
     """None, Unlocked (an administrator of the storage account may lift it) or Locked (nobody may). Default: None."""
     period: Duration | None = None
-    """How long a recovery point cannot be deleted, such as 7d. No default."""
+    """How long after it was taken a recovery point cannot be deleted, such as 7d, whatever retention says. It needs a
+    container with version-level immutability. No default."""
 
 
 class AzureVault(Model):
@@ -217,6 +246,12 @@ class RecoveryVaultSpec(Model):
             "use engine native",
         ),
         Rule(
+            "!has(self.immutability) || self.immutability.mode == 'None' || self.engine != 'native' || "
+            "(has(self.storage) && has(self.storage.azureBlob))",
+            "spec.immutability needs storage.azureBlob, because a directory cannot hold files against their owner: "
+            "remove it, or keep the vault in Azure Blob Storage",
+        ),
+        Rule(
             "self.engine == oldSelf.engine",
             "spec.engine cannot be changed, because the engines cannot read each other's recovery points: make another "
             "RecoveryVault and point the machines to it",
@@ -252,6 +287,19 @@ class VaultPhase(StrEnum):
     FAILED = "Failed"  # it needs a person: the Ready condition says why
 
 
+class KeyRotation(Model):
+    """How far the machines of the vault are with its current key-encryption key."""
+
+    current_key: Text = ""
+    """Name of the key that wraps now, as the process servers report it."""
+    machines: int = 0
+    """Machines whose vault was opened by a process server."""
+    wrapped: int = 0
+    """Machines whose data key the current key wraps."""
+    previous_keys: Annotated[tuple[Text, ...], Field(max_length=32, json_schema_extra=AS_SET)] = ()
+    """Names of other keys that open the data of any machine."""
+
+
 class RecoveryVaultStatus(ResourceStatus):
     """What is known of the vault."""
 
@@ -259,6 +307,8 @@ class RecoveryVaultStatus(ResourceStatus):
     """Pending, Ready or Failed."""
     machines: int | None = None
     """Number of machines that replicate into it."""
+    keys: KeyRotation | None = None
+    """How far the machines are with the current key-encryption key; absent until a process server has opened one."""
     capabilities: Annotated[tuple[Word, ...], Field(max_length=32, json_schema_extra=AS_SET)] = ()
     """What its engine can do, in CamelCase words such as Failback or WindowsAgent."""
 

@@ -21,16 +21,21 @@ def _within(field: str, least: str, most: str) -> str:
 
 
 class Retention(Model):
-    """How long recovery points are kept: all of the last time, then one an hour, a day and a week."""
+    """How long recovery points are kept: all of the last time, then one an hour, a day and a week.
+
+    A point is kept if any rule says so. Of each hour, day and week the newest point stays, and beside it the newest
+    application-consistent one: these are counted on their own, so that crash-consistent points never displace them.
+    """
 
     keep_all: Duration = timedelta(hours=24)
-    """How long every recovery point is kept, such as 24h. Default: 24h."""
+    """How long every recovery point is kept, such as 24h, counted back from the newest one. Default: 24h."""
     hourly: Count = 0
-    """For how many hours before that one point an hour is kept. Default: 0."""
+    """Of how many hours that have any points (the newest ones, by UTC) the last point is kept, and the last
+    application-consistent one of as many hours that have any of these. Default: 0."""
     daily: Count = 0
-    """For how many days one point a day is kept. Default: 0."""
+    """The same for days, by UTC. Default: 0."""
     weekly: Count = 0
-    """For how many weeks one point a week is kept. Default: 0."""
+    """The same for weeks, which begin on Monday, by UTC. Default: 0."""
 
 
 class HookBounds(Model):

@@ -5,24 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from farshore_engine.contract.replication import KeyReport
 from farshore_operator.api import RecoveryVault
-from farshore_operator.api.recoveryvault import RecoveryVaultStatus, VaultPhase
+from farshore_operator.api.recoveryvault import KeyRotation, RecoveryVaultStatus, VaultPhase
 from farshore_operator.decide.decision import Decision, Outcome
 from farshore_operator.decide.references import SecretUse, problems, summary
-from farshore_operator.engines.capabilities import FACTS, NO_KEY_VAULT, Capability
-from farshore_operator.report.conditions import Health, Verdict, ready, settle, stalled, waiting
+from farshore_operator.engines.capabilities import FACTS
+from farshore_operator.report.conditions import Health, Seen, Verdict, ready, settle, stalled, waiting
 
 RETRY = timedelta(seconds=8)
+KEYS_ROTATED = "KeysRotated"
 _PHASES = {Health.READY: VaultPhase.READY, Health.RECONCILING: VaultPhase.PENDING, Health.STALLED: VaultPhase.FAILED}
 
 
 @dataclass(frozen=True)
 class ObservedVault:
-    """A vault, its Secrets, and the number of machines that replicate into it."""
+    """A vault, its Secrets, the number of machines that replicate into it, and which keys open each of these.
+
+    `keys` has None for a machine whose vault no process server has opened.
+    """
 
     vault: RecoveryVault
     secrets: tuple[SecretUse, ...]
     machines: int
+    keys: tuple[KeyReport | None, ...] = ()
 
 
 def decide(observed: ObservedVault, now: datetime) -> Decision[RecoveryVaultStatus]:
@@ -34,9 +40,10 @@ def decide(observed: ObservedVault, now: datetime) -> Decision[RecoveryVaultStat
     facts = FACTS[vault.spec.engine]
     status = RecoveryVaultStatus(
         observed_generation=meta.generation,
-        conditions=settle(vault.status.conditions, verdict, (), meta.generation, now),
+        conditions=settle(vault.status.conditions, verdict, rotation(observed), meta.generation, now),
         phase=_PHASES[verdict.health],
         machines=observed.machines,
+        keys=_keys(observed),
         capabilities=tuple(sorted(facts.capabilities)),
     )
     return Decision(status, (), RETRY if verdict.health is Health.RECONCILING else None)
@@ -47,14 +54,48 @@ def judge(vault: RecoveryVault, secrets: tuple[SecretUse, ...]) -> Verdict:
     facts = FACTS[vault.spec.engine]
     if not facts.available:
         return stalled("EngineNotAvailable", facts.remedy)
-    encryption = vault.spec.encryption
-    if encryption and encryption.key_vault and Capability.KEY_VAULT not in facts.capabilities:
-        return stalled("KeyVaultNotSupported", NO_KEY_VAULT)
     missing = problems(vault.metadata.namespace, secrets)
     if missing:
         problem = summary(missing)
         return waiting(problem.reason, problem.message)
     return ready(message="everything that it refers to is there")
+
+
+def rotation(observed: ObservedVault) -> tuple[Seen, ...]:
+    """Return the condition KeysRotated while previous keys are named: whether they are needed no more."""
+    encryption = observed.vault.spec.encryption
+    if encryption is None or not encryption.previous_keys:
+        return ()
+    known = [keys for keys in observed.keys if keys is not None]
+    behind = [keys for keys in known if not keys.wrapped]
+    if behind:
+        why = behind[0].message or "their process servers have not wrapped them yet"
+        message = f"{len(behind)} of {len(known)} machines still need a previous key: {why}"
+        return (Seen(KEYS_ROTATED, False, "KeyNeeded", message),)
+    if len(known) < len(observed.keys):
+        message = f"{len(observed.keys) - len(known)} machines were not opened yet, so what they need is not known"
+        return (Seen(KEYS_ROTATED, False, "NotKnown", message),)
+    left = sorted({name for keys in known for name in keys.previous})
+    if not left:
+        message = "no other key opens any machine: remove encryption.previousKeys and destroy those keys"
+        return (Seen(KEYS_ROTATED, True, "Removed", message),)
+    message = (
+        f"the current key opens all {len(known)} machines; {', '.join(left)} still do too: set remove: true in "
+        "encryption.previousKeys to end that"
+    )
+    return (Seen(KEYS_ROTATED, True, "Wrapped", message),)
+
+
+def _keys(observed: ObservedVault) -> KeyRotation | None:
+    known = [keys for keys in observed.keys if keys is not None]
+    if not known:
+        return None
+    return KeyRotation(
+        current_key=next((keys.current for keys in known if keys.wrapped), known[0].current),
+        machines=len(known),
+        wrapped=sum(keys.wrapped for keys in known),
+        previous_keys=tuple(sorted({name for keys in known for name in keys.previous}))[:32],
+    )
 
 
 def fold(status: RecoveryVaultStatus, outcome: Outcome) -> RecoveryVaultStatus:

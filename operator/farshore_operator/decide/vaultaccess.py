@@ -7,9 +7,18 @@ from collections.abc import Callable, Mapping
 from pydantic import SecretBytes, SecretStr
 
 from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, KeyVaultAccess, VaultAccess
+from farshore_engine.contract.assignment import PreviousKey as Previous
 from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_operator.api import RecoveryVault
-from farshore_operator.api.recoveryvault import AzureBlobStorage, BlobCredentialKind, KeyVaultKey, Storage
+from farshore_operator.api.recoveryvault import (
+    AzureBlobStorage,
+    BlobCredentialKind,
+    Encryption,
+    ImmutabilityMode,
+    KeyVaultKey,
+    PreviousKey,
+    Storage,
+)
 from farshore_operator.decide.keys import key_bytes
 
 Values = Mapping[str, bytes]
@@ -23,38 +32,68 @@ def vault_access(vault: RecoveryVault, secrets: Secrets) -> VaultAccess:
     if storage is None:
         raise _unusable(name)
     where, prefix = storage_access(name, storage, secrets)
-    return VaultAccess(name=name, storage=where, prefix=prefix, key=encryption_key(vault, secrets))
+    lock = vault.spec.immutability
+    locks = lock is not None and lock.mode is not ImmutabilityMode.NONE
+    return VaultAccess(
+        name=name,
+        storage=where,
+        prefix=prefix,
+        key=encryption_key(vault, secrets),
+        previous_keys=previous_keys(vault, secrets),
+        immutable_for=lock.period if lock is not None and locks else None,
+        immutable_locked=lock is not None and lock.mode is ImmutabilityMode.LOCKED,
+    )
 
 
 def encryption_key(vault: RecoveryVault, secrets: Secrets) -> SecretBytes | KeyVaultAccess:
     """Return the key-encryption key, 32 bytes or one in Azure Key Vault; a fault names what does not resolve."""
     name, encryption = vault.metadata.name, vault.spec.encryption
-    if encryption is not None and encryption.key_vault is not None:
-        return _key_vault(name, encryption.key_vault, secrets)
-    if encryption is None or encryption.key_secret_ref is None:
+    if encryption is None:
         raise _unusable(name)
-    ref = encryption.key_secret_ref
-    field = f"RecoveryVault {name} spec.encryption.keySecretRef"
-    key = key_bytes(secret_value(secrets(ref.name, field), ref.name, ref.key, field))
-    if key is None:
+    return _key(name, "spec.encryption", encryption, secrets)
+
+
+def previous_keys(vault: RecoveryVault, secrets: Secrets) -> tuple[Previous, ...]:
+    """Return the keys that were current before; a fault names what does not resolve."""
+    name, encryption = vault.metadata.name, vault.spec.encryption
+    return tuple(
+        Previous(key=_key(name, f"spec.encryption.previousKeys[{number}]", one, secrets), remove=one.remove)
+        for number, one in enumerate(encryption.previous_keys if encryption else ())
+    )
+
+
+def _key(vault: str, field: str, key: Encryption | PreviousKey, secrets: Secrets) -> SecretBytes | KeyVaultAccess:
+    if key.key_vault is not None:
+        return _key_vault(f"RecoveryVault {vault} {field}", key.key_vault, secrets)
+    if key.key_secret_ref is None:
+        raise _unusable(vault)
+    ref, field = key.key_secret_ref, f"RecoveryVault {vault} {field}.keySecretRef"
+    found = key_bytes(secret_value(secrets(ref.name, field), ref.name, ref.key, field))
+    if found is None:
         raise StopFault(
             f"{field}: key {ref.key} of Secret {ref.name} is not 32 bytes, raw or in base64",
             "Put the vault's key there",
             reason="SecretKeyInvalid",
         )
-    return SecretBytes(key)
+    return SecretBytes(found)
 
 
-def _key_vault(vault: str, key: KeyVaultKey, secrets: Secrets) -> KeyVaultAccess:
-    field = f"RecoveryVault {vault} spec.encryption.keyVault.credentialsSecretRef"
+def _key_vault(where: str, key: KeyVaultKey, secrets: Secrets) -> KeyVaultAccess:
+    field = f"{where}.keyVault.credentialsSecretRef"
     secret = key.credentials_secret_ref.name
     values = secrets(secret, field)
     tenant, client, password = (
         secret_text(secret_value(values, secret, word, field), secret, word, field).strip()
         for word in ("tenantId", "clientId", "clientSecret")
     )
+    authority = values.get("authorityHost", b"")
     return KeyVaultAccess(
-        url=key.url, key_name=key.key_name, tenant_id=tenant, client_id=client, client_secret=SecretStr(password)
+        url=key.url,
+        key_name=key.key_name,
+        tenant_id=tenant,
+        client_id=client,
+        client_secret=SecretStr(password),
+        authority=secret_text(authority, secret, "authorityHost", field).strip(),
     )
 
 

@@ -32,7 +32,15 @@ class EngineFacts:
 FACTS = {
     Engine.NATIVE: EngineFacts(
         True,
-        frozenset({Capability.LINUX_AGENT, Capability.KEY_IN_SECRET, Capability.TEST_FAILOVER, Capability.FAILOVER}),
+        frozenset(
+            {
+                Capability.LINUX_AGENT,
+                Capability.KEY_IN_SECRET,
+                Capability.KEY_VAULT,
+                Capability.TEST_FAILOVER,
+                Capability.FAILOVER,
+            }
+        ),
     ),
     Engine.SITE_RECOVERY: EngineFacts(
         False, frozenset(), "Engine siteRecovery is not in this release: use engine: native"
@@ -42,4 +50,3 @@ FACTS = {
 AGENT_FOR = {OSType.LINUX: Capability.LINUX_AGENT, OSType.WINDOWS: Capability.WINDOWS_AGENT}
 
 NO_WINDOWS = "engine native has no agent for Windows: use a RecoveryVault with engine: siteRecovery for this machine"
-NO_KEY_VAULT = "engine native cannot use a key in Azure Key Vault in this release: use encryption.keySecretRef"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from farshore_operator.api import ProcessServer, ProtectedVM, RecoveryVault, Site, Task
+from farshore_operator.api.recoveryvault import Encryption, PreviousKey
 from farshore_operator.decide.naming import EXPIRES_ANNOTATION, KEY_ANNOTATION, KEY_TYPE, SITE_LABEL, enrolment_secret
 from farshore_operator.decide.processserver import KeyFacts, ObservedServer
 from farshore_operator.kube.client import Json
@@ -99,6 +100,11 @@ def _vault_secrets(world: World, vm: ProtectedVM) -> set[str]:
     names = set()
     if vault.spec.storage and vault.spec.storage.azure_blob:
         names.add(vault.spec.storage.azure_blob.credential.secret_ref.name)
-    if vault.spec.encryption and vault.spec.encryption.key_secret_ref:
-        names.add(vault.spec.encryption.key_secret_ref.name)
+    encryption = vault.spec.encryption
+    keys: list[Encryption | PreviousKey] = [encryption, *encryption.previous_keys] if encryption else []
+    for key in keys:
+        if key.key_secret_ref:
+            names.add(key.key_secret_ref.name)
+        if key.key_vault:
+            names.add(key.key_vault.credentials_secret_ref.name)
     return names
