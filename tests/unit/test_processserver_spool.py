@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from farshore_engine.contract.points import GroupCut
 from farshore_engine.processserver.budget import Cancelled, SpoolBudget
+from farshore_engine.processserver.closedpoint import ClosedPoint
 from farshore_engine.processserver.generation import AgentSession, Frame
-from farshore_engine.processserver.journal import PREFIX, Journal, Kind, Record, read_records
+from farshore_engine.processserver.journal import PREFIX, Journal, Kind, Record, SyncFailed, records
 from farshore_engine.processserver.spool import Spool
 from farshore_engine.vault.encoding import BLOCK_REF, REF, BlockRefs
 from farshore_engine.vault.names import PackId
 from farshore_engine.vault.pack import SealedPack
 from farshore_engine.wire.messages import Consistency, DiskInfo, PointEnd
 
-POINT = PointEnd(
+END = PointEnd(
     id="t1",
     seq=2,
     consistency=Consistency.CRASH,
@@ -28,6 +33,7 @@ POINT = PointEnd(
     disks=(DiskInfo("disk-a", "/dev/a", 1 << 30),),
     machine={},
 )
+POINT = ClosedPoint(END, 1.5, ("a note",), GroupCut(name="web", id="c1", members=("demo.a", "demo.b")))
 
 
 def pack(number: int, size: int = 100) -> SealedPack:
@@ -82,8 +88,9 @@ def test_a_journal_cut_at_any_byte_keeps_every_whole_record_and_nothing_else(tmp
     whole = path.read_bytes()
     for cut in range(ends[0], len(whole) + 1):
         path.write_bytes(whole[:cut])
-        records, end = read_records(path)
-        assert len(records) == sum(e <= cut for e in ends), f"cut at {cut}"
+        found = list(records(path))
+        end = found[-1][1]
+        assert len(found) == sum(e <= cut for e in ends), f"cut at {cut}"
         assert end == max(e for e in ends if e <= cut)
 
 
@@ -96,7 +103,7 @@ def test_a_flipped_bit_ends_the_journal_there(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[start + PREFIX.size] ^= 1
     path.write_bytes(data)
-    assert [r.payload for r in read_records(path)[0]] == [b"first"]
+    assert [record.payload for record, _ in records(path)] == [b"first"]
 
 
 def test_a_crash_at_any_byte_of_the_journal_opens_as_a_prefix_of_what_happened(tmp_path: Path) -> None:
@@ -188,6 +195,59 @@ def test_uploaded_packs_leave_and_the_budget_knows(tmp_path: Path) -> None:
     assert view(Spool(tmp_path, SpoolBudget(1)), "disk-a", 3) == [1, 2, 1]
     spool.discard()
     assert budget.used == 0
+
+
+def test_a_spool_whose_disk_failed_to_keep_something_is_never_believed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failed fsync the lost pages read back well, so a reopened journal promised what was not on the disk."""
+    spool = filled(tmp_path)
+    sync = os.fdatasync
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(SyncFailed):
+        spool.store([], [Frame(3, "disk-a", refs(2, 3))])
+    monkeypatch.setattr(os, "fdatasync", sync)
+    again = Spool(tmp_path, SpoolBudget(1 << 20))
+    assert again.id != spool.id
+    assert not list(again.frames())
+    assert again.current.session is None
+    good = again.id
+    again.close()
+    assert Spool(tmp_path, SpoolBudget(1 << 20)).id == good
+
+
+def test_a_spool_of_another_version_is_emptied(tmp_path: Path) -> None:
+    directory = tmp_path / "spool"
+    directory.mkdir()
+    first = Record(Kind.OPENED, b'{"format":1,"spool":"old","vault":"","base":0,"session":null}')
+    Journal.create(directory / "journal-00000000", first).close()
+    spool = Spool(directory, SpoolBudget(1 << 20))
+    assert spool.id != "old"
+    assert "another version" in spool.lost
+
+
+def test_the_replay_of_a_large_journal_takes_little_memory(tmp_path: Path) -> None:
+    """The journal of a first copy of 1 TiB is about 1 GiB, and was held in memory twice."""
+    spool = Spool(tmp_path, SpoolBudget(1 << 30))
+    blocks = np.zeros(4096, BLOCK_REF)
+    for number in range(1, 129):
+        blocks["index"] = np.arange(4096) + number * 4096
+        spool.store([], [Frame(number, "disk-a", blocks.copy())])
+    size = next(tmp_path.glob("journal-*")).stat().st_size
+    spool.close()
+    tracemalloc.start()
+    try:
+        again = Spool(tmp_path, SpoolBudget(1 << 30))
+        assert sum(frame.refs.size for frame in again.frames()) == 128 * 4096
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert size > 16 << 20
+    assert peak < size / 8
 
 
 def test_a_full_spool_makes_the_taker_wait_until_cancelled() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from farshore_engine.processserver import dataport
 from farshore_engine.processserver.dataport import DataPort
-from farshore_engine.processserver.replica import _malformed
+from farshore_engine.processserver.closedpoint import malformed
 from farshore_engine.processserver.session import Session
 from farshore_engine.wire.frames import MAGIC, FrameKind, WireError, decode_header, encode_prefix, receive_frame
 from farshore_engine.wire.messages import (
@@ -53,7 +53,7 @@ def test_malformed_messages_are_refused(kind: FrameKind, header: dict[str, Any])
         decode(kind, header)
 
 
-def test_a_header_nested_deeper_than_the_stack_is_malformed() -> None:
+def test_a_header_nested_deeper_than_the_stack_ismalformed() -> None:
     with pytest.raises(WireError):
         decode_header(b"[" * 500_000)
 
@@ -61,9 +61,9 @@ def test_a_header_nested_deeper_than_the_stack_is_malformed() -> None:
 def test_a_point_of_no_date_is_refused_before_it_is_kept() -> None:
     """Once in the spool it could never be committed, and nothing behind it either."""
     good = cast(PointEnd, decode(FrameKind.POINT_END, END))
-    assert _malformed(good) == ""
+    assert malformed(good) == ""
     far = cast(PointEnd, decode(FrameKind.POINT_END, {**END, "frozen_at": 1e18}))
-    assert "clock" in _malformed(far)
+    assert "clock" in malformed(far)
 
 
 def test_a_frame_speaks_of_no_more_blocks_than_a_process_server_can_count() -> None:

@@ -11,11 +11,12 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+from farshore_engine.processserver.closedpoint import ClosedPoint
 from farshore_engine.processserver.journal import Kind, Record
 from farshore_engine.vault.encoding import BlockRefs, refs_from_bytes
 from farshore_engine.vault.names import PackId
-from farshore_engine.wire.messages import PointEnd
 
+FORMAT = 2
 FRAME = struct.Struct("<QH")
 PACK = struct.Struct("<QQI")
 
@@ -55,12 +56,14 @@ class Generation:
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.format = FORMAT
         self.spool = ""
         self.vault = ""
         self.base: int | None = None
         self.session: AgentSession | None = None
         self.packs: dict[PackId, SpooledPack] = {}
-        self.point: PointEnd | None = None
+        self.waiting: dict[PackId, SpooledPack] = {}  # those of them that the vault does not have yet
+        self.point: ClosedPoint | None = None
         self.disks: set[str] = set()  # of which frames are here
         self.restarted: set[str] = set()
 
@@ -74,16 +77,18 @@ class Generation:
                     self.session = dataclasses.replace(self.session, durable=frame.seq)
             case Kind.SEALED:
                 pack = _read_pack(record.payload)
-                self.packs[pack.id] = pack
+                self.packs[pack.id] = self.waiting[pack.id] = pack
             case Kind.UPLOADED:
                 pack = _read_pack(record.payload)
                 self.packs[pack.id] = dataclasses.replace(pack, uploaded=True)
+                self.waiting.pop(pack.id, None)
             case _:
                 self._apply_state(record.kind, json.loads(record.payload))
 
     def _apply_state(self, kind: Kind, value: dict[str, Any]) -> None:
         match kind:
             case Kind.OPENED:
+                self.format = value["format"]
                 self.spool, self.base, self.vault = value["spool"], value["base"], value["vault"]
                 self.session = AgentSession(**value["session"]) if value["session"] else None
             case Kind.BASE:
@@ -93,13 +98,13 @@ class Generation:
             case Kind.SESSION:
                 self.session = AgentSession(**value)
             case Kind.POINT:
-                self.point = PointEnd.from_header(value)
+                self.point = ClosedPoint.from_json(value)
 
 
 def opened_record(spool: str, vault: str, session: AgentSession | None) -> Record:
     """Return the first record of a generation's journal; its base comes later."""
     known = dataclasses.asdict(session) if session else None
-    return json_record(Kind.OPENED, {"format": 1, "spool": spool, "vault": vault, "base": None, "session": known})
+    return json_record(Kind.OPENED, {"format": FORMAT, "spool": spool, "vault": vault, "base": None, "session": known})
 
 
 def json_record(kind: Kind, value: dict[str, Any]) -> Record:

@@ -58,11 +58,13 @@ class Standing:
         blocked_by: what is in the way, "" if nothing is.
         passing: whether that is over in a moment, as a point that is under way is.
         due: whether a point is due by its own policy.
+        freeze_bound: seconds for which it may be frozen.
     """
 
     blocked_by: str = ""
     passing: bool = False
     due: bool = False
+    freeze_bound: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,6 @@ class _Group:
     owed: set[str] = field(default_factory=set)  # members that may take their next point alone
     waiting: dict[str, float] = field(default_factory=dict)  # due members → since when they wait for others
     trouble: dict[str, str] = field(default_factory=dict)  # member → why it holds the group up
-    cuts: dict[str, GroupCut] = field(default_factory=dict)  # member → newest cut
 
 
 class Groups:
@@ -99,7 +100,6 @@ class Groups:
     Args:
         clock: seconds, monotonic.
         now: the wall clock, for the instant of a cut.
-        freeze_seconds: bound of a member's freeze.
         speakers: the threads that talk to members; one slow member must not keep another frozen.
     """
 
@@ -107,12 +107,10 @@ class Groups:
         self,
         clock: Callable[[], float],
         now: Callable[[], datetime],
-        freeze_seconds: float = 10.0,
         speakers: Executor | None = None,
     ) -> None:
         self._clock = clock
         self._now = now
-        self._freeze_seconds = freeze_seconds
         self._speakers = speakers or ThreadPoolExecutor(2 * MAX_MEMBERS, "barrier")
         self._lock = threading.Lock()
         self._groups: dict[str, _Group] = {}
@@ -144,12 +142,6 @@ class Groups:
             group = self._groups.get(name)
             return dict(group.trouble) if group is not None else {}
 
-    def last_cut(self, name: str, machine: str) -> GroupCut | None:
-        """Return the newest cut that a machine was in since this process began."""
-        with self._lock:
-            group = self._groups.get(name)
-            return group.cuts.get(machine) if group is not None else None
-
     # -- the sessions ----------------------------------------------------------------------------------------------
 
     def ready(self, name: str, machine: str, point: str) -> None:
@@ -172,7 +164,6 @@ class Groups:
                 return None
             group = self._groups[name]
             cut = GroupCut(name=name, id=point, members=tuple(sorted(barrier.members)))
-            group.cuts[machine] = cut
             self._settle(name, group, barrier)
             return cut, barrier.cut_at
 
@@ -205,7 +196,8 @@ class Groups:
         missing = {m: s for m in sorted(group.members) if (s := _in_the_way(group, m, now)) is not None}
         if not missing and due and not due & group.owed:
             group.waiting.clear()
-            group.barrier = Barrier(secrets.token_hex(6), group.members, now, self._freeze_seconds, asked={machine})
+            bound = min(group.seen[m].standing.freeze_bound for m in group.members)
+            group.barrier = Barrier(secrets.token_hex(6), group.members, now, bound, asked={machine})
             log.debug("a cut begins", group=wanted.name, point=group.barrier.id)
             return Turn(together=group.barrier.id)
         if machine not in due or not missing:

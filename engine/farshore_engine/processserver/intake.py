@@ -23,7 +23,7 @@ import numpy.typing as npt
 from farshore_engine.blocks.content import Digests
 from farshore_engine.blocks.grid import Indexes, runs_of
 from farshore_engine.contract.faults import Fault
-from farshore_engine.processserver.budget import SpoolBudget
+from farshore_engine.processserver.budget import Room
 from farshore_engine.processserver.generation import Frame
 from farshore_engine.processserver.spool import Spool
 from farshore_engine.vault.encoding import BlockRefs, holes
@@ -75,7 +75,7 @@ class Intake:
     """
 
     def __init__(
-        self, spool: Spool, uploader: PackUploader, encoders: Executor, budget: SpoolBudget, clock: Callable[[], float]
+        self, spool: Spool, uploader: PackUploader, encoders: Executor, budget: Room, clock: Callable[[], float]
     ) -> None:
         """Attach a writer with `start` before anything is received; `clock` is monotonic, in seconds."""
         self._spool = spool

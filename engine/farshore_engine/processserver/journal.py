@@ -36,6 +36,9 @@ class Kind(IntEnum):
     RESTARTED = 8  # disks that are copied anew: what the point below holds of them does not count
 
 
+KINDS = frozenset(Kind)
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One record, verified."""
@@ -48,36 +51,36 @@ class JournalDamaged(Exception):
     """The file is not a journal at all: its start does not verify."""
 
 
-def read_records(path: Path) -> tuple[list[Record], int]:
-    """Return the whole records of a journal and the offset behind the last of them (a torn tail is left out).
+class SyncFailed(OSError):
+    """The disk did not keep what was written, and need not say so again: a file that met this is not trusted any more.
+
+    After a failed fsync the kernel may show the lost pages as clean, so that what is read back never reached the disk.
+    """
+
+
+def records(path: Path) -> Iterator[tuple[Record, int]]:
+    """Yield the whole records of a journal, each with the offset behind it; a torn tail is left out.
+
+    It is read as it is asked for: the journal of a large first copy is larger than memory should be.
 
     Raises:
         JournalDamaged: the magic is missing.
     """
-    data = path.read_bytes()
-    if data[: len(MAGIC)] != MAGIC:
-        raise JournalDamaged(f"{path.name} does not begin as a journal")
-    records = []
-    end = len(MAGIC)
-    for record, end_of_record in _scan(data):
-        records.append(record)
-        end = end_of_record
-    return records, end
-
-
-def _scan(data: bytes) -> Iterator[tuple[Record, int]]:
-    at = len(MAGIC)
-    while at + PREFIX.size <= len(data):
-        length, checksum, kind = PREFIX.unpack_from(data, at)
-        end = at + PREFIX.size + length
-        if length > MAX_PAYLOAD or end > len(data) or zlib.crc32(data[at + 8 : end]) != checksum:
-            return
-        try:
-            record = Record(Kind(kind), data[at + PREFIX.size : end])
-        except ValueError:
-            return
-        yield record, end
-        at = end
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise JournalDamaged(f"{path.name} does not begin as a journal")
+        size = os.fstat(file.fileno()).st_size
+        at = len(MAGIC)
+        while len(prefix := file.read(PREFIX.size)) == PREFIX.size:
+            length, checksum, kind = PREFIX.unpack(prefix)
+            end = at + PREFIX.size + length
+            if length > MAX_PAYLOAD or end > size:
+                return
+            payload = file.read(length)
+            if zlib.crc32(payload, zlib.crc32(prefix[8:])) != checksum or kind not in KINDS:
+                return
+            yield Record(Kind(kind), payload), end
+            at = end
 
 
 class Journal:
@@ -103,7 +106,7 @@ class Journal:
         """Open an existing journal for appending and cut what lies behind `end`."""
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         os.ftruncate(descriptor, end)
-        os.fsync(descriptor)
+        sync_file(descriptor)
         return cls(path, descriptor, end)
 
     def append(self, records: list[Record]) -> None:
@@ -111,8 +114,8 @@ class Journal:
         self._write(b"".join(encode(record) for record in records))
 
     def sync(self) -> None:
-        """Make everything appended durable."""
-        os.fdatasync(self._descriptor)
+        """Make everything appended durable; raises SyncFailed."""
+        sync_file(self._descriptor)
 
     def close(self) -> None:
         """Close the file; what was not synced may be lost."""
@@ -139,10 +142,20 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview, offset: int
         view, offset = view[count:], offset + count
 
 
+def sync_file(descriptor: int) -> None:
+    """Make a file's content durable; raises SyncFailed."""
+    try:
+        os.fdatasync(descriptor)
+    except OSError as error:
+        raise SyncFailed(
+            error.errno, f"the disk of the spool does not keep what is written: {error.strerror}"
+        ) from error
+
+
 def sync_directory(path: Path) -> None:
-    """Make names made or removed in a directory durable."""
+    """Make names made or removed in a directory durable; raises SyncFailed."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        sync_file(descriptor)
     finally:
         os.close(descriptor)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import secrets
 import threading
 from dataclasses import dataclass, replace
-from datetime import datetime
-from time import monotonic
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -17,14 +16,15 @@ from farshore_engine.contract.assignment import Desired
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.contract.machine import MachineDescription
 from farshore_engine.contract.points import Consistency, RecoveryPoint
+from farshore_engine.processserver.closedpoint import ClosedPoint
+from farshore_engine.processserver.groups import Standing, Turn
 from farshore_engine.processserver.intake import IntakeBroken
-from farshore_engine.processserver.opening import frozen_time
 from farshore_engine.processserver.replica import Replica
 from farshore_engine.processserver.schedule import Asked, due
 from farshore_engine.vault.prune import prune
 from farshore_engine.vault.retention import RetentionRules
 from farshore_engine.vault.writer import DiskFields, PointFields
-from farshore_engine.wire.messages import Committed, PointEnd
+from farshore_engine.wire.messages import Committed
 from farshore_engine.wire.messages import Consistency as WireConsistency
 
 log = structlog.get_logger(__name__)
@@ -34,6 +34,10 @@ RETRY_FIRST, RETRY_MOST = 1.0, 30.0
 PRUNE_EVERY = 60.0  # seconds between two prunes of a machine, at least
 ATTEMPT_PAUSE = 5.0  # seconds after a failed attempt at a point
 RECENT = 5
+SILENCE = 300.0  # seconds for which an agent that owes something may say nothing
+LARGEST_FRAME = 1 << 20  # bytes that an agent sends at a time: under a low limit it is silent between two
+RECONNECTING = 20.0  # seconds in which an agent that was there a moment ago is waited for
+LONG_AWAY = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ class PointKeeper:
         self._served = 0
         self._serving = 0
         self._retry = RETRY_FIRST
-        self._pruned_at = monotonic()
+        self._clock = replica.shared.monotonic
+        self._pruned_at = self._clock()
         self._not_before = 0.0
         self._thread = threading.Thread(target=self._run, name=f"points-{replica.machine_id}", daemon=True)
         self._pruner: threading.Thread | None = None
@@ -90,24 +95,30 @@ class PointKeeper:
     def take_now(self, timeout: float) -> RecoveryPoint:
         """Have a point made of what the machine holds now, and return it once it is committed.
 
-        When the agent is away, what it had sent completely is committed instead, and the newest point is returned.
+        When the agent is away, what it had sent completely is committed instead, and the newest point is returned; one
+        that was there a moment ago is given time to connect again.
 
         Raises:
             WaitFault: no point could be made in time, or the replica was closed meanwhile.
             StopFault: there is nothing to commit.
         """
-        changed, deadline = self._replica.changed, monotonic() + timeout
+        changed, deadline = self._replica.changed, self._clock() + timeout
         with changed:
+            back = self._back_by(timeout)
             self._demanded += 1
             number = self._demanded
             changed.notify_all()
-            while self._served < number and self._replica.link.connected and not self._replica.closed:
-                if monotonic() > deadline:
-                    why = self.waiting_for or self._replica.attempt_fault or "the agent has not sent it yet"
+            while self._served < number and not self._replica.closed:
+                if self._replica.link.connected:
+                    back = self._back_by(timeout)
+                elif self._clock() > back:
+                    break
+                if self._clock() > deadline:
+                    why = self.waiting_for or self._replica.attempts.fault or "the agent has not sent it yet"
                     raise WaitFault(f"the point was not committed in {timeout:.0f} s: {why}", reason="PointLate")
                 changed.wait(TICK)
             while self._replica.spool.committing is not None and not self._replica.closed:
-                if monotonic() > deadline:
+                if self._clock() > deadline:
                     raise WaitFault(f"the last point is not committed: {self.waiting_for}", reason="PointLate")
                 changed.wait(TICK)
             if self._replica.closed:
@@ -123,6 +134,12 @@ class PointKeeper:
                 reason="NothingToCommit",
             )
         return self.points.recent[0]
+
+    def _back_by(self, timeout: float) -> float:
+        """Return until when an agent that is not connected now is waited for: not long, if it was not there lately."""
+        seen = self._replica.link.last_seen
+        away = seen is not None and self._replica.shared.now() - seen > LONG_AWAY
+        return self._clock() if away else self._clock() + min(RECONNECTING, timeout / 2)
 
     # -- the thread ------------------------------------------------------------------------------------------------
 
@@ -143,12 +160,13 @@ class PointKeeper:
 
     def _turn(self) -> None:
         replica = self._replica
+        self._look_for_silence()
         closed = replica.spool.committing
         try:
             if closed is not None and closed.point is not None:
                 self._commit(closed.point)
             elif not self._ask():
-                if replica.spool.waiting():
+                if replica.spool.has_waiting:
                     replica.uploader.retry()
                 with replica.changed:
                     replica.changed.wait(TICK)
@@ -162,42 +180,84 @@ class PointKeeper:
         self.waiting_for = f"{fault.message}; retried in {delay:.0f} s"
         self._replica.shared.metrics.faults.labels(self._replica.machine_id).inc()
         log.warning("retrying", machine=self._replica.machine_id, message=fault.message, seconds=delay)
-        deadline = monotonic() + delay
-        with self._replica.changed:
-            while not self._replica.closed and monotonic() < deadline:
-                self._replica.changed.wait(min(TICK, max(0.0, deadline - monotonic())))
+        deadline = self._clock() + delay
+        while not self._replica.closed and self._clock() < deadline:
+            self._turn_of_group(None)
+            with self._replica.changed:
+                self._replica.changed.wait(min(TICK, max(0.0, deadline - self._clock())))
 
     def _ask(self) -> bool:
         """Ask for a point if one is due; return whether one was asked for."""
         replica, now = self._replica, self._replica.shared.now()
-        with replica.changed:
-            busy = replica.attempt is not None or replica.spool.committing is not None
-            if busy or not replica.link.synced or replica.assignment.desired is not Desired.REPLICATE:
-                return False
+        attempts = replica.attempts
+        if replica.assignment.desired is not Desired.REPLICATE:
+            return False
+        if attempts.blocked_by[0]:
+            self._turn_of_group(None)
+            return False
         if self._asked_before is not None:  # it failed, or its connection broke: it is due again
             self._asked, self._asked_before = self._asked_before, None
-            self._not_before = monotonic() + (ATTEMPT_PAUSE if replica.attempt_fault else 0.0)
-        if monotonic() < self._not_before:
+            self._not_before = self._clock() + (ATTEMPT_PAUSE if attempts.fault else 0.0)
+        if self._clock() < self._not_before:
+            self._turn_of_group(None)
             return False
         demanded = self._demanded  # who asks later is not served by a freeze that may be over by then
         wanted = due(replica.assignment.policy, self._asked, now)
         if wanted is None and demanded > self._served:
             wanted = WireConsistency.CRASH
-        if wanted is None or not replica.ask(secrets.token_hex(6), wanted):
+        turn = self._turn_of_group(wanted)
+        if not turn.together and (wanted is None or not turn.alone):
+            return False
+        wanted = wanted or WireConsistency.CRASH
+        group = replica.assignment.consistency_group
+        if group is not None and turn.together:
+            if not attempts.ask(turn.together, wanted, group.name):
+                replica.shared.groups.unasked(group.name, replica.machine_id, turn.together)
+                return False
+        elif not attempts.ask(secrets.token_hex(6), wanted, note=turn.note):
             return False
         self._serving = demanded
         self._asked_before, self._asked = self._asked, self._asked.after(wanted, now)
         return True
 
-    def _commit(self, end: PointEnd) -> None:
+    def _turn_of_group(self, wanted: WireConsistency | None) -> Turn:
+        """Tell the machine's group how it stands, and return what is its turn; without a group it is always alone."""
         replica = self._replica
-        started = monotonic()
+        group = replica.assignment.consistency_group
+        if group is None or len(group.members) < 2:
+            return Turn(alone=True)
+        why, passing = replica.attempts.blocked_by
+        if not why and self._clock() < self._not_before:
+            why, passing = replica.attempts.fault or "its last point failed", True
+        elif not why and self.waiting_for:
+            why = self.waiting_for
+        bound = replica.assignment.policy.freeze_bound.total_seconds()
+        standing = Standing(why, passing, wanted is not None, bound)
+        return replica.shared.groups.turn(group, replica.attempts, standing)
+
+    def _look_for_silence(self) -> None:
+        """Cut the session of an agent that owes something and says nothing: it may answer pings and hang all the same.
+
+        A frame may take its time under a low bandwidth limit.
+        """
+        replica = self._replica
+        limit = replica.assignment.policy.bandwidth_limit
+        allowed = SILENCE + (2 * LARGEST_FRAME / limit if limit > 0 else 0.0)
+        silent, session = replica.silent_for, replica.session
+        if silent > allowed and session is not None:
+            log.warning("the agent says nothing: its session is ended", machine=replica.machine_id, seconds=silent)
+            session.cut()
+
+    def _commit(self, closed: ClosedPoint) -> None:
+        replica, end = self._replica, closed.end
+        started = self._clock()
         fields = PointFields(
-            time=frozen_time(end),
+            time=closed.instant,
             consistency=Consistency(end.consistency.value),
             disks=tuple(DiskFields(disk.id, disk.name, disk.size) for disk in end.disks),
             machine=MachineDescription.model_validate(end.machine),
-            notes=end.notes,
+            notes=closed.notes,
+            group=closed.group,
         )
         point = replica.writer.commit(fields)
         self.points = self.points.with_new(point)
@@ -205,19 +265,19 @@ class PointKeeper:
         self._served = max(self._served, self._serving)
         replica.point_committed(Committed(end.id, point.name, point.slot))
         replica.shared.metrics.points.labels(replica.machine_id).inc()
-        replica.shared.metrics.last_point.labels(replica.machine_id).set(end.frozen_at)
+        replica.shared.metrics.last_point.labels(replica.machine_id).set(closed.time)
         log.info(
             "point committed", machine=replica.machine_id, point=point.name, consistency=point.consistency.value,
-            bytesChanged=point.bytes_changed, bytesStored=point.bytes_stored, notes=end.notes,
-            freezeSeconds=round(end.freeze_seconds, 4), seconds=round(monotonic() - started, 3),
+            bytesChanged=point.bytes_changed, bytesStored=point.bytes_stored, notes=closed.notes,
+            freezeSeconds=round(end.freeze_seconds, 4), seconds=round(self._clock() - started, 3),
         )  # fmt: skip
         self._prune()
 
     def _prune(self) -> None:
         """Prune in a thread of its own, seldom, so that the next point is not late."""
-        if monotonic() - self._pruned_at < PRUNE_EVERY or (self._pruner is not None and self._pruner.is_alive()):
+        if self._clock() - self._pruned_at < PRUNE_EVERY or (self._pruner is not None and self._pruner.is_alive()):
             return
-        self._pruned_at = monotonic()
+        self._pruned_at = self._clock()
         self._pruner = threading.Thread(target=self._prune_now, name="prune", daemon=True)
         self._pruner.start()
 

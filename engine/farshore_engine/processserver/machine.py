@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from farshore_engine.agent.enrol import expired
-from farshore_engine.contract.assignment import MachineAssignment, Source
+from farshore_engine.contract.assignment import Desired, MachineAssignment, Source
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.contract.points import RecoveryPoint
 from farshore_engine.contract.replication import Check, KeyReport, ReplicationReport
@@ -22,6 +22,7 @@ from farshore_engine.processserver import memory as memories
 from farshore_engine.processserver.identity import MachineIdentity, fits, renewal_due
 from farshore_engine.processserver.installer import AgentIdentity, DataPort, Installer
 from farshore_engine.processserver.keeper import PointKeeper, Points
+from farshore_engine.processserver.machinereport import Known, report_of
 from farshore_engine.processserver.opening import open_replica
 from farshore_engine.processserver.replica import Link, Replica, Shared
 from farshore_engine.processserver.reporting import Cadence, Reporter
@@ -108,6 +109,8 @@ class MachineSupervisor:
                 self._reopen("the assignment changed")
             elif self._replica is not None:
                 self._replica.update(assignment)
+            if assignment.desired in (Desired.STOP, Desired.UNINSTALL) and self._replica is not None:
+                self._replica.disconnect("replication ends")  # at once, also while the thread pushes an agent
             if _relevant(before) != _relevant(assignment):
                 self._failure = None
             if before.source != assignment.source:
@@ -262,6 +265,9 @@ class MachineSupervisor:
         replica, keeper = self._replica, self._keeper
         if replica is None or keeper is None:
             return
+        if replica.closed:
+            self._close("replication ends")
+            return
         with replica.changed:
             self._link, self._points = replica.link, keeper.points
             first_copy = replica.first_copy
@@ -362,6 +368,7 @@ class MachineSupervisor:
             failure=self._failure,
             doing=self._doing,
             vault_epoch=self._vault_epoch,
+            keys=self._keys,
             certificate_request=self._identity.request,
         )
         return report_of(known, self._around.shared, self._around.shared.now())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -17,16 +16,10 @@ from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.stores import open_machine
 from farshore_engine.vault.upload import PackUploader
 from farshore_engine.vault.writer import PointWriter
-from farshore_engine.wire.messages import PointEnd
 
 log = structlog.get_logger(__name__)
 
 UPLOAD_DEPTH = 1 << 30  # packs wait in the spool, not in the uploader
-
-
-def frozen_time(point: PointEnd) -> datetime:
-    """Return the instant of a point's freeze."""
-    return datetime.fromtimestamp(point.frozen_at, UTC)
 
 
 def open_replica(
@@ -61,7 +54,8 @@ def _open_spool(
     restart: frozenset[str],
 ) -> Replica:
     vault, chain = opened
-    spool = Spool(directory, shared.budget, vault_name(vault))
+    room = shared.budget.share(assignment.machine_id)
+    spool = Spool(directory, room, vault_name(vault))
     uploader = PackUploader(
         vault.access.store,
         vault.access.names,
@@ -69,7 +63,7 @@ def _open_spool(
         depth=UPLOAD_DEPTH,
         uploaded=lambda pack: shared.note_uploaded(assignment.machine_id, spool.uploaded(pack)),
     )
-    intake = Intake(spool, uploader, shared.encoders, shared.budget, shared.monotonic)
+    intake = Intake(spool, uploader, shared.encoders_of(assignment.machine_id), room, shared.monotonic)
     try:
         writer = PointWriter(vault, chain, intake)
         fit_to_chain(spool, writer, restart)
@@ -82,8 +76,9 @@ def _open_spool(
         intake.stop()
         uploader.close()
         spool.close()
+        room.close()
         raise
-    return Replica(assignment, shared, vault, writer, spool, uploader, intake, held)
+    return Replica(assignment, shared, vault, writer, spool, uploader, intake, held, room)
 
 
 def fit_to_chain(spool: Spool, writer: PointWriter, restart: frozenset[str] = frozenset()) -> None:
@@ -92,7 +87,7 @@ def fit_to_chain(spool: Spool, writer: PointWriter, restart: frozenset[str] = fr
     slot = last.slot if last is not None else 0
     closed = spool.committing
     if closed is not None and closed.point is not None and closed.base is not None and last is not None:
-        was_put = last.slot > closed.base and last.manifest.time == frozen_time(closed.point)
+        was_put = last.slot > closed.base and last.manifest.time == closed.point.instant
         if was_put:
             log.info("the point was committed before the stop", point=last.manifest.name)
             spool.committed(slot)

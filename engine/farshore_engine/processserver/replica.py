@@ -8,86 +8,40 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 import structlog
-from pydantic import ValidationError
 
 from farshore_engine.blocks.grid import Indexes
 from farshore_engine.contract.assignment import Desired, MachineAssignment
-from farshore_engine.contract.machine import MachineDescription
 from farshore_engine.contract.replication import Disk, TransferProgress
-from farshore_engine.processserver.budget import SpoolBudget
+from farshore_engine.processserver.attempts import Attempts
+from farshore_engine.processserver.budget import SpoolShare
 from farshore_engine.processserver.generation import AgentSession
 from farshore_engine.processserver.intake import Intake
-from farshore_engine.processserver.metrics import Metrics
 from farshore_engine.processserver.progress import ProgressMeter
 from farshore_engine.processserver.session import Session
+from farshore_engine.processserver.shared import Link as Link
+from farshore_engine.processserver.shared import Shared as Shared
 from farshore_engine.processserver.spool import Spool
 from farshore_engine.processserver.syncmode import Held, plan_sync
 from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.upload import PackUploader
 from farshore_engine.vault.writer import PointWriter
-from farshore_engine.wire.frames import PeerClosed, WireError
+from farshore_engine.wire.frames import PeerClosed
 from farshore_engine.wire.messages import (
+    SILENT_CHANGE,
     Ack,
     Committed,
-    Consistency,
-    PointEnd,
-    PointFailed,
     Progress,
     ResyncRequired,
     Settings,
     SyncMode,
-    TakePoint,
     Welcome,
 )
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What all machines of a process server share."""
-
-    name: str
-    budget: SpoolBudget
-    encoders: Executor
-    metrics: Metrics
-    monotonic: Callable[[], float] = time.monotonic
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    upload_threads: int = 3
-    bandwidth_limit: Callable[[], int] = lambda: 0  # the appliance's, bytes per second, 0 for none
-
-    def note_uploaded(self, machine_id: str, size: int) -> None:
-        """Count bytes that reached the vault."""
-        self.metrics.uploaded.labels(machine_id).inc(size)
-
-
-@dataclass(frozen=True)
-class Link:
-    """The agent's side as last seen."""
-
-    connected: bool = False
-    version: str = ""
-    tracker: str = ""
-    tracker_reason: str = ""
-    last_seen: datetime | None = None
-    disks: tuple[Disk, ...] = ()
-    mode: SyncMode | None = None  # the heaviest mode in which a disk is being brought up to date
-    synced: bool = False
-    resync_reason: str = ""
-    clock_skew: float = 0.0  # seconds that the agent's clock is ahead
-
-
-@dataclass
-class _Attempt:
-    id: str
-    consistency: Consistency
 
 
 @dataclass
@@ -102,10 +56,9 @@ class Replica:
     uploader: PackUploader
     intake: Intake
     held_disks: set[str]
+    room: SpoolShare
     link: Link = field(default_factory=Link)
     session: Session | None = None
-    attempt: _Attempt | None = None
-    attempt_fault: str = ""  # why the last attempt at a point failed, "" after one that did not
     first_copy_since: float | None = None
     first_copy: tuple[int, float] | None = None  # bytes passed over, seconds
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -114,13 +67,20 @@ class Replica:
     closed: bool = False
     last_committed: Committed | None = None
 
+    def __post_init__(self) -> None:
+        """Begin without an attempt."""
+        self.attempts = Attempts(self)
+        self._heard_at = self.shared.monotonic()
+        self._taking_in = False
+
     # -- the session -----------------------------------------------------------------------------------------------
 
     def attach(self, session: Session) -> Welcome:
         """Take over from an earlier session of the machine and return the answer to Hello."""
         with self.changed:
             earlier, self.session = self.session, session
-            self.attempt = None
+            self.heard()
+        self.attempts.abandon("its agent connected anew")
         if earlier is not None:
             earlier.cut()
         with self.receiving:  # a frame of the earlier connection that is still on its way in must not come behind ours
@@ -162,16 +122,22 @@ class Replica:
         with self.changed:
             if self.session is not session:
                 return
-            self.session, self.attempt = None, None
+            self.session = None
             self.link = replace(self.link, connected=False, synced=False, last_seen=self.shared.now())
             self.changed.notify_all()
+        self.attempts.abandon(f"the connection of its agent ended: {reason}")
         log.info("agent disconnected", machine=self.machine_id, peer=session.peer, reason=reason)
 
     def receive_data(self, session: Session, seq: int, disk: str, blocks: Indexes, payload: memoryview) -> None:
         """Take in a Data frame; waits while the spool is full or a point is being committed."""
         self.shared.metrics.note_received(self.machine_id, payload.nbytes)
+
+        def gone() -> bool:
+            return self.closed or self.session is not session
+
         with self._turn_of(session):
-            self.intake.data(seq, disk, blocks, payload, lambda: self.session is not session)
+            self.shared.bandwidth.take(self.machine_id, payload.nbytes, gone)
+            self.intake.data(seq, disk, blocks, payload, gone)
             self.held_disks.add(disk)
 
     def receive_zeros(self, session: Session, seq: int, disk: str, blocks: Indexes) -> None:
@@ -189,6 +155,7 @@ class Replica:
         with self.changed:
             if self.session is not session:
                 return
+            self.heard()
             self.link = replace(self.link, synced=True)
             if self.first_copy_since is not None and self.first_copy is None:
                 total = sum(disk.size_bytes for disk in self.link.disks)
@@ -205,57 +172,18 @@ class Replica:
                 )
                 self.changed.notify_all()
         self.shared.metrics.resyncs.labels(self.machine_id).inc()
+        if message.reason.startswith(SILENT_CHANGE):
+            self.shared.metrics.silent_changes.labels(self.machine_id).inc()
         log.warning("resync required", machine=self.machine_id, disk=message.disk, reason=message.reason)
 
     def progressed(self, session: Session, message: Progress) -> None:
         """Note how far the pass over the disks is."""
         with self.changed:
+            self.heard()
             if self.session is session:
                 self.meter.note(self.shared.monotonic(), message.total, message.done)
 
     # -- points ----------------------------------------------------------------------------------------------------
-
-    def ask(self, point: str, consistency: Consistency) -> bool:
-        """Ask the agent for a point; returns False when there is none to ask or one is under way."""
-        with self.changed:
-            session = self.session
-            if session is None or not self.link.synced or self.attempt is not None or self.spool.committing is not None:
-                return False
-            self.attempt = _Attempt(point, consistency)
-        try:
-            session.send(TakePoint(point, consistency))
-        except PeerClosed:
-            return False  # the connection's own thread finds out too, and detaches
-        return True
-
-    def point_ended(self, session: Session, message: PointEnd) -> None:
-        """Everything of a point was sent: make it durable here, and let the keeper commit it."""
-        with self.changed:
-            attempt = self.attempt
-        if attempt is None or attempt.id != message.id:
-            raise WireError(f"the point {message.id!r} was not asked for")
-        if text := _malformed(message):
-            session.send(PointFailed(message.id, "BadDescription", text))
-            self.point_failed(session, PointFailed(message.id, "BadDescription", text))
-            return
-        self.intake.flush()
-        with self.changed:
-            if self.session is not session or self.attempt is not attempt:
-                raise PeerClosed("the session was replaced")
-            self.spool.close_generation(message)
-            self.attempt, self.attempt_fault = None, ""
-            self.changed.notify_all()
-        self.shared.metrics.freeze.labels(self.machine_id).observe(message.freeze_seconds)
-
-    def point_failed(self, session: Session, message: PointFailed) -> None:
-        """The agent gave a point up; what it sent stays pending."""
-        with self.changed:
-            if self.session is session and self.attempt is not None and self.attempt.id == message.id:
-                self.attempt = None
-                self.attempt_fault = f"no recovery point: {message.message}"
-                self.changed.notify_all()
-        self.shared.metrics.points_failed.labels(self.machine_id).inc()
-        log.warning("point failed", machine=self.machine_id, reason=message.reason, detail=message.message)
 
     def point_committed(self, committed: Committed) -> None:
         """The point of the closed generation is visible: tell the agent, and let held-back data in."""
@@ -285,9 +213,8 @@ class Replica:
     def settings(self) -> Settings:
         """Return the knobs that the agent gets."""
         policy = self.assignment.policy
-        limits = [n for n in (policy.bandwidth_limit, self.shared.bandwidth_limit()) if n > 0]
         return Settings(
-            bandwidth_limit=min(limits, default=0),
+            bandwidth_limit=policy.bandwidth_limit,  # the appliance's own is kept here, for all machines together
             freeze_bound=policy.freeze_bound.total_seconds(),
             hooks=tuple(hook.value for hook in policy.hooks),
             hook_timeout=policy.hook_timeout.total_seconds(),
@@ -306,6 +233,33 @@ class Replica:
             with contextlib.suppress(PeerClosed):
                 session.send(self.settings())
 
+    def heard(self) -> None:
+        """The agent said something, or something was asked of it."""
+        self._heard_at = self.shared.monotonic()
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds for which an agent that owes something (its disks, a point) has said nothing; 0 if it owes nothing.
+
+        Pings do not count: an agent whose session hangs answers them still.
+        """
+        with self.changed:
+            owes = self.session is not None and (self.attempts.current is not None or not self.link.synced)
+            if not owes or self._taking_in or self.assignment.desired is not Desired.REPLICATE:
+                self._heard_at = self.shared.monotonic()
+                return 0.0
+            return self.shared.monotonic() - self._heard_at
+
+    def disconnect(self, reason: str) -> None:
+        """Take no more from the agent, at once; `close` must follow."""
+        with self.changed:
+            self.closed = True
+            session = self.session
+            self.changed.notify_all()
+        if session is not None:
+            log.info("hanging up", machine=self.machine_id, reason=reason)
+            session.cut()
+
     def close(self, reason: str) -> None:
         """Hang up and stop; what is durable stays for the next opening."""
         with self.changed:
@@ -317,6 +271,7 @@ class Replica:
             session.hang_up(reason)
         self.uploader.close(abandon=True)
         self.spool.close()
+        self.room.close()
         self.vault.close()
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -353,22 +308,16 @@ class Replica:
     @contextlib.contextmanager
     def _turn_of(self, session: Session) -> Iterator[None]:
         """Let one frame of the current session in, once no point is being committed: the writer knows no two points."""
-        with self.changed:
-            self.changed.wait_for(lambda: self.closed or self.session is not session or self.spool.committing is None)
-        with self.receiving:
-            if self.closed or self.session is not session:
-                raise PeerClosed("the session was replaced")
-            yield
-
-
-def _malformed(message: PointEnd) -> str:
-    """Say what of a point's end no commit could ever use; empty when all of it is good."""
-    try:
-        MachineDescription.model_validate(message.machine)
-        datetime.fromtimestamp(message.frozen_at, UTC)
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        return f"the machine description is malformed at {where}: {error.errors()[0]['msg']}"
-    except (ValueError, OverflowError, OSError):
-        return f"the machine's clock shows no date: {message.frozen_at} seconds since the epoch"
-    return ""
+        self._taking_in = True
+        try:
+            with self.changed:
+                self.changed.wait_for(
+                    lambda: self.closed or self.session is not session or self.spool.committing is None
+                )
+            with self.receiving:
+                if self.closed or self.session is not session:
+                    raise PeerClosed("the session was replaced")
+                yield
+        finally:
+            self._taking_in = False
+            self.heard()

@@ -27,12 +27,14 @@ from farshore_engine.wire.messages import (
     Bye,
     Data,
     Digests,
+    Frozen,
     Hello,
     Message,
     NeedDigests,
     Ping,
     PointEnd,
     PointFailed,
+    PointReady,
     Pong,
     Progress,
     ResyncRequired,
@@ -127,9 +129,13 @@ class Session:
             case Synced():
                 self._replica.synced(self)
             case PointEnd():
-                self._replica.point_ended(self, message)
+                self._replica.attempts.ended(self, message)
             case PointFailed():
-                self._replica.point_failed(self, message)
+                self._replica.attempts.failed(self, message)
+            case PointReady():
+                self._replica.attempts.ready(self, message.id)
+            case Frozen():
+                self._replica.attempts.frozen(self, message.id)
             case Progress():
                 self._replica.progressed(self, message)
             case ResyncRequired():

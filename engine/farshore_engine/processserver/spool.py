@@ -11,14 +11,20 @@ and gets a new id: agents then learn that what it had acknowledged is gone.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
-from farshore_engine.processserver.budget import SpoolBudget
+from farshore_engine.processserver.budget import Room
+from farshore_engine.processserver.closedpoint import ClosedPoint
 from farshore_engine.processserver.generation import (
+    FORMAT,
     AgentSession,
     Frame,
     Generation,
@@ -34,13 +40,14 @@ from farshore_engine.processserver.journal import (
     JournalDamaged,
     Kind,
     Record,
-    read_records,
+    SyncFailed,
+    records,
     sync_directory,
+    sync_file,
     write_all,
 )
 from farshore_engine.vault.names import PackId
 from farshore_engine.vault.pack import SealedPack
-from farshore_engine.wire.messages import PointEnd
 
 PREFIX = "journal-"
 
@@ -52,18 +59,38 @@ class _Written:
         self.generation = generation
         self.journal = journal
 
-    def record(self, records: list[Record]) -> None:
+    def record(self, fresh: list[Record]) -> None:
         """Make records durable and take them in."""
-        self.journal.append(records)
+        self.journal.append(fresh)
         self.journal.sync()
-        for record in records:
+        for record in fresh:
             self.generation.apply(record)
+
+
+S = TypeVar("S", bound="Spool")
+P = ParamSpec("P")
+R = TypeVar("R")
+_UNTRUSTED: set[Path] = set()  # spools whose disk failed to keep something, so that what is read back may be a lie
+
+
+def _durable(change: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Let a change of the spool give the spool up when the disk does not keep it."""
+
+    @functools.wraps(change)
+    def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return change(self, *args, **kwargs)
+        except SyncFailed:
+            self.distrust()
+            raise
+
+    return guarded
 
 
 class Spool:
     """The spool of one machine. Thread-safe; every change is durable when its method returns."""
 
-    def __init__(self, directory: Path, budget: SpoolBudget, vault: str = "") -> None:
+    def __init__(self, directory: Path, budget: Room, vault: str = "") -> None:
         """Open what is in `directory`, or start empty on an unknown base (`rebase` must follow).
 
         `vault` names the vault's machine that the packs are for: what was spooled for another one is given up, since
@@ -78,10 +105,13 @@ class Spool:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.lost = ""  # why an earlier spool was given up at open, for logs
         try:
+            if directory in _UNTRUSTED:
+                raise _Damaged("the disk did not keep what was written to it")
             self._restore()
         except _Damaged as error:
             self.lost = str(error)
             self._empty()
+            _UNTRUSTED.discard(directory)
         if not self._written:
             self._start(0, secrets.token_hex(8), None)
 
@@ -106,6 +136,7 @@ class Spool:
         with self._lock:
             return tuple(w.generation for w in self._written)
 
+    @_durable
     def begin_session(self, session: AgentSession) -> None:
         """Note whose frames come from now on."""
         with self._lock:
@@ -116,16 +147,19 @@ class Spool:
         """Disks that begin with nothing, until a point that holds them anew is committed."""
         return frozenset(disk for generation in self.generations for disk in generation.restarted)
 
+    @_durable
     def restart(self, disks: frozenset[str]) -> None:
         """Note that nothing of these disks is held: what the point below holds of them must not show through."""
         with self._lock:
             self._written[-1].record([json_record(Kind.RESTARTED, {"disks": sorted(disks)})])
 
+    @_durable
     def rebase(self, slot: int) -> None:
         """Note on which point's slot the oldest generation lies."""
         with self._lock:
             self._written[0].record([json_record(Kind.BASE, {"base": slot})])
 
+    @_durable
     def store(self, packs: Sequence[SealedPack], frames: Sequence[Frame]) -> None:
         """Keep sealed packs and, behind them, the frames that refer to packs kept so far, as one group."""
         for pack in packs:
@@ -134,29 +168,30 @@ class Spool:
                 self._account(len(pack.data))
         if packs:
             sync_directory(self._directory)
-        records = [pack_record(Kind.SEALED, SpooledPack(p.id, len(p.data))) for p in packs]
-        records += [frame_record(frame) for frame in frames]
+        told = [pack_record(Kind.SEALED, SpooledPack(p.id, len(p.data))) for p in packs]
+        told += [frame_record(frame) for frame in frames]
         with self._lock:
-            self._written[-1].record(records)
+            self._written[-1].record(told)
 
-    def close_generation(self, point: PointEnd) -> None:
+    @_durable
+    def close_generation(self, point: ClosedPoint) -> None:
         """Note that the current generation is complete and begin the next one."""
         with self._lock:
             if len(self._written) > 1:
                 raise RuntimeError("a point is being committed already")
             written = self._written[-1]
-            written.record([json_record(Kind.POINT, point.to_header())])
+            written.record([json_record(Kind.POINT, point.to_json())])
             done = written.generation
             self._start(done.number + 1, done.spool, done.session)
 
+    @_durable
     def committed(self, slot: int) -> None:
         """Forget the complete generation: its point is in `slot`."""
         with self._lock:
             self._written[-1].record([json_record(Kind.BASE, {"base": slot})])
             done = self._written.pop(0)
-            for pack in done.generation.packs.values():
-                if not pack.uploaded:
-                    self._release_file(pack)
+            for pack in done.generation.waiting.values():
+                self._release_file(pack)
             done.journal.close()
             done.journal.path.unlink()
             sync_directory(self._directory)
@@ -164,12 +199,18 @@ class Spool:
     def waiting(self) -> list[SpooledPack]:
         """Return the packs that are not in the vault yet, oldest generation first."""
         with self._lock:
-            return [p for w in self._written for p in w.generation.packs.values() if not p.uploaded]
+            return [pack for w in self._written for pack in w.generation.waiting.values()]
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether some pack is not in the vault yet; cheap."""
+        with self._lock:
+            return any(w.generation.waiting for w in self._written)
 
     def frames(self) -> Iterator[Frame]:
         """Yield what was stored and is in no committed point, in order; for the start, before anything is stored."""
         for written in tuple(self._written):
-            for record in read_records(written.journal.path)[0]:
+            for record, _ in records(written.journal.path):
                 if record.kind is Kind.FRAME:
                     yield frame_of(record.payload)
 
@@ -177,17 +218,28 @@ class Spool:
         """Return the content of a pack that waits."""
         return self._path(pack).read_bytes()
 
+    @_durable
     def uploaded(self, pack: PackId) -> int:
         """Note that the vault has a pack, and let it go; returns its size in bytes."""
         with self._lock:
             for written in self._written:
-                state = written.generation.packs.get(pack)
-                if state is not None and not state.uploaded:
+                state = written.generation.waiting.get(pack)
+                if state is not None:
                     written.record([pack_record(Kind.UPLOADED, state)])
                     self._release_file(state)
                     return state.size
             return 0
 
+    def distrust(self) -> None:
+        """Make sure that nobody, not even a later process, believes what the journals say; they may not be on disk."""
+        _UNTRUSTED.add(self._directory)
+        with self._lock:
+            for written in self._written:
+                written.journal.close()
+                with suppress(OSError):
+                    written.journal.path.unlink()
+
+    @_durable
     def discard(self) -> None:
         """Give up everything pending (it belongs to a chain that went on without it) under a new id."""
         with self._lock:
@@ -213,15 +265,12 @@ class Spool:
     def _restore(self) -> None:
         paths = sorted(self._directory.glob(f"{PREFIX}*"))
         for path in paths:
-            records, end = self._read(path)
-            if not records or records[0].kind is not Kind.OPENED:
+            generation, end = self._read(path)
+            if generation is None:
                 if path != paths[-1]:
                     raise _Damaged(f"{path.name} does not say which spool it belongs to")
                 path.unlink()  # the crash came while it was made; nothing was put into it
                 break
-            generation = Generation(int(path.name.removeprefix(PREFIX)))
-            for record in records:
-                generation.apply(record)
             self._written.append(_Written(generation, Journal.reopen(path, end)))
             if generation.vault != self._vault:
                 raise _Damaged("it was filled for another vault")
@@ -229,11 +278,21 @@ class Spool:
         self._check_packs()
 
     @staticmethod
-    def _read(path: Path) -> tuple[list[Record], int]:
+    def _read(path: Path) -> tuple[Generation | None, int]:
+        """Return what a journal tells, None if it does not even say what it is, and where its last record ends."""
+        generation, end = None, 0
         try:
-            return read_records(path)
+            for record, end in records(path):  # noqa: B007 - the last one's end is returned
+                if generation is None:
+                    if record.kind is not Kind.OPENED:
+                        return None, 0
+                    generation = Generation(int(path.name.removeprefix(PREFIX)))
+                    if json.loads(record.payload).get("format") != FORMAT:
+                        raise _Damaged("another version wrote it")
+                generation.apply(record)
         except JournalDamaged:
-            return [], 0
+            return None, 0
+        return generation, end
 
     def _finish_rotation(self) -> None:
         """Complete a change of generation that a crash cut in two."""
@@ -265,7 +324,7 @@ class Spool:
         descriptor = os.open(self._path(pack.id), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             write_all(descriptor, pack.data, 0)
-            os.fdatasync(descriptor)
+            sync_file(descriptor)
         finally:
             os.close(descriptor)
 
