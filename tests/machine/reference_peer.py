@@ -175,6 +175,7 @@ class ReferencePeer:
 
     def close(self) -> None:
         self._closing = True
+        self._listener.shutdown(socket.SHUT_RDWR)  # closing alone does not wake who waits in accept
         self._listener.close()
         self.hang_up()
         self._thread.join(10)
