@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 from pydantic import SecretBytes, ValidationError
 
-from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, KeyVaultAccess
+from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, KeyVaultAccess, PreviousKey
 from farshore_engine.contract.faults import StopFault
 from farshore_operator.api import RecoveryVault
-from farshore_operator.decide.vaultaccess import Values, encryption_key, storage_access
+from farshore_operator.decide.vaultaccess import Values, encryption_key, previous_keys, storage_access
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class VaultFile:
     def key(self) -> SecretBytes | KeyVaultAccess:
         """Return the key-encryption key."""
         return encryption_key(self.vault, self._secret)
+
+    def previous_keys(self) -> tuple[PreviousKey, ...]:
+        """Return the keys that were current before and may still be needed."""
+        return previous_keys(self.vault, self._secret)
 
     def _secret(self, name: str, field: str) -> Values:
         if name not in self.secrets:

@@ -95,7 +95,10 @@ class Place:
         if isinstance(storage, DirectoryAccess) and not storage.path.is_dir():
             raise StopFault(f"there is no directory {storage.path}", "Check the path", reason="NoVault")
         chosen = self.prefix if self.prefix is not None else prefix
-        return VaultAccess(name=file.name if file else "vault", storage=storage, prefix=chosen, key=key)
+        previous = file.previous_keys() if file and self.key_file is None else ()
+        return VaultAccess(
+            name=file.name if file else "vault", storage=storage, prefix=chosen, key=key, previous_keys=previous
+        )
 
     def _file(self) -> VaultFile | None:
         from farshore_cli.vaultfile import read_vault
@@ -129,7 +132,7 @@ class Place:
     def _credential(self) -> tuple[str, str]:
         """Return the name of the field of AzureBlobAccess and the secret."""
         if self.credential_file is not None:
-            text = _read(self.credential_file, "the storage credential").decode(errors="replace").strip()
+            text = read_secret(self.credential_file, "the storage credential").decode(errors="replace").strip()
             if "sig=" in text and "BlobEndpoint=" not in text:
                 return "sas_token", text.lstrip("?")
             return ("connection_string" if "AccountName=" in text or "BlobEndpoint=" in text else "account_key"), text
@@ -148,7 +151,7 @@ class Place:
         from farshore_engine.vault.crypto import parse_kek
 
         if self.key_file is not None:
-            return SecretBytes(parse_kek(_read(self.key_file, "the key-encryption key")))
+            return SecretBytes(parse_kek(read_secret(self.key_file, "the key-encryption key")))
         if file is not None:
             return file.key()
         raise StopFault(
@@ -182,7 +185,8 @@ def vault_command(command: Callable[..., R]) -> Callable[..., R]:
     return wrapped
 
 
-def _read(path: Path, what: str) -> bytes:
+def read_secret(path: Path, what: str) -> bytes:
+    """Return what a file or, for `-`, standard input holds; raises StopFault that names `what`, never the content."""
     try:
         return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
