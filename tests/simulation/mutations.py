@@ -1,0 +1,204 @@
+"""Guards of the product that are taken away on purpose: the simulation must find out, or it proves nothing.
+
+Each mutation patches one guard, narrows the faults to those that matter for it, and is found within `seeds` schedules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from farshore_engine.agent.ledger import NEEDS, Ledger, Need
+from farshore_engine.processserver import opening
+from farshore_engine.processserver.intake import Intake
+from farshore_engine.vault import chain as chains
+from farshore_engine.vault import prune as pruning
+from farshore_engine.vault.chain import ChainWriter, read_slot
+from farshore_engine.vault.records import RecordHeader, RecordKind, open_record, seal_record
+from farshore_engine.vault.store import AlreadyExists
+from tests.simulation import faults
+from tests.simulation.schedule import Site
+
+Prepare = Callable[[Site], AbstractContextManager[None] | None]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`prepare` takes the guard away for one schedule."""
+
+    prepare: Prepare
+    fault: Callable[[Site], str] = faults.any_fault
+    seeds: int = 60
+
+
+@contextmanager
+def patched(place: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(place, name)
+    setattr(place, name, value)
+    try:
+        yield
+    finally:
+        setattr(place, name, before)
+
+
+def no_mark_at_queue(site: Site) -> None:
+    """A write is marked when it completes only."""
+    site.source.tracing.queued = False
+    site.source.raw = 0.3
+
+
+def no_mark_at_completion(site: Site) -> None:
+    """A write is marked when it is queued only."""
+    site.source.tracing.completed = False
+
+
+def clear_after_read(site: Site) -> None:
+    """The mark is cleared when the block is sent instead of before it is read."""
+    site.agent.clear_before_read = False
+
+
+def no_fsync(site: Site) -> None:
+    """The spool acknowledges what it never synced."""
+    for server in site.servers.values():
+        server.files.syncs = False
+
+
+def acknowledge_first(site: Site) -> AbstractContextManager[None]:
+    """The spool acknowledges frames before it stores them."""
+    store = Intake._store
+
+    def early(self: Intake, packs: Any, items: Any, on_durable: Callable[[int], None]) -> None:
+        if items:
+            on_durable(items[-1].seq)
+        site.world.sleep(0.05)
+        store(self, packs, items, on_durable)
+
+    return patched(Intake, "_store", early)
+
+
+def manifest_first(site: Site) -> AbstractContextManager[None]:
+    """A point is put without waiting for its packs."""
+    return patched(Intake, "drain", lambda self: None)
+
+
+def sweep_as_first_decided(site: Site) -> AbstractContextManager[None]:
+    """Prune does not read the chain again before it deletes packs: a point that a pin brought back is forgotten."""
+    sweep = pruning._sweep
+
+    class Stale:
+        def __init__(self, vault: Any, kept: Any) -> None:
+            self._vault, self._kept = vault, kept
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._vault, name)
+
+        def catalogue(self) -> Any:
+            found = self._vault.catalogue()
+            return replace(found, points=tuple(p for p in found.points if self._kept.get(p.slot, True)))
+
+    def once(vault: Any, chain: Any, report: Any, *others: Any) -> Any:
+        return sweep(Stale(vault, report.kept), chain, report, *others)
+
+    return patched(pruning, "_sweep", once)
+
+
+def pins_unseen(site: Site) -> AbstractContextManager[None]:
+    """Prune does not look for pins again after it has condemned."""
+    calls = {"n": 0}
+    listing = pruning.list_pins
+
+    def first_only(access: Any) -> Any:
+        calls["n"] += 1
+        return listing(access) if calls["n"] % 2 else {}
+
+    return patched(pruning, "list_pins", first_only)
+
+
+def flight_unseen(site: Site) -> AbstractContextManager[None]:
+    """Prune does not spare the packs in flight."""
+    from farshore_engine.vault.writer import PointWriter  # noqa: PLC0415 - beside its only use
+
+    return patched(PointWriter, "in_flight", property(lambda self: frozenset()))
+
+
+def no_fence(site: Site) -> AbstractContextManager[None]:
+    """A writer that finds its slot taken takes the next one."""
+
+    def append(self: ChainWriter, manifest: Callable[[int], Any]) -> Any:
+        access = self._access
+        while True:
+            slot = self.head + 1
+            header = RecordHeader(
+                access.names.machine, slot, self.epoch, self.writer, self.claim, RecordKind.POINT, self._digest
+            )
+            data = seal_record(access.keys, header, manifest(slot))
+            try:
+                access.store.put(access.names.slot(slot), data, create_only=True)
+            except AlreadyExists:
+                found = read_slot(access, slot).record
+                assert found is not None
+                self.head, self._digest = slot, found.digest
+                continue
+            record = open_record(access.keys, slot, data)
+            self.head, self._digest = slot, record.digest
+            return record
+
+    return patched(ChainWriter, "append", append)
+
+
+def base_unseen(site: Site) -> AbstractContextManager[None]:
+    """A writer does not look whether the fence that it should have met was pruned."""
+    return patched(chains, "is_below_base", lambda access, slot: False)
+
+
+def any_vaults_spool(site: Site) -> AbstractContextManager[None]:
+    """A spool is used for whatever vault stands there."""
+    return patched(opening, "vault_name", lambda vault: "the same")
+
+
+def one_bitmap(site: Site) -> AbstractContextManager[None]:
+    """What was sent since the last point is not remembered: another process server never gets it."""
+
+    def forget(self: Ledger) -> None:
+        with self._lock:
+            self._empty_hand()
+            self._cuts.clear()
+            self._frames.clear()
+            for entry in self._disks.values():
+                entry.needs[Need.DIRTY] |= entry.needs[Need.UNSENT]
+                entry.needs[Need.UNSENT][:] = 0
+                entry.uncommitted[:] = 0
+                entry.based = entry.grounded
+
+    return patched(Ledger, "forget_pending", forget)
+
+
+def hand_forgotten(site: Site) -> AbstractContextManager[None]:
+    """What was taken and not yet sent when a connection breaks is not put back."""
+
+    def empty(self: Ledger) -> None:
+        for entry in self._disks.values():
+            for need in NEEDS:
+                entry.hand[need][:] = 0
+
+    return patched(Ledger, "_empty_hand", empty)
+
+
+MUTATIONS: dict[str, Mutation] = {
+    "no-mark-at-queue": Mutation(no_mark_at_queue),
+    "no-mark-at-completion": Mutation(no_mark_at_completion),
+    "clear-after-read": Mutation(clear_after_read),
+    "no-fsync": Mutation(no_fsync, faults.only(faults.cut_power)),
+    "acknowledge-first": Mutation(acknowledge_first, faults.only(faults.kill_server)),
+    "manifest-first": Mutation(manifest_first),
+    "sweep-as-first-decided": Mutation(sweep_as_first_decided, faults.only(faults.kill_drill)),
+    "pins-unseen": Mutation(pins_unseen, faults.only(faults.kill_drill)),
+    "flight-unseen": Mutation(flight_unseen),
+    "no-fence": Mutation(no_fence, faults.only(faults.fence, faults.reassign)),
+    "base-unseen": Mutation(base_unseen, faults.only(faults.reassign, faults.stall_server)),
+    "any-vaults-spool": Mutation(any_vaults_spool, faults.only(faults.replace_vault)),
+    "one-bitmap": Mutation(one_bitmap, faults.only(faults.reassign, faults.lose_spool)),
+    "hand-forgotten": Mutation(hand_forgotten, faults.only(faults.cut_link)),
+}
