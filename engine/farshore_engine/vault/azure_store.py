@@ -34,6 +34,7 @@ DEADLINE = 60.0  # seconds for one operation with all its retries
 TRANSIENT = {408, 429, 500, 502, 503, 504}
 R = TypeVar("R")
 Page = tuple[list[str], str | None]  # names, and where the next page begins
+SizedPage = tuple[list[tuple[str, int]], str | None]
 
 
 class AzureBlobStore:
@@ -149,7 +150,7 @@ class AzureBlobStore:
         """See ObjectStore; the listing tells the sizes, so this costs no more than `list`."""
         marker: str | None = None
         while True:
-            page = self._retried(f"list {prefix}", functools.partial(self._sized_page, prefix, marker))
+            page: SizedPage = self._retried(f"list {prefix}", functools.partial(self._sized_page, prefix, marker))
             yield from page[0]
             if not (marker := page[1]):
                 return
@@ -157,11 +158,11 @@ class AzureBlobStore:
     def folders(self, prefix: str) -> Iterator[str]:
         """See ObjectStore."""
 
-        def attempt(_: int) -> list[str]:
+        def attempt(_: int) -> Page:
             found = self._container.walk_blobs(name_starts_with=prefix, delimiter="/")
-            return [str(one.name)[len(prefix) : -1] for one in found if str(one.name).endswith("/")]
+            return [str(one.name)[len(prefix) : -1] for one in found if str(one.name).endswith("/")], None
 
-        yield from sorted(self._retried(f"list {prefix}", attempt))
+        yield from sorted(self._retried(f"list {prefix}", attempt)[0])
 
     def delete(self, name: str) -> None:
         """See ObjectStore."""
@@ -180,7 +181,7 @@ class AzureBlobStore:
         pages: Any = self._container.list_blob_names(name_starts_with=prefix).by_page(continuation_token=marker)
         return [str(name) for name in next(pages, [])], pages.continuation_token
 
-    def _sized_page(self, prefix: str, marker: str | None, _: int) -> tuple[list[tuple[str, int]], str | None]:
+    def _sized_page(self, prefix: str, marker: str | None, _: int) -> SizedPage:
         pages: Any = self._container.list_blobs(name_starts_with=prefix).by_page(continuation_token=marker)
         return [(str(one.name), int(one.size)) for one in next(pages, [])], pages.continuation_token
 
