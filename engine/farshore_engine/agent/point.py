@@ -4,7 +4,10 @@ A point is the content of all disks at the instant of the barrier inside the fre
 file systems are frozen (vfat, raw partitions) must be seen not to have written from the barrier to the end of the
 reads. The stages of an attempt::
 
-    pre-copy -> pre hooks -> pre-copy again -> ready -> freeze -> frozen -> read the rest -> thaw -> post hooks -> send
+    pre-copy -> pre hooks -> pre-copy again -> ready -> freeze -> frozen -> read the rest -> cut -> thaw -> post hooks
+    -> send
+
+Ready, frozen and cut are for a point that other machines take at the same instant: see `barrier`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from farshore_engine.agent.barrier import Barrier
 from farshore_engine.agent.freezing import FreezeFailed, Freezer, Opened
 from farshore_engine.agent.hooks import HookOrder, Hooks
 from farshore_engine.agent.ledger import Ledger, Need
@@ -48,6 +52,7 @@ class PointOrder:
         bound: seconds that the freeze may last.
         target: bytes that may be left for the freeze.
         hooks: which hooks run for an application-consistent point, and for how long.
+        barrier: where other machines are met that are cut at the same instant; None for a point of this one alone.
     """
 
     id: str
@@ -56,6 +61,7 @@ class PointOrder:
     bound: float
     target: int
     hooks: HookOrder = field(default_factory=HookOrder)
+    barrier: Barrier | None = None
 
 
 @dataclass(slots=True)
@@ -116,6 +122,8 @@ class PointMaker:
             PeerClosed: the connection broke; nothing is lost.
         """
         if not self._tracker.exact:
+            if order.barrier is not None:
+                raise FreezeFailed("NoTracker", "without a write tracker a machine cannot be cut together with others")
             return self._compare_instead(order, replicator, outlet)
         result = PointResult()
         opened = self._freezer.open(order.mounts)
@@ -124,11 +132,13 @@ class PointMaker:
                 try:
                     late = self._attempt(order, opened, replicator, outlet, result)
                 except RestTooLarge as error:
-                    if attempt == MAX_ATTEMPTS:
+                    if attempt == MAX_ATTEMPTS or order.barrier is not None:
                         raise FreezeFailed("ChurnOutrunsLink", str(error)) from error
                     continue
                 if not late:
                     break
+                if order.barrier is not None:  # the others have thawed: there is no second attempt at this instant
+                    raise FreezeFailed("WrittenInFreeze", _explain(late, opened))
                 if attempt == MAX_ATTEMPTS:
                     result.consistency = Consistency.UNMARKED
                     result.notes.append(_explain(late, opened))
@@ -155,6 +165,8 @@ class PointMaker:
         try:
             if quiet is not None:
                 quiet.rest(precopy)
+            if order.barrier is not None:
+                order.barrier.await_freeze(order.id, precopy)
             reads, late = self._under_freeze(order, opened, outlet)
         finally:
             if quiet is not None:
@@ -182,11 +194,15 @@ class PointMaker:
             try:
                 self._tracker.barrier()
                 outlet.check_point(order.id)
+                if order.barrier is not None:
+                    order.barrier.frozen(order.id)
                 reads = self._rest.plan()
                 self._precopy.cleared()
                 if self._on_frozen is not None:
                     self._on_frozen(order.id)
                 self._rest.read(reads, opened.began + order.bound * READ_SHARE)
+                if order.barrier is not None:
+                    order.barrier.await_cut(order.id, opened.began + order.bound * READ_SHARE)
                 self._tracker.barrier()
                 outlet.check_point(order.id)  # a write that went unseen now may be in the reads
                 late = {d: n for d in self._readers if (n := self._ledger.waiting(Need.DIRTY, d))}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from farshore_engine.agent import VERSION
+from farshore_engine.agent.barrier import Barrier
 from farshore_engine.agent.channel import Channel
 from farshore_engine.agent.freezing import FreezeFailed
 from farshore_engine.agent.hooks import HookOrder
@@ -30,8 +31,10 @@ from farshore_engine.wire.messages import (
     Baseline,
     Bye,
     Committed,
+    Cut,
     Data,
     Digests,
+    FreezeNow,
     Hello,
     Message,
     NeedDigests,
@@ -54,6 +57,7 @@ WELCOME_SECONDS = 30.0
 IDLE_SECONDS = 0.5
 DIGEST_SECONDS = 120.0
 PROGRESS_SECONDS = 1.0
+LOOK_SECONDS = 3.0  # between two looks for disks that came, went or grew
 
 
 @dataclass(slots=True)
@@ -79,9 +83,12 @@ class Session:
         self._questions: deque[NeedDigests] = deque()
         self._answers: deque[tuple[Digests, bytes]] = deque()
         self._requests: deque[TakePoint] = deque()
-        self._cancelled: set[str] = set()
+        self._point = ""  # that is being made
+        self._cancelled = False
+        self._barrier = Barrier(channel.send, self._pump, self.check_point)
         self._synced = False
         self._sample_due = False
+        self._looked_at = time.monotonic()
         self._digest_key = b""
         self._progress = _Progress()
         self._replicator: Replicator
@@ -220,6 +227,7 @@ class Session:
         if self._machine.changed():
             raise DisksChanged
         self._progress = _Progress()
+        self._point, self._cancelled = request.id, False
         started = time.monotonic()
         try:
             self._machine.refresh()
@@ -232,16 +240,15 @@ class Session:
                 bound,
                 self._settings.precopy_target,
                 HookOrder(self._settings.hooks, self._settings.hook_timeout, self._settings.hook_window),
+                self._barrier if request.grouped else None,
             )
             result = self._parts.points.make(order, self._replicator, self)
         except FreezeFailed as error:
-            self._cancelled.discard(request.id)
             fields = {"point": request.id, "reason": error.reason, "detail": error.message}
             log.warning("no point was made", extra={"fields": fields})
             rates = self._parts.points.rates
             self._channel.send(PointFailed(request.id, error.reason, error.message, rates.churn, rates.link))
             return
-        self._cancelled.discard(request.id)
         seq = self._ledger.cut(request.id)
         self._channel.send(
             PointEnd(
@@ -314,7 +321,7 @@ class Session:
 
     def check_point(self, point: str) -> None:
         """Raise FreezeFailed when the process server called the point off, or when events were lost."""
-        if point in self._cancelled:
+        if self._cancelled:
             raise FreezeFailed("Cancelled", "the process server called the point off")
         if self._machine.tracker.exact and self._ledger.waiting(Need.UNVERIFIED):
             raise FreezeFailed("ResyncRequired", "writes may have gone unseen: the disks are compared first")
@@ -331,6 +338,10 @@ class Session:
         """Handle the messages that have come in, waiting at most `timeout` seconds for the first."""
         if self._parts.stopping():
             raise Stopping
+        if time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            if self._machine.changed():
+                raise DisksChanged
         received = self._channel.receive(timeout)
         while received is not None:
             self._handle(received.message, received.payload)
@@ -355,10 +366,12 @@ class Session:
                 log.info("a point is committed", extra={"fields": fields})
                 self._sample_due = True
             case PointFailed():
-                self._cancelled.add(message.id)
+                self._cancelled = self._cancelled or message.id == self._point
                 self._requests = deque(r for r in self._requests if r.id != message.id)
                 self._ledger.fail(message.id)
                 log.warning("the process server gave up a point", extra={"fields": message.to_header()})
+            case FreezeNow() | Cut():
+                self._barrier.hear(message)
             case Settings():
                 self._apply(message)
             case Bye():
