@@ -90,13 +90,14 @@ class Hooks:
         """Return the hooks in the order of their pres; one of the machine's own replaces a shipped one of its name."""
         found = {path.name: _own(path) for path in self._own_files()}
         for name in shipped:
-            found.setdefault(name, _shipped(self._shipped_dir / name))
+            found.setdefault(name, _shipped(self._shipped_dir / name, self.directory / f"{name}.conf"))
         return [found[name] for name in sorted(found)]
 
     def begin(self, point: str, order: HookOrder, mounts: list[Mount]) -> Quiet:
         """Prepare one attempt; nothing runs yet."""
         environment = {
             "FARSHORE_POINT": point,
+            "FARSHORE_HOOKS": str(self.directory),
             "FARSHORE_TIMEOUT": f"{order.timeout:.0f}",
             "FARSHORE_WINDOW": f"{order.window:.0f}",
             "FARSHORE_MOUNTS": "\n".join(mount.point for mount in mounts),
@@ -242,17 +243,21 @@ def _runnable(path: Path) -> bool:
 
 
 def _own(path: Path) -> Hook:
+    return Hook(path.name, (str(path),), _unsafe(path))
+
+
+def _shipped(path: Path, settings: Path) -> Hook:
+    if not path.is_file():
+        return Hook(path.name, (), "is not among the shipped ones")
+    return Hook(path.name, ("/bin/sh", str(path)), _unsafe(settings) if settings.exists() else "")
+
+
+def _unsafe(path: Path) -> str:
     """A file that others than root could change must not run as root, nor one in such a directory."""
-    refused = ""
     for place in (path.resolve(), path.parent):
         status = place.stat()
         if status.st_uid != 0:
-            refused = f"was refused: {place} belongs to user {status.st_uid}, not to root (chown root {place})"
-        elif status.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
-            refused = f"was refused: others than root may write to {place} (chmod go-w {place})"
-    return Hook(path.name, (str(path),), refused)
-
-
-def _shipped(path: Path) -> Hook:
-    refused = "" if path.is_file() else "is not among the shipped ones"
-    return Hook(path.name, ("/bin/sh", str(path)), refused)
+            return f"was refused: {place} belongs to user {status.st_uid}, not to root (chown root {place})"
+        if status.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
+            return f"was refused: others than root may write to {place} (chmod go-w {place})"
+    return ""
