@@ -64,4 +64,4 @@ def _hard(report: ReplicationReport) -> Key:
 
 def _soft(report: ReplicationReport) -> Key:
     """What is told when it changes, but not too often."""
-    return (report.message, report.progress, report.last_point, report.point_count)
+    return (report.message, report.progress, report.last_point, report.point_count, report.group)

@@ -80,6 +80,22 @@ ApplicationHooks = Annotated[tuple[ApplicationHook, ...], Field(max_length=8, js
 Disks = Annotated[tuple[DiskName, ...], Field(max_length=64, json_schema_extra=AS_SET)]
 
 
+GroupName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=63,
+        json_schema_extra=checked(
+            Rule(
+                r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+                "this is not the name of a consistency group: write lower-case letters, digits and dashes, such as "
+                "shop-db",
+            )
+        ),
+    ),
+]
+
+
 class DiskSelection(Model):
     """Which disks are replicated."""
 
@@ -176,6 +192,9 @@ class ProtectedVMSpec(Model):
     process_server_ref: Reference | None = None
     """ProcessServer of the source site that serves the machine. Default: the least loaded one, exchanged when it
     dies."""
+    consistency_group: GroupName | None = None
+    """Name of the machine's consistency group: the recovery points of all ProtectedVMs of the namespace with the same
+    name are taken at one instant, by one process server. At most 16 machines of one site. Default: none."""
     target: Target
     """What the machine becomes after a failover."""
     paused: bool = False

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from farshore_engine.contract.assignment import Desired
 from farshore_operator.api.protectedvm import Assignment
+from farshore_operator.decide.consistencygroup import conflict, shared_server
 from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
 
 
@@ -26,14 +27,18 @@ def place(observed: ObservedVM, desired: Desired, now: datetime) -> Placement:
     the epoch that is found at the head of the chain: a rebuilt cluster starts to count at one again.
     """
     current = observed.vm.status.assignment
+    joint = "" if _conflict(observed) else shared_server(observed.group, observed.vm.metadata.name)
     if desired in (Desired.STOP, Desired.UNINSTALL):
         return Placement(current)
     wanted = _explicit(observed)
     if wanted is not None and wanted.message:
         return Placement(current, wanted.reason, wanted.message)
-    if current is not None and _stays(observed, current, now):
+    if current is not None and _stays(observed, current, now, joint):
         return Placement(_raised(observed, current))
-    chosen = _choose(observed)
+    chosen = _choose(observed, joint)
+    if chosen is None and joint and current is not None and current.process_server != joint:
+        text = f"its consistency group is served by ProcessServer {joint}, which is not connected: it follows it there"
+        return Placement(current, "ProcessServerNotConnected", text)
     if chosen is None:
         reason, message = _nobody(observed)
         return Placement(current, reason, message)
@@ -61,23 +66,32 @@ def _explicit(observed: ObservedVM) -> Placement | None:
     return Placement(None)
 
 
-def _stays(observed: ObservedVM, current: Assignment, now: datetime) -> bool:
+def _conflict(observed: ObservedVM) -> bool:
+    group = observed.vm.spec.consistency_group
+    return group is not None and conflict(group, observed.group) is not None
+
+
+def _stays(observed: ObservedVM, current: Assignment, now: datetime, joint: str) -> bool:
     ref = observed.vm.spec.process_server_ref
     if ref is not None and ref.name != current.process_server:
+        return False
+    if joint and joint != current.process_server:
         return False
     server = observed.server(current.process_server)
     if server is None or server.deleting or server.site != observed.vm.spec.source.site_ref.name:
         return False
-    if server.connected or ref is not None:
-        return True
+    if server.connected or ref is not None or joint:
+        return True  # a machine that follows its group leaves with it
     return server.heartbeat is None or now - server.heartbeat < observed.timing.reassign_after
 
 
-def _choose(observed: ObservedVM) -> ServerFacts | None:
+def _choose(observed: ObservedVM, joint: str) -> ServerFacts | None:
     ref, site = observed.vm.spec.process_server_ref, observed.vm.spec.source.site_ref.name
     able = [s for s in observed.servers if s.site == site and s.registered and s.connected and not s.deleting]
     if ref is not None:
         able = [server for server in able if server.name == ref.name]
+    elif joint:
+        able = [server for server in able if server.name == joint]
     return min(able, key=lambda server: (server.load, server.name), default=None)
 
 

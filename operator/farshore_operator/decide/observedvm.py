@@ -7,6 +7,7 @@ from datetime import datetime
 
 from farshore_engine.contract.replication import ReplicationReport
 from farshore_operator.api import FailoverRun, ProtectedVM, RecoveryVault, ReplicationPolicy, Site
+from farshore_operator.decide.consistencygroup import Peer
 from farshore_operator.decide.references import SecretUse
 from farshore_operator.settings import Timing
 
@@ -36,6 +37,7 @@ class ObservedVM:
         login: the Secret with the SSH login; None if neither the machine nor its site names one.
         runs: the runs that this machine is a member of, oldest first.
         servers: all process servers of the namespace.
+        group: the members of its consistency group, itself among them, by name; empty without one.
         drills: TestFailovers of this machine that are not cleaned up.
     """
 
@@ -49,6 +51,7 @@ class ObservedVM:
     servers: tuple[ServerFacts, ...]
     runs: tuple[FailoverRun, ...]
     timing: Timing
+    group: tuple[Peer, ...] = ()
 
     @property
     def report(self) -> ReplicationReport | None:

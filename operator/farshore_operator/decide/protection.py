@@ -11,6 +11,7 @@ from farshore_operator.api.protectedvm import FailoverReady, ProtectionPhase, Re
 from farshore_operator.api.protectedvm import Verdict as ReadyVerdict
 from farshore_operator.decide import machineruns
 from farshore_operator.decide.assignment import Placement
+from farshore_operator.decide.consistencygroup import conflict
 from farshore_operator.decide.observedvm import ObservedVM
 from farshore_operator.decide.references import ObjectUse, Problem, SecretUse, problems, summary
 from farshore_operator.engines.capabilities import AGENT_FOR, FACTS, NO_WINDOWS
@@ -21,6 +22,7 @@ INITIAL_COMPLETE = "InitialReplicationComplete"
 RPO_MET = "RPOMet"
 FAILOVER_READY = "FailoverReady"
 COMMITTED = "Committed"
+CONSISTENCY_GROUP = "ConsistencyGroup"
 
 _NO_LOGIN = (
     "there is no SSH login for the installation of the agent: set spec.source.credentialsSecretRef, "
@@ -125,6 +127,8 @@ def conditions(situation: Situation) -> tuple[Seen, ...]:
     """Return the machine's own conditions."""
     observed, report = situation.observed, situation.observed.vm.status.replication
     seen = [_agent(report), _initial(report), _rpo(observed, report, situation.now), _failover(situation.readiness)]
+    if observed.vm.spec.consistency_group:
+        seen.append(_group(observed, observed.vm.spec.consistency_group))
     if machineruns.recovered(observed) is not None:
         done = machineruns.committed(observed)
         text = "the failover is final" if done else "the failover can still be judged: commit it when all is well"
@@ -243,6 +247,27 @@ def _rpo(observed: ObservedVM, report: ReplicationReport | None, now: datetime) 
         return Seen(RPO_MET, None, "FailedOver", "the source takes no more points after a failover")
     text = f"the newest recovery point, {point.name}, is older than the policy's threshold of {threshold}"
     return Seen(RPO_MET, False, "ThresholdExceeded", text)
+
+
+def _group(observed: ObservedVM, name: str) -> Seen:
+    """Tell whether the machine is cut together with its group."""
+    trouble = conflict(name, observed.group)
+    if trouble is not None:
+        return Seen(CONSISTENCY_GROUP, False, trouble.reason, f"{trouble.message}; until then each takes points alone")
+    report = observed.report
+    group = report.group if report is not None else None
+    if group is None or group.name != name:
+        return Seen(CONSISTENCY_GROUP, None, "NotReported", f"nothing is known of consistency group {name} yet")
+    if group.held_up_by:
+        held = ", ".join(group.held_up_by)
+        text = f"{held} holds up consistency group {name}, so each takes points alone: see status.replication.group"
+        return Seen(CONSISTENCY_GROUP, False, "HeldUp", text)
+    if len(group.members) < 2:
+        return Seen(CONSISTENCY_GROUP, True, "Alone", f"no other machine of consistency group {name} replicates now")
+    if group.last_cut is None:
+        return Seen(CONSISTENCY_GROUP, None, "NoCutYet", f"consistency group {name} was not cut at one instant yet")
+    text = f"consistency group {name} is cut at one instant: {', '.join(group.members)}"
+    return Seen(CONSISTENCY_GROUP, True, "CutTogether", text)
 
 
 def _failover(readiness: FailoverReady) -> Seen:

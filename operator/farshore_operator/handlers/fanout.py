@@ -77,6 +77,8 @@ def _of_vm(cache: Cache, vm: Json) -> set[Key]:
     found |= _keys(cache, PROCESS_SERVER.kind, vm, lambda server: spec_ref(server, "siteRef") == target)
     found |= _keys(cache, FAILOVER_PLAN.kind, vm)
     found |= _keys(cache, TEST_FAILOVER.kind, vm, lambda drill: spec_ref(drill, "protectedVMRef") == name)
+    if group := vm["spec"].get("consistencyGroup"):
+        found |= _keys(cache, PROTECTED_VM.kind, vm, lambda other: other["spec"].get("consistencyGroup") == group)
     return found | _keys(cache, FAILOVER_RUN.kind, vm, lambda run: name in _members(run) and not _over(run))
 
 

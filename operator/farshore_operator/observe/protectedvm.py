@@ -16,6 +16,7 @@ from farshore_operator.api import (
 )
 from farshore_operator.api.processserver import RegistrationPhase
 from farshore_operator.api.protectedvm import CredentialKey
+from farshore_operator.decide.consistencygroup import peers
 from farshore_operator.decide.machineruns import ordered
 from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
 from farshore_operator.decide.references import SecretUse
@@ -42,7 +43,16 @@ def observe(world: World, vm: ProtectedVM) -> ObservedVM:
         servers=server_facts(world, namespace),
         runs=ordered(runs),
         timing=world.timing,
+        group=peers(_namesakes(world, vm), spec.consistency_group),
     )
+
+
+def _namesakes(world: World, vm: ProtectedVM) -> list[ProtectedVM]:
+    """Return the machines of its consistency group."""
+    name = vm.spec.consistency_group
+    if not name:
+        return []
+    return world.all(ProtectedVM, vm.metadata.namespace, lambda body: body["spec"].get("consistencyGroup") == name)
 
 
 def server_facts(world: World, namespace: str) -> tuple[ServerFacts, ...]:

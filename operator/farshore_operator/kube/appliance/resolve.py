@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from farshore_engine.contract.assignment import (
     BrokenAssignment,
+    ConsistencyGroup,
     Desired,
     InstallMode,
     MachineAssignment,
@@ -25,6 +26,7 @@ from farshore_engine.contract.tasks import TaskAssignment, TaskKind, TaskPhase
 from farshore_operator.api import ProtectedVM, RecoveryVault, ReplicationPolicy, Resource, Site, Task
 from farshore_operator.api.protectedvm import CredentialKey
 from farshore_operator.decide.bandwidth import limit_at
+from farshore_operator.decide.consistencygroup import resolved
 from farshore_operator.decide.naming import enrolment_secret, machine_id
 from farshore_operator.decide.vaultaccess import Values, secret_text, vault_access
 from farshore_operator.kube.appliance.secretvalues import SecretValues
@@ -78,12 +80,14 @@ class Resolver:
         self._objects = objects
         self._secrets = secrets
         self._now = now
+        self._every: list[ProtectedVM] = []
 
     def resolve(self) -> Resolved:
         """Resolve all machines and all unfinished tasks."""
         machines: list[MachineAssignment] = []
         broken: list[BrokenAssignment] = []
-        for vm in self._objects.all(ProtectedVM):
+        self._every = self._objects.all(ProtectedVM)
+        for vm in self._every:
             if vm.status.assignment and vm.status.assignment.process_server == self._name:
                 try:
                     machines.append(self._machine(vm))
@@ -122,6 +126,7 @@ class Resolver:
             vault=self.vault_of(vm),
             certificate=vm.status.agent.certificate if vm.status.agent else None,
             enrolment_tokens=self._enrolment(vm),
+            consistency_group=self._group(vm),
         )
 
     def _task(self, task: Task, machine: MachineAssignment | None) -> TaskAssignment:
@@ -197,6 +202,9 @@ class Resolver:
         """Return the vault of a machine with its secrets; raises a fault that names what does not resolve."""
         vault = self._need(RecoveryVault, vm.spec.vault_ref.name, "spec.vaultRef")
         return vault_access(vault, self._secret)
+
+    def _group(self, vm: ProtectedVM) -> ConsistencyGroup | None:
+        return resolved(vm, self._every) if vm.spec.consistency_group else None
 
     def _enrolment(self, vm: ProtectedVM) -> tuple[SecretStr, ...]:
         if vm.spec.source.install is not InstallMode.MANUAL:
