@@ -74,7 +74,7 @@ def test_what_was_stored_is_found_again_after_a_restart(tmp_path: Path) -> None:
     assert view(again, "disk-a", 4) == [1, 2, 1, 0]
     assert again.current.session == AgentSession("s1", durable=2)
     assert [p.id.random for p in again.waiting()] == [1, 2]
-    assert again.read_pack(PackId(1, 2)) == bytes([2]) * 100
+    assert again.path_of(PackId(1, 2)).read_bytes() == bytes([2]) * 100
 
 
 def test_a_journal_cut_at_any_byte_keeps_every_whole_record_and_nothing_else(tmp_path: Path) -> None:

@@ -287,4 +287,4 @@ class Intake:
             on_durable(items[-1].seq)
 
     def _submit(self, pack: PackId) -> None:
-        self._uploader.submit(pack, lambda: self._spool.read_pack(pack))
+        self._uploader.submit(pack, lambda: self._spool.path_of(pack))

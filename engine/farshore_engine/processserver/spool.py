@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -44,9 +43,9 @@ from farshore_engine.processserver.journal import (
     records,
     sync_directory,
     sync_file,
-    write_all,
 )
 from farshore_engine.vault.names import PackId
+from farshore_engine.vault.newfile import create_file
 from farshore_engine.vault.pack import SealedPack
 
 PREFIX = "journal-"
@@ -214,9 +213,9 @@ class Spool:
                 if record.kind is Kind.FRAME:
                     yield frame_of(record.payload)
 
-    def read_pack(self, pack: PackId) -> bytes:
-        """Return the content of a pack that waits."""
-        return self._path(pack).read_bytes()
+    def path_of(self, pack: PackId) -> Path:
+        """Return where a pack that waits lies; the file is durable, and its bytes are never written again."""
+        return self._path(pack)
 
     @_durable
     def uploaded(self, pack: PackId) -> int:
@@ -321,12 +320,9 @@ class Spool:
         self._account(sum(wanted.values()))
 
     def _write_pack(self, pack: SealedPack) -> None:
-        descriptor = os.open(self._path(pack.id), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            write_all(descriptor, pack.data, 0)
-            sync_file(descriptor)
-        finally:
-            os.close(descriptor)
+        path = self._path(pack.id)
+        path.unlink(missing_ok=True)  # never write into an earlier file: a vault beside us may have taken it over
+        create_file(path, pack.data, sync_file)
 
     def _empty(self) -> None:
         for written in self._written:

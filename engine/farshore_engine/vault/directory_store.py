@@ -20,11 +20,13 @@ from pathlib import Path
 from blake3 import blake3
 
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
+from farshore_engine.vault.newfile import create_file
 from farshore_engine.vault.store import AlreadyExists, ObjectNotFound, Version, VersionMismatch, checked_name
 
 TEMPORARY = ".tmp"
 LOCKS = ".locks"
 LOCK_FILES = 64
+NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)  # another file system, or one without links
 
 
 class DirectoryStore:
@@ -63,6 +65,23 @@ class DirectoryStore:
                 temporary.unlink(missing_ok=True)
             self._sync(path.parent)
         return _version(data)
+
+    def put_file(self, name: str, path: Path) -> None:
+        """See FileStore: links the file where file systems allow it, so that its bytes are written only once."""
+        target = self._path(name)
+        with path.open("rb", buffering=0) as content, _translated(f"write {name} below {self._root}"):
+            self._make_parents(target.parent)
+            try:
+                os.link(path, target)
+            except FileExistsError as error:
+                self._sync(target.parent)  # a crash may have come between link and sync
+                raise AlreadyExists(name) from error
+            except OSError as error:
+                if error.errno not in NO_LINK:
+                    raise
+                self.put(name, content.readall(), create_only=True)
+                return
+            self._sync(target.parent)
 
     def put_if(self, name: str, data: bytes | bytearray | memoryview, version: Version) -> Version:
         """See ObjectStore; the version is a hash of the content, so equal content is the same version."""
@@ -147,18 +166,7 @@ class DirectoryStore:
 
     def _write(self, data: bytes | bytearray | memoryview) -> Path:
         path = self._own_folder(TEMPORARY) / f"{self._session}-{next(self._counter)}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            view = memoryview(data).cast("B")
-            while len(view):
-                view = view[os.write(descriptor, view) :]
-            if self._durable:
-                os.fsync(descriptor)
-        except OSError:
-            path.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(descriptor)
+        create_file(path, data, os.fsync if self._durable else None)
         return path
 
     def _own_folder(self, name: str) -> Path:

@@ -15,17 +15,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from farshore_engine.vault.crypto import SALT_SIZE, MachineKeys, Purpose, new_salt
 from farshore_engine.vault.names import PackId
+from farshore_engine.vault.newfile import Buffers
 
 PACK_MAGIC = b"FSPACKv1"
 PACK_HEADER = len(PACK_MAGIC) + SALT_SIZE
 PACK_TARGET = 8 << 20  # bytes from which on a pack is sealed
 PACK_MAX = 16 << 20  # no pack is larger
 RESERVE_MAX = PACK_MAX - PACK_TARGET - PACK_HEADER
+SPARE_BUFFERS = 4
+
+_buffers = Buffers(PACK_MAX, SPARE_BUFFERS)  # of all machines: fresh memory costs more than what is done with it
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class OpenPack:
         salt = salt or new_salt()
         self.id = pack
         self.cipher: AESGCM = keys.cipher(Purpose.PACK, salt)
-        self.buffer = memoryview(np.empty(PACK_MAX, np.uint8))  # type: ignore[arg-type]  # untouched pages take no memory
+        self.buffer = _buffers.take()  # untouched pages take no memory
         self.buffer[:PACK_HEADER] = PACK_MAGIC + salt
         self.end = PACK_HEADER
         self.writing = 0

@@ -5,13 +5,28 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from farshore_engine.contract.faults import WaitFault
 from farshore_engine.vault.names import MachineNames, PackId
 from farshore_engine.vault.pack import SealedPack
 from farshore_engine.vault.store import AlreadyExists, ObjectStore
 
-Load = Callable[[], bytes | memoryview]
+Load = Callable[[], bytes | memoryview | Path]
+
+
+@runtime_checkable
+class FileStore(Protocol):
+    """What a store may offer besides: to take over a file that lies beside it instead of a copy of its content."""
+
+    def put_file(self, name: str, path: Path) -> None:
+        """Store the content of `path` under `name`, create-only, with the guarantees and errors of `ObjectStore.put`.
+
+        The file's content is durable and its bytes are never written again; its name may go at any time afterwards.
+        Raises OSError when the file itself cannot be read.
+        """
+        ...
 
 
 class PackUploader:
@@ -44,7 +59,10 @@ class PackUploader:
         self.submit(pack.id, lambda: pack.data)
 
     def submit(self, pack: PackId, load: Load) -> None:
-        """Upload the pack whose content `load()` returns when its turn comes."""
+        """Upload the pack whose content `load()` returns when its turn comes.
+
+        Where that is a path, the file is durable and nobody writes to it any more.
+        """
         self._places.acquire()
         with self._state:
             try:
@@ -84,12 +102,15 @@ class PackUploader:
         self._pool.shutdown(cancel_futures=abandon)
 
     def _put(self, pack: PackId, load: Load) -> None:
-        data = load()
+        content = load()
         name = self._names.pack(pack)
         try:
-            self._store.put(name, data, create_only=True)
+            if isinstance(content, Path) and isinstance(self._store, FileStore):
+                self._store.put_file(name, content)
+            else:
+                self._store.put(name, _bytes_of(content), create_only=True)
         except AlreadyExists:
-            if self._store.get(name)[0] != data:  # that an earlier process put it is fine, anything else is not
+            if self._store.get(name)[0] != _bytes_of(content):  # that an earlier process put it is fine, else it is not
                 raise
         if self._uploaded is not None:
             self._uploaded(pack)
@@ -102,6 +123,10 @@ class PackUploader:
             if error is not None:
                 self._failed[pack] = (load, error)
             self._state.notify_all()
+
+
+def _bytes_of(content: bytes | memoryview | Path) -> bytes | memoryview:
+    return content.read_bytes() if isinstance(content, Path) else content
 
 
 def _abandoned(pack: PackId) -> WaitFault:
