@@ -185,7 +185,7 @@ class DirectoryStore:
                 missing.append(folder)
                 folder = folder.parent
             for path in reversed(missing):
-                path.mkdir(exist_ok=True)
+                path.mkdir(parents=True, exist_ok=True)
                 self._sync(path.parent)
                 self._known.add(path)
 
