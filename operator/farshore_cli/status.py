@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from farshore_engine.contract.replication import Churn
 from farshore_operator.api.processserver import ProcessServer
 from farshore_operator.api.protectedvm import ProtectedVM
 from farshore_operator.api.replicationpolicy import ReplicationPolicy
@@ -23,7 +24,10 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class MachineRow:
-    """One machine: `behind` is the age of its newest point, None before the first; `todo` is empty if all is well."""
+    """One machine: `behind` is the age of its newest point, None before the first; `todo` is empty if all is well.
+
+    `churn` is how much programs write each second and, when that outruns the link, how much of it is sent.
+    """
 
     namespace: str
     name: str
@@ -35,6 +39,7 @@ class MachineRow:
     process_server: str
     ready: str
     todo: str
+    churn: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ def machine_row(vm: ProtectedVM, policies: Sequence[ReplicationPolicy], now: dat
         process_server=status.assignment.process_server if status.assignment else "",
         ready="yes" if failover is not None and failover.status == ConditionStatus.TRUE else "no",
         todo=status.next_step or ("" if good or ready is None else ready.message),
+        churn=_churn(report.churn) if report and report.churn else "",
     )
 
 
@@ -123,6 +129,11 @@ def span(value: timedelta | None) -> str:
     if days:
         return f"{days} d {hours} h"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _churn(churn: Churn) -> str:
+    written = f"{churn.written_rate / 2**20:.1f} MiB/s"
+    return f"{written}, {churn.sent_rate / 2**20:.1f} sent" if churn.outruns_link else written
 
 
 def utc_now() -> datetime:

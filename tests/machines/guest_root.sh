@@ -1,9 +1,9 @@
 #!/bin/bash
 # Fills the directory $1 with a small Debian that boots fast without hardware acceleration: kernel, systemd, sshd,
-# ext4 and xfs, and no Python. What is particular to one machine (name, address, keys) is not in it.
+# ext4, xfs and LVM, and no Python. What is particular to one machine (name, address, keys) is not in it.
 set -euo pipefail
 root=$1
-packages=linux-image-cloud-amd64,systemd-sysv,dbus,udev,openssh-server,iproute2,e2fsprogs,xfsprogs,initramfs-tools,zstd,kmod
+packages=linux-image-cloud-amd64,systemd-sysv,dbus,udev,openssh-server,iproute2,e2fsprogs,xfsprogs,initramfs-tools,zstd,kmod,lvm2
 debootstrap --variant=minbase --include="$packages" bookworm "$root" ${FARSHORE_DEBIAN_MIRROR:+"$FARSHORE_DEBIAN_MIRROR"}
 
 # Every NIC asks by DHCP, except one whose MAC address a machine's own 10-*.network names.
@@ -46,7 +46,8 @@ chroot "$root" systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-ba
     dev-hugepages.mount dev-mqueue.mount sys-fs-fuse-connections.mount sys-kernel-config.mount \
     systemd-network-generator.service systemd-modules-load.service systemd-firstboot.service systemd-sysusers.service \
     systemd-journal-flush.service systemd-journald-audit.socket systemd-ask-password-console.path \
-    systemd-ask-password-wall.path proc-sys-fs-binfmt_misc.automount
+    systemd-ask-password-wall.path proc-sys-fs-binfmt_misc.automount lvm2-monitor.service lvm2-lvmpolld.socket \
+    dm-event.socket blk-availability.service
 # sshd listens on every address, so it need not wait for the network.
 sed -e '/^After=/d' -e '/^ExecStartPre/d' "$root/lib/systemd/system/ssh.service" > "$root/etc/systemd/system/ssh.service"
 

@@ -24,7 +24,7 @@ from farshore_engine.agent.hooks import HookOrder, Hooks
 from farshore_engine.agent.ledger import Ledger, Need
 from farshore_engine.agent.logs import HANDLER
 from farshore_engine.agent.mounts import Mount
-from farshore_engine.agent.precopy import PreCopy, Rates
+from farshore_engine.agent.precopy import ChurnOutrunsLink, PreCopy, Rates
 from farshore_engine.agent.replicate import Outlet, Replicator
 from farshore_engine.agent.rest import Read, Rest, RestTooLarge
 from farshore_engine.agent.source import Reader
@@ -133,7 +133,7 @@ class PointMaker:
                     late = self._attempt(order, opened, replicator, outlet, result)
                 except RestTooLarge as error:
                     if attempt == MAX_ATTEMPTS or order.barrier is not None:
-                        raise FreezeFailed("ChurnOutrunsLink", str(error)) from error
+                        raise ChurnOutrunsLink(result.precopy_rounds, error.size, self.rates) from error
                     continue
                 if not late:
                     break

@@ -15,8 +15,9 @@ from farshore_engine.blocks.grid import BLOCK_SIZE
 
 log = logging.getLogger(LOGGER_NAME)
 
-MAX_ROUNDS = 12
-CONVERGING = 0.9  # a round must leave less than this share of the one before
+MAX_ROUNDS = 60  # while each leaves less than the one before
+CONVERGING = 0.9  # a round helps when it leaves less than this share of the one before
+MAX_STUCK = 3  # rounds in a row that do not: more of them would only load the link
 FITTING = 0.8  # share of the buffer that may be filled when rounds no longer help
 
 
@@ -92,6 +93,8 @@ class PreCopy:
         if self._cleared_at is not None:
             self.rates.churn = rest / max(self._clock() - self._cleared_at, 0.001)
         target = min(target, int(self._capacity * FITTING))  # what the buffer cannot take is never little enough
+        target = min(target, int(self._capacity * FITTING))
+        stuck = 0
         for done in range(MAX_ROUNDS):
             if rest <= target:
                 return done
@@ -107,8 +110,11 @@ class PreCopy:
             self.rates.link = before / sent_in
             self.rates.churn = rest / max(self._clock() - began, 0.001)
             self._cleared_at = None
-            if done >= 2 and rest > before * CONVERGING and rest <= self._capacity * FITTING:
+            stuck = stuck + 1 if rest > before * CONVERGING else 0
+            if done >= 2 and stuck and rest <= self._capacity * FITTING:
                 return done + 1  # it gets no better, and it fits
+            if stuck >= MAX_STUCK:
+                raise ChurnOutrunsLink(done + 1, rest, self.rates)
         if rest <= self._capacity:
             return MAX_ROUNDS
         raise ChurnOutrunsLink(MAX_ROUNDS, rest, self.rates)

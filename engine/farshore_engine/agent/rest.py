@@ -15,7 +15,11 @@ from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes
 
 
 class RestTooLarge(Exception):
-    """More was written just before the freeze than the locked buffer holds."""
+    """More was written just before the freeze than the locked buffer holds; `size` in bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +63,7 @@ class Rest:
                 reads.append(Read(disk, first, count, place, length))
                 place += aligned(length)
         if place > self.capacity:
-            raise RestTooLarge(
-                f"{place >> 20} MiB were written before the freeze, whose buffer holds {self.capacity >> 20} MiB"
-            )
+            raise RestTooLarge(place)
         return reads
 
     def read(self, reads: list[Read], deadline: float) -> None:

@@ -122,6 +122,18 @@ class KeyReport(Status):
     """Why the current key does not open the machine's data yet; empty when it does."""
 
 
+class Churn(Status):
+    """How fast programs write on the machine, and how fast that leaves it."""
+
+    written_rate: int = 0
+    """Bytes per second of distinct 64 KiB blocks that programs write, over the last interval between points or, when
+    copying takes rounds, over the last round; 0 while unknown."""
+    sent_rate: int = 0
+    """Bytes per second at which such blocks were last sent; 0 while no round took long enough to tell."""
+    outruns_link: bool = False
+    """Whether the last recovery point was given up because more is written than can be sent."""
+
+
 class ReplicationReport(Status):
     """`status.replication` of a ProtectedVM, owned by the process server that is assigned to it."""
 
@@ -145,6 +157,8 @@ class ReplicationReport(Status):
     """The replicated disks."""
     progress: TransferProgress | None = None
     """Progress of the first copy or of a resync; absent otherwise."""
+    churn: Churn | None = None
+    """How fast the machine's disks change, beside what the link takes; absent before the first recovery point."""
     resync_reason: str = ""
     """Why the disks are compared again; empty when they are not."""
     last_point: RecoveryPoint | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from farshore_engine.contract.replication import Churn
 from farshore_engine.processserver.closedpoint import ClosedPoint, malformed, server_time
 from farshore_engine.wire.frames import PeerClosed, WireError
 from farshore_engine.wire.messages import (
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from farshore_engine.processserver.session import Session
 
 log = structlog.get_logger(__name__)
+
+CHURN_OUTRUNS_LINK = "ChurnOutrunsLink"  # the agent's reason for a point that no number of rounds could bring about
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,14 @@ class Attempts:
     Attributes:
         current: what is under way, None between attempts.
         fault: why the last attempt failed, "" after one that did not.
+        churn: what the last one told of writes and of the link, None before.
     """
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
         self.current: Attempt | None = None
         self.fault = ""
+        self.churn: Churn | None = None
 
     @property
     def machine_id(self) -> str:
@@ -103,6 +108,7 @@ class Attempts:
                 raise PeerClosed("the session was replaced")
             replica.spool.close_generation(closed)
             self.current, self.fault = None, ""
+            self._note_churn(message, outruns=False)
             replica.changed.notify_all()
         replica.shared.metrics.freeze.labels(replica.machine_id).observe(message.freeze_seconds)
 
@@ -115,6 +121,8 @@ class Attempts:
                 return  # an echo of what this side called off
             self.current = None
             self.fault = f"no recovery point: {message.message}"
+            if message.reason == CHURN_OUTRUNS_LINK:
+                self._note_churn(message, outruns=True)
             replica.changed.notify_all()
         if attempt.group:
             replica.shared.groups.failed(attempt.group, self.machine_id, attempt.id, message.message)
@@ -164,6 +172,11 @@ class Attempts:
                 session.send(PointFailed(point, "GroupCalledOff", why))
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _note_churn(self, message: PointEnd | PointFailed, *, outruns: bool) -> None:
+        sent = int(message.link_rate) or (self.churn.sent_rate if self.churn else 0)
+        self.churn = Churn(written_rate=int(message.churn), sent_rate=sent, outruns_link=outruns)
+        self._replica.shared.metrics.note_churn(self.machine_id, message.churn, message.link_rate)
 
     def _grouped(self, session: Session, point: str) -> Attempt | None:
         """Return the attempt that the agent speaks of; None if it was called off meanwhile."""

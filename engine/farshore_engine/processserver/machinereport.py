@@ -58,6 +58,7 @@ def report_of(known: Known, shared: Shared, now: datetime) -> ReplicationReport:
         ),
         disks=link.disks,
         progress=known.replica.progress if known.replica else None,
+        churn=known.replica.attempts.churn if known.replica else None,
         resync_reason=link.resync_reason,
         last_point=points.recent[0] if points.recent else None,
         last_app_consistent_point=points.last_app,

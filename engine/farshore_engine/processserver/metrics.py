@@ -38,6 +38,18 @@ class Metrics:
             buckets=FREEZE_BUCKETS,
             registry=self.registry,
         )
+        self.churn = Gauge(
+            "farshore_churn_bytes_per_second",
+            "Bytes of distinct blocks that programs on the machine write each second",
+            machine,
+            registry=self.registry,
+        )
+        self.link_rate = Gauge(
+            "farshore_link_bytes_per_second",
+            "Bytes each second at which changed blocks were last sent",
+            machine,
+            registry=self.registry,
+        )
         self.spool_used = Gauge("farshore_spool_used_bytes", "Bytes in the spool", registry=self.registry)
         self.spool_size = Gauge("farshore_spool_size_bytes", "Bytes that the spool may use", registry=self.registry)
         self.refused = Counter(
@@ -52,6 +64,12 @@ class Metrics:
         self.received.labels(machine_id).inc(size)
         with self._lock:
             self.received_total += size
+
+    def note_churn(self, machine_id: str, churn: float, link_rate: float) -> None:
+        """Note what a point told of churn and link, in bytes per second."""
+        self.churn.labels(machine_id).set(churn)
+        if link_rate:
+            self.link_rate.labels(machine_id).set(link_rate)
 
     def serve(self, address: str, port: int) -> None:
         """Serve the metrics over HTTP from a thread of its own."""

@@ -55,6 +55,7 @@ def _hard(report: ReplicationReport) -> Key:
         report.checks,
         report.disks,
         report.resync_reason,
+        report.churn is not None and report.churn.outruns_link,
         report.last_point is None,
         report.initial_seconds > 0,
         report.state is State.BLOCKED and report.message,
@@ -64,4 +65,4 @@ def _hard(report: ReplicationReport) -> Key:
 
 def _soft(report: ReplicationReport) -> Key:
     """What is told when it changes, but not too often."""
-    return (report.message, report.progress, report.last_point, report.point_count, report.group)
+    return (report.message, report.progress, report.last_point, report.point_count, report.group, report.churn)

@@ -82,12 +82,12 @@ def _page(machines: list[MachineRow], servers: list[ServerRow], *, wide: bool) -
 
     colours = {Level.GOOD: "green", Level.BUSY: "yellow", Level.BAD: "red"}
     first: tuple[str, ...] = ("NAMESPACE",) if wide else ()
-    table = Table(*first, "MACHINE", "PHASE", "BEHIND", "POINTS", "FAILOVER", "PROCESS SERVER", box=None)
+    table = Table(*first, "MACHINE", "PHASE", "BEHIND", "POINTS", "CHURN", "FAILOVER", "PROCESS SERVER", box=None)
     for row in machines:
         behind = Text(span(row.behind) + (" late" if row.late else ""), "red" if row.late else "")
         phase, ready = Text(row.phase, colours[row.level]), "ready" if row.ready == "yes" else "not ready"
         where = (row.namespace,) if wide else ()
-        table.add_row(*where, row.name, phase, behind, str(row.points), ready, row.process_server)
+        table.add_row(*where, row.name, phase, behind, str(row.points), row.churn or "-", ready, row.process_server)
     appliances = Table(*first, "PROCESS SERVER", "SITE", "LAST CONTACT", "MACHINES", "SPOOL", box=None)
     for server in servers:
         contact = Text(f"{span(server.contact)} ago" if server.contact is not None else "never", colours[server.level])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from farshore_engine.contract.assignment import InstallMode
-from farshore_engine.contract.replication import ReplicationReport, State
+from farshore_engine.contract.replication import Churn, ReplicationReport, State
 from farshore_operator.api.protectedvm import FailoverReady, ProtectionPhase, RecoveredMachine
 from farshore_operator.api.protectedvm import Verdict as ReadyVerdict
 from farshore_operator.decide import machineruns
@@ -21,6 +21,7 @@ AGENT_INSTALLED = "AgentInstalled"
 INITIAL_COMPLETE = "InitialReplicationComplete"
 RPO_MET = "RPOMet"
 FAILOVER_READY = "FailoverReady"
+CHURN_FITS = "ChurnFitsLink"
 COMMITTED = "Committed"
 CONSISTENCY_GROUP = "ConsistencyGroup"
 
@@ -127,6 +128,8 @@ def conditions(situation: Situation) -> tuple[Seen, ...]:
     """Return the machine's own conditions."""
     observed, report = situation.observed, situation.observed.vm.status.replication
     seen = [_agent(report), _initial(report), _rpo(observed, report, situation.now), _failover(situation.readiness)]
+    if report is not None and report.churn is not None:
+        seen.append(_churn(report.churn))
     if observed.vm.spec.consistency_group:
         seen.append(_group(observed, observed.vm.spec.consistency_group))
     if machineruns.recovered(observed) is not None:
@@ -143,6 +146,8 @@ def next_step(situation: Situation, health: Verdict) -> str | None:
     if where is not None:
         return None if machineruns.committed(observed) else _commit(where)
     report = observed.report
+    if report is not None and report.churn is not None and report.churn.outruns_link:
+        return _churn(report.churn).message
     if health.health is Health.STALLED:
         return (report.remedy if report and report.state is State.BLOCKED else "") or health.message
     if health.health is Health.RECONCILING and (situation.placement.reason or missing(observed)):
@@ -268,6 +273,18 @@ def _group(observed: ObservedVM, name: str) -> Seen:
         return Seen(CONSISTENCY_GROUP, None, "NoCutYet", f"consistency group {name} was not cut at one instant yet")
     text = f"consistency group {name} is cut at one instant: {', '.join(group.members)}"
     return Seen(CONSISTENCY_GROUP, True, "CutTogether", text)
+
+
+def _churn(churn: Churn) -> Seen:
+    if not churn.outruns_link:
+        # No figures here: a condition that changes with every report would be written with every report.
+        return Seen(CHURN_FITS, True, "Fits", "what is written can be sent; status.replication.churn shows how much")
+    written, sent = (f"{rate / 2**20:.2g} MiB/s" for rate in (churn.written_rate, churn.sent_rate))
+    text = (
+        f"churn outruns the link: {written} written, {sent} sent, so the last recovery point was given up: raise the "
+        "bandwidth of the ReplicationPolicy or of the ProcessServer, or lengthen spec.crashConsistentInterval"
+    )
+    return Seen(CHURN_FITS, False, "ChurnOutrunsLink", text)
 
 
 def _failover(readiness: FailoverReady) -> Seen:

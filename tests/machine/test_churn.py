@@ -1,0 +1,55 @@
+"""A machine that writes faster than the policy lets it send: the report says so, and points come again afterwards."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from tests.machine.agent_slow_disk import write_direct
+from tests.machine.memory_controlplane import assignment
+from tests.machine.replication_rig import FAST, MACHINE, open_stage
+
+MIB = 1 << 20
+
+
+@contextmanager
+def rewriting(device: str, size: int) -> Iterator[None]:
+    """Write one area of a disk over and over, as fast as it goes."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            write_direct(device, os.urandom(MIB) * (size // MIB), 0)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
+
+
+def test_churn_that_outruns_the_link_is_reported_with_figures_and_points_come_again(tmp_path: Path) -> None:
+    slow = FAST.model_copy(update={"bandwidth_limit": 2 * MIB, "crash_consistent_interval": timedelta(seconds=1)})
+    with open_stage(tmp_path) as stage:
+        disk = stage.rig.disk("", 32)
+        stage.policy = slow
+        stage.assign()
+        with stage.process_server(), stage.agent(frozen_buffer=MIB):
+            stage.wait_points(1)
+            with rewriting(disk.device, 4 * MIB):
+                report = stage.control.wait_report(MACHINE, lambda r: r.churn and r.churn.outruns_link, 120)
+                assert "churn outruns the link" in report.message
+                assert "raise the bandwidth or lengthen the interval" in report.message
+                assert report.churn.written_rate > report.churn.sent_rate * 0.9
+                assert MIB < report.churn.sent_rate < 4 * MIB, "the limit of the policy"
+            count = report.point_count
+            stage.control.assign(assignment(MACHINE, stage.vault, FAST))
+            report = stage.control.wait_report(
+                MACHINE, lambda r: r.point_count > count + 1 and r.churn and not r.churn.outruns_link, 120
+            )
