@@ -14,6 +14,7 @@ from datetime import datetime
 from enum import Enum, StrEnum
 
 READY_SECONDS = 180.0  # from the first member's order to the last one's PointReady
+SHORT_READY_SECONDS = 45.0  # the same for a group that failed again and again: the others must not wait long for it
 
 
 class Stage(StrEnum):
@@ -40,6 +41,7 @@ class Barrier:
     """The attempt `id` of `members`, begun at `began`; times are monotonic seconds, but for the instant of the cut.
 
     Attributes:
+        ready_seconds: how long the members may take until all are ready.
         freeze_seconds: how long a member may be frozen at most; by then all must be.
         failed: the members that failed, and why.
         cut_at: the instant at which all were frozen.
@@ -49,6 +51,7 @@ class Barrier:
     members: frozenset[str]
     began: float
     freeze_seconds: float
+    ready_seconds: float = READY_SECONDS
     stage: Stage = Stage.GATHERING
     asked: set[str] = field(default_factory=set)
     ready: set[str] = field(default_factory=set)
@@ -104,8 +107,8 @@ class Barrier:
 
     def on_time(self, now: float) -> Word:
         """Call the attempt off when a stage before the cut takes too long."""
-        if self.stage is Stage.GATHERING and now - self.began > READY_SECONDS:
-            return self._late(self.members - self.ready, f"it was not ready within {READY_SECONDS:.0f} s")
+        if self.stage is Stage.GATHERING and now - self.began > self.ready_seconds:
+            return self._late(self.members - self.ready, f"it was not ready within {self.ready_seconds:.0f} s")
         if self.stage is Stage.FREEZING and now - self._freezing_since > self.freeze_seconds:
             return self._late(self.members - self.frozen, f"it was not frozen within {self.freeze_seconds:.0f} s")
         return Word.NOTHING

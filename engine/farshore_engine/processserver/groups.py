@@ -19,7 +19,7 @@ import structlog
 
 from farshore_engine.contract.assignment import ConsistencyGroup
 from farshore_engine.contract.points import GroupCut
-from farshore_engine.processserver.barrier import Barrier, Stage, Word
+from farshore_engine.processserver.barrier import READY_SECONDS, SHORT_READY_SECONDS, Barrier, Stage, Word
 
 log = structlog.get_logger(__name__)
 
@@ -197,7 +197,8 @@ class Groups:
         if not missing and due and not due & group.owed:
             group.waiting.clear()
             bound = min(group.seen[m].standing.freeze_bound for m in group.members)
-            group.barrier = Barrier(secrets.token_hex(6), group.members, now, bound, asked={machine})
+            patience = READY_SECONDS if group.failures < ATTEMPTS else SHORT_READY_SECONDS
+            group.barrier = Barrier(secrets.token_hex(6), group.members, now, bound, patience, asked={machine})
             log.debug("a cut begins", group=wanted.name, point=group.barrier.id)
             return Turn(together=group.barrier.id)
         if machine not in due or not missing:
