@@ -67,6 +67,9 @@ OPTIONS: dict[str, Any] = {
             "standard input. May be repeated.",
         ),
     ],
+    "patience": Annotated[
+        float | None, _option("--patience", "PATIENCE", "Seconds to wait for a store that does not answer; 60.")
+    ],
     "vault_name": Annotated[
         str | None, _option("--vault", "NAME", "Which RecoveryVault of those files, if there are several.")
     ],
@@ -85,6 +88,7 @@ class Place:
     key_file: Path | None = None
     vault_file: tuple[Path, ...] = ()
     vault_name: str | None = None
+    patience: float | None = None
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
 
     def access(self) -> VaultAccess:

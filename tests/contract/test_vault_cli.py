@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from azure.storage.blob import BlobServiceClient
+from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
 from tests.contract.vault_cli import Terminal
 from tests.unit.vault.rig import KEK, Rig
+from tests.unit.vault.test_integrity import flip, pack_name, refs_at
 
+from farshore_cli.vaultplace import Place
+from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.points import Consistency
 from farshore_engine.vault.azure_store import AzureBlobStore
 from farshore_engine.vault.directory_store import DirectoryStore
@@ -152,20 +158,159 @@ stringData: {{accountKey: {key}}}
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("given", "told"),
     [
-        pytest.param([], "--vault-file", id="nothing said"),
-        pytest.param(["--directory", "no/such/place"], "no directory", id="a wrong path"),
-        pytest.param(["--directory", "."], "there is no vault here", id="not a vault"),
-        pytest.param(["--container", "c", "--account-url", "http://127.0.0.1:9/a"], "credential", id="no credential"),
-        pytest.param(["--directory", ".", "--key-file", "none"], "cannot be read from none", id="no key file"),
-        pytest.param(["--vault-file", "none.yaml"], "none.yaml", id="no manifest"),
+        pytest.param({}, "--vault-file", id="nothing said"),
+        pytest.param({"directory": Path("no/such/place")}, "no directory", id="a wrong path"),
+        pytest.param({"container": "c", "account_url": "http://127.0.0.1:9/a"}, "credential", id="no credential"),
+        pytest.param({"container": "c", "directory": Path()}, "both", id="two places"),
+        pytest.param({"directory": Path(), "key_file": Path("none")}, "cannot be read from none", id="no key file"),
+        pytest.param({"vault_file": (Path("none.yaml"),)}, "none.yaml", id="no manifest"),
     ],
 )
-def test_what_is_missing_is_said(tmp_path: Path, key_file: Path, words: list[str], told: str) -> None:
+def test_what_is_missing_is_said(
+    tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StopFault) as caught:
+        Place(**({"key_file": key_file, "environment": {}} | given)).access()
+    assert told in str(caught.value) and caught.value.remedy
+    assert list(tmp_path.iterdir()) == [key_file]
+
+
+def test_a_place_without_a_vault_is_said_and_left_alone(tmp_path: Path, key_file: Path) -> None:
     terminal = Terminal(tmp_path / "home", {"FARSHORE_VAULT_KEY_FILE": str(key_file)})
-    done = terminal.run("list", *words)
+    done = terminal.run("list", "--directory", ".")
     assert done.returncode == 1
-    assert told in done.stderr
-    assert "what to do" in done.stderr
+    assert "there is no vault here" in done.stderr and "what to do" in done.stderr
     assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_a_check_tells_sound_from_spoiled_from_unknown(place: tuple[ObjectStore, Terminal], tmp_path: Path) -> None:
+    store, terminal = place
+    rig = Rig(store, pack_target=1 << 17)
+    first = rig.point("sda", {1: 1, 2: 2}).name
+    second = rig.point("sda", {2: 22, 3: 33}).name
+    sound = terminal.run("check", "--read-data")
+    assert (sound.returncode, "2 points, 0 of them spoiled" in sound.stdout) == (0, True), sound.stdout + sound.stderr
+    ref = refs_at(rig, second)[3]
+    flip(rig, pack_name(rig, ref), int(ref["offset"]))
+    assert terminal.run("check").returncode == 0
+    spoiled = terminal.run("check", "db", "--read-data", "-o", "json")
+    assert spoiled.returncode == 3
+    (machine,) = json.loads(spoiled.stdout)["machines"]
+    assert machine["spoiledPoints"] == [second]
+    (finding,) = machine["findings"]
+    assert finding | {"why": ""} == {
+        "object": pack_name(rig, ref), "point": second, "disk": "sda", "blocks": [{"first": 3, "count": 1}], "why": "",
+    }  # fmt: skip
+    assert terminal.run("check", "db", "--read-data", "--point", first).returncode == 0
+    (tmp_path / "wrong").write_bytes(bytes(32))
+    unknown = terminal.run("check", "--key-file", str(tmp_path / "wrong"))
+    assert unknown.returncode == 1
+    assert "key" in unknown.stdout
+    store.delete(rig.vault.access.names.key)
+    lost = terminal.run("check")
+    assert lost.returncode == 3
+    assert "team-a.db: SPOILED" in lost.stdout
+
+
+def test_a_check_of_a_store_that_is_away_cannot_tell(tmp_path: Path, key_file: Path) -> None:
+    words = ["--account-url", "http://127.0.0.1:9/a", "--container", "c", "--key-file", str(key_file)]
+    away = Terminal(tmp_path / "home", {"AZURE_STORAGE_KEY": "a2V5", "FARSHORE_VAULT_PATIENCE": "1"})
+    assert away.run("check", *words).returncode == 1
+
+
+def test_points_are_exported_exactly(place: tuple[ObjectStore, Terminal], tmp_path: Path) -> None:
+    store, terminal = place
+    rig = Rig(store, pack_target=1 << 20)
+    rig.write("sda", {i: i + 1 for i in range(20)}, 40 * 65536 + 512)
+    rig.write("sdb", {3: 3}, 5 * 65536)
+    rig.clock.now += timedelta(minutes=5)
+    first = rig.commit()
+    second = rig.point("sda", {1: 77})
+    told = terminal.run("export", "db", first.name, "out.raw")
+    assert told.returncode == 1 and "{disk}" in told.stderr
+    (tmp_path / "home/all").mkdir()
+    terminal.ok("export", "db", second.name, "all/")
+    for disk in ("sda", "sdb"):
+        assert (tmp_path / f"home/all/{disk}.raw").read_bytes() == rig.points[second.name][disk]
+    terminal.ok("export", "team-a.db", first.time.isoformat(), "old-{disk}.img", "--disk", "sda")
+    assert (tmp_path / "home/old-sda.img").read_bytes() == rig.points[first.name]["sda"]
+    again = terminal.run("export", "db", second.name, "old-sda.img", "--disk", "sda")
+    assert again.returncode == 1 and "--force" in again.stderr
+    assert (tmp_path / "home/old-sda.img").read_bytes() == rig.points[first.name]["sda"]
+    terminal.ok("export", "db", "Latest", "old-sda.img", "--disk", "sda", "--force")
+    assert (tmp_path / "home/old-sda.img").read_bytes() == rig.points[second.name]["sda"]
+    assert all(point.pins == () for point in rig.open().catalogue().points)
+
+
+def test_a_spoiled_point_is_not_exported_and_the_others_are(tmp_path: Path, key_file: Path) -> None:
+    rig = Rig(DirectoryStore(tmp_path / "vault"), pack_target=1 << 17)
+    first = rig.point("sda", {1: 1, 2: 2}).name
+    second = rig.point("sda", {2: 22, 3: 33}).name
+    terminal = Terminal(tmp_path / "home", {"FARSHORE_VAULT_KEY_FILE": str(key_file)})
+    terminal.environment["FARSHORE_VAULT_DIRECTORY"] = str(tmp_path / "vault")
+    lost = pack_name(rig, refs_at(rig, second)[3])
+    rig.store.delete(lost)
+    refused = terminal.run("export", "db", second, "image")
+    assert refused.returncode == 1
+    assert "is damaged" in refused.stderr and lost in refused.stderr
+    assert not list((tmp_path / "home").iterdir())
+    terminal.ok("export", "db", first, "image")
+    assert (tmp_path / "home/image").read_bytes() == rig.points[first]["sda"]
+
+
+def test_a_killed_export_goes_on_and_lets_go_of_its_pin(tmp_path: Path, key_file: Path) -> None:
+    rig = Rig(DirectoryStore(tmp_path / "vault"))
+    point = rig.point("sda", {i: i + 1 for i in range(1000)}, 1000 * 65536)
+    terminal = Terminal(tmp_path / "home", {"FARSHORE_VAULT_KEY_FILE": str(key_file)})
+    terminal.environment["FARSHORE_VAULT_DIRECTORY"] = str(tmp_path / "vault")
+    with terminal.started("export", "db", point.name, "image") as process:
+        while process.poll() is None and not (tmp_path / "home/image").exists():
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+    terminal.ok("export", "db", point.name, "image")
+    assert (tmp_path / "home/image").read_bytes() == rig.points[point.name]["sda"]
+    assert rig.vault.find(point.name).pins == ()
+
+
+def test_an_export_that_may_not_write_goes_on_unpinned_and_says_so(
+    azurite: object, tmp_path: Path, container_name: str, key_file: Path
+) -> None:
+    account_url, key = azurite.account_url, azurite.key  # type: ignore[attr-defined]
+    with BlobServiceClient(account_url, credential=key) as service:
+        service.create_container(container_name)
+        rig = Rig(AzureBlobStore.connect(account_url, container_name, key))
+        point = rig.point("sda", {1: 1})
+        sas = generate_container_sas(
+            azurite.account,  # type: ignore[attr-defined]
+            container_name,
+            account_key=key,
+            permission=ContainerSasPermissions(read=True, list=True),
+            expiry=datetime.now(UTC) + timedelta(hours=1),
+        )
+        words = ["--account-url", account_url, "--container", container_name, "--key-file", str(key_file)]
+        terminal = Terminal(tmp_path / "home", {"AZURE_STORAGE_SAS_TOKEN": sas})
+        done = terminal.run("export", "db", point.name, "image", *words)
+        assert done.returncode == 0, done.stderr
+        assert "not held against pruning" in done.stderr
+        assert (tmp_path / "home/image").read_bytes() == rig.points[point.name]["sda"]
+        service.delete_container(container_name)
+
+
+def test_no_secret_is_taken_from_or_shown_on_a_command_line(tmp_path: Path, key_file: Path) -> None:
+    """Invariant 10: the options that carry secrets name files, and messages do not repeat what is in them."""
+    secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
+    terminal = Terminal(tmp_path / "home", {"AZURE_STORAGE_KEY": secret})
+    (tmp_path / "bad").write_text(f"kind: Secret\nmetadata: {{name: x}}\ndata: {{key: '{secret}!'\n")
+    (tmp_path / "key").write_text(secret)
+    for words in (
+        ["--vault-file", str(tmp_path / "bad")],
+        ["--directory", ".", "--key-file", str(tmp_path / "key")],
+        ["--account-url", "http://127.0.0.1:9/a", "--container", "c", "--key-file", str(key_file)],
+    ):
+        done = terminal.run("list", *words, FARSHORE_VAULT_PATIENCE="1")
+        assert done.returncode == 1
+        assert secret[:-1] not in done.stderr + done.stdout

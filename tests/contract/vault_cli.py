@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,18 +20,28 @@ class Terminal:
 
     def run(self, *words: str, stdin: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run `farshore vault WORDS` and return how it ended."""
-        self.home.mkdir(parents=True, exist_ok=True)
-        kept = {"PATH": os.environ["PATH"], "HOME": str(self.home), "COLUMNS": "250", "LANG": "C.UTF-8"}
         return subprocess.run(
-            [sys.executable, "-m", "farshore_cli.main", "vault", *words],
-            env=kept | self.environment | variables,
-            cwd=self.home,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+            self._command(*words), env=self._variables(variables), cwd=self.home, input=stdin,
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    @contextmanager
+    def started(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Start `farshore vault WORDS`; it is killed in the end."""
+        process = subprocess.Popen(self._command(*words), env=self._variables({}), cwd=self.home)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def _command(self, *words: str) -> list[str]:
+        self.home.mkdir(parents=True, exist_ok=True)
+        return [sys.executable, "-m", "farshore_cli.main", "vault", *words]
+
+    def _variables(self, more: dict[str, str]) -> dict[str, str]:
+        kept = {"PATH": os.environ["PATH"], "HOME": str(self.home), "COLUMNS": "250", "LANG": "C.UTF-8"}
+        return kept | self.environment | more
 
     def ok(self, *words: str, **variables: str) -> str:
         """Run and return standard output; the command must succeed."""

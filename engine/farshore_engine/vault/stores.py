@@ -6,15 +6,15 @@ from pydantic import SecretBytes
 
 from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, KeyVaultAccess, VaultAccess
 from farshore_engine.contract.faults import StopFault
-from farshore_engine.vault.azure_store import AzureBlobStore
+from farshore_engine.vault.azure_store import DEADLINE, AzureBlobStore
 from farshore_engine.vault.directory_store import DirectoryStore
 from farshore_engine.vault.keyring import KeyRing, KeyWrapper, LocalKey, Previous
 from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.store import ObjectStore
 
 
-def open_store(storage: AzureBlobAccess | DirectoryAccess) -> ObjectStore:
-    """Return the store; nothing is contacted yet.
+def open_store(storage: AzureBlobAccess | DirectoryAccess, *, deadline: float | None = None) -> ObjectStore:
+    """Return the store; nothing is contacted yet. `deadline`: seconds for one operation with its retries.
 
     Raises:
         StopFault: not exactly one credential is given, or it is malformed.
@@ -29,9 +29,10 @@ def open_store(storage: AzureBlobAccess | DirectoryAccess) -> ObjectStore:
             reason="BadCredential",
         )
     secret = secrets[0].get_secret_value()
+    patience = DEADLINE if deadline is None else deadline
     if storage.connection_string is not None:
-        return AzureBlobStore.from_connection_string(secret, storage.container)
-    return AzureBlobStore.connect(storage.account_url, storage.container, secret)
+        return AzureBlobStore.from_connection_string(secret, storage.container, deadline=patience)
+    return AzureBlobStore.connect(storage.account_url, storage.container, secret, deadline=patience)
 
 
 def key_ring(access: VaultAccess) -> KeyRing:

@@ -81,7 +81,7 @@ def open_place(place: Place) -> OpenPlace:
     from farshore_engine.vault.stores import key_ring, open_store
 
     access = place.access()
-    return OpenPlace(open_store(access.storage), key_ring(access), access.prefix)
+    return OpenPlace(open_store(access.storage, deadline=place.patience), key_ring(access), access.prefix)
 
 
 @app.command("list")
