@@ -160,8 +160,8 @@ class NbdServer:
                 transmit(stream, session, self._budget)
         except ProtocolError as error:
             log.warning("nbd client hung up on", why=str(error))
-        except Disconnected as error:
-            log.debug("nbd client gone", why=str(error))
+        except Disconnected:
+            pass  # clients leave as they like
         finally:
             with self._lock:
                 self._clients.pop(stream, None)

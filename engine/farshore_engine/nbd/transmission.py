@@ -150,7 +150,7 @@ class _Answers:
     def _fault(self, request: Request) -> Error | None:
         """Return why the request is refused, None when it is not."""
         device, command = self._device, request.command
-        if command not in ALLOWED or request.flags & ~ALLOWED[Command(command)]:
+        if command not in ALLOWED or request.flags & ~int(ALLOWED[Command(command)]):
             return Error.EINVAL
         if command == Command.BLOCK_STATUS and not self._session.allocation:
             return Error.EINVAL
