@@ -208,20 +208,20 @@ class RunningAgent:
         assert not self.thread.is_alive(), "the agent does not stop"
 
 
-def configuration(directory: Path, ports: list[int], disks: list[RealDisk], **changes: object) -> AgentConfig:
+def configuration(directory: Path, ports: list[int], disks: list[RealDisk], /, **changes: object) -> AgentConfig:
     identity = directory / "identity"
-    return AgentConfig(
-        machine_id="machine-1",
-        servers=tuple(Server("127.0.0.1", port) for port in ports),
-        ca=identity / "ca.pem",
-        certificate=identity / "agent.pem",
-        key=identity / "agent.key",
-        state_dir=directory / "state",
-        runtime_dir=directory / "run",
-        disks=DiskChoice(include=tuple(d.device for d in disks)),
-        recovery_dir=directory / "recovery.d",
-        **changes,  # type: ignore[arg-type]
-    )
+    values: dict[str, object] = {
+        "machine_id": "machine-1",
+        "servers": tuple(Server("127.0.0.1", port) for port in ports),
+        "ca": identity / "ca.pem",
+        "certificate": identity / "agent.pem",
+        "key": identity / "agent.key",
+        "state_dir": directory / "state",
+        "runtime_dir": directory / "run",
+        "disks": DiskChoice(include=tuple(d.device for d in disks)),
+        "recovery_dir": directory / "recovery.d",
+    }
+    return AgentConfig(**{**values, **changes})  # type: ignore[arg-type]
 
 
 @contextmanager

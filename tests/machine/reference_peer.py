@@ -78,7 +78,8 @@ class Heard:
     synced: int = 0
     data_bytes: int = 0
     zero_bytes: int = 0
-    digests: int = 0
+    digests: int = 0  # asked for while the disks were passed over
+    sampled: int = 0  # and at rest
     zero_frames: int = 0
 
 
@@ -302,7 +303,10 @@ class ReferencePeer:
         assert isinstance(message, Zeros) or at == len(payload)
 
     def _answer(self, question: NeedDigests) -> None:
-        self.heard.digests += question.count
+        if self._synced.is_set():
+            self.heard.sampled += question.count
+        else:
+            self.heard.digests += question.count
         with self.replica(question.disk).open("rb") as replica:
             replica.seek(question.first * BLOCK_SIZE)
             data = replica.read(question.count * BLOCK_SIZE)

@@ -37,10 +37,10 @@ def write_behind_the_tracker(disk: RealDisk, data: bytes, offset: int) -> None:
 def points_until_alarm(running: RunningAgent, most: int) -> int:
     """Take points until one is followed by an alarm; returns how many it took."""
     for number in range(1, most + 1):
-        before = running.peer.heard.digests
+        before = running.peer.heard.sampled
         running.peer.take_point(f"p{number}")
         deadline = time.monotonic() + 20
-        while running.peer.heard.digests == before and time.monotonic() < deadline:
+        while running.peer.heard.sampled == before and time.monotonic() < deadline:
             time.sleep(0.02)  # the sample comes after the point is committed
         time.sleep(0.3)
         if running.peer.heard.resyncs:
@@ -90,7 +90,7 @@ def test_a_disk_in_use_gives_no_false_alarm(rig: Rig) -> None:
             end = running.peer.take_point(f"p{number}", timeout=120)
             assert running.verdicts[end.id] == []
             time.sleep(0.4)
-        assert running.peer.heard.digests > 0
+        assert running.peer.heard.sampled > 0
         assert running.peer.heard.resyncs == []
 
 
@@ -111,7 +111,7 @@ def test_a_write_that_has_landed_and_is_not_completed_is_no_alarm(rig: Rig, monk
                 os.pwrite(file.fileno(), os.urandom(4096), 5 * BLOCK_SIZE)
             peer.take_point("again")
             time.sleep(1.0)
-            assert peer.heard.digests > 0
+            assert peer.heard.sampled > 0
             assert peer.heard.resyncs == []
             slow.release()
             writer.join()

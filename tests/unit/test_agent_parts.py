@@ -200,6 +200,7 @@ SDB = Disk("serial-B", "sdb", "/dev/sdb", 8, 16, 1 << 30)
         pytest.param(DiskChoice(include=("/dev/sda",)), ["sda"], id="included by path"),
         pytest.param(DiskChoice(exclude=("sda",)), ["sdb"], id="excluded by name"),
         pytest.param(DiskChoice(include=("sda", "sdb"), exclude=("serial-A",)), ["sdb"], id="exclusion wins"),
+        pytest.param(DiskChoice(include=("sda", "sdz")), ["sda"], id="one that is not there yet"),
     ],
 )
 def test_disks_are_chosen(choice: DiskChoice, expected: list[str]) -> None:
@@ -209,7 +210,7 @@ def test_disks_are_chosen(choice: DiskChoice, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
-        pytest.param(DiskChoice(include=("sdz",)), "sdz, which this machine does not have", id="unknown disk"),
+        pytest.param(DiskChoice(include=("sdz",)), r"this machine has sda \(serial-A\)", id="unknown disk"),
         pytest.param(DiskChoice(exclude=("sda", "sdb")), "no disk to protect", id="nothing left"),
     ],
 )

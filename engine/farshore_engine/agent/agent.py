@@ -7,18 +7,16 @@ import random
 import ssl
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from farshore_engine.agent import exclusion
 from farshore_engine.agent.channel import dial, tls_context
 from farshore_engine.agent.config import AgentConfig, Server
 from farshore_engine.agent.description import describe
-from farshore_engine.agent.disks import Disk, choose, find_disks
+from farshore_engine.agent.disks import DiskWatch
 from farshore_engine.agent.freezing import Freezer
 from farshore_engine.agent.hooks import Hooks
 from farshore_engine.agent.ledger import Ledger
@@ -26,12 +24,13 @@ from farshore_engine.agent.logs import LOGGER_NAME
 from farshore_engine.agent.mounts import Mount, current_mounts, devices_on, file_systems
 from farshore_engine.agent.parts import DisksChanged, Identity, Machine, Parts, Refused, Stopping
 from farshore_engine.agent.point import PointMaker
+from farshore_engine.agent.sampling import SampleCursor
 from farshore_engine.agent.session import Session
 from farshore_engine.agent.source import READ_DEPTH, Reader
 from farshore_engine.agent.tracker.interface import Sink, TrackedDisk, Tracker
 from farshore_engine.agent.tracker.probe import Choice, start_best
+from farshore_engine.agent.tracking import Tracking, begin, go_on
 from farshore_engine.agent.watchdog import Watchdog
-from farshore_engine.blocks.grid import block_count
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.wire.frames import PeerClosed, WireError
 from farshore_engine.wire.messages import DiskInfo
@@ -39,6 +38,7 @@ from farshore_engine.wire.messages import DiskInfo
 log = logging.getLogger(LOGGER_NAME)
 
 FIRST_BACKOFF, LAST_BACKOFF = 0.5, 30.0  # seconds
+NO_DISK_SECONDS = 3.0  # between two looks for a disk when all are gone
 STEADY_SECONDS = 10.0  # a session that lasted so long was none of those that end as soon as they begin
 
 TrackerStart = Callable[[tuple[TrackedDisk, ...], Sink], Choice]
@@ -88,6 +88,9 @@ class Agent:
         self._variants = variants or Variants()
         self._stop = threading.Event()
         self._hooks = Hooks(config.runtime_dir, config.hooks_dir)
+        self._watch = DiskWatch(config.disks)
+        self._tracked = False  # whether there was a disk at any time
+        self._sampled = SampleCursor()
         self.watchdog = Watchdog(config.interpreter)
 
     def stop(self) -> None:
@@ -102,34 +105,58 @@ class Agent:
         if owed := self._hooks.run_owed():
             log.warning("ran the post hooks that an earlier agent owed", extra={"fields": {"hooks": owed}})
         context = tls_context(self._config)
+        tracking: Tracking | None = None
         try:
             self.watchdog.start()
             while not self._stop.is_set():
+                tracking = self._track(tracking)
+                if tracking is None:
+                    self._stop.wait(NO_DISK_SECONDS)
+                    continue
                 try:
-                    self._protect(freezer, context)
+                    self._protect(tracking, freezer, context)
                 except DisksChanged:
-                    log.warning("the disks have changed: tracking begins anew")
+                    log.warning("the disks have changed")
         finally:
             self.watchdog.stop()
+            if tracking is not None:
+                tracking.choice.tracker.stop()
 
-    def _protect(self, freezer: Freezer, context: ssl.SSLContext) -> None:
-        """Track one set of disks, through any number of connections."""
-        config = self._config
-        disks = choose(find_disks(only=config.disks.include), config.disks)
-        protected = [d for d in disks if d.replicated]
-        ledger = Ledger({d.id: block_count(d.size) for d in protected}, self._variants.clear_before_read)
+    def _track(self, before: Tracking | None) -> Tracking | None:
+        """Track the disks that are there now, without a gap for those that were tracked before; None if all are gone.
+
+        Raises:
+            StopFault: there is no disk to protect at the start.
+        """
+        try:
+            disks = self._watch.look()
+        except StopFault as fault:
+            if not self._tracked:
+                raise
+            log.error("%s", fault, extra={"fields": {"reason": fault.reason}})
+            if before is not None:
+                before.choice.tracker.stop()
+            return None
+        self._tracked = True
+        if before is None:
+            return begin(disks, self._variants.clear_before_read, self._config.machine_id, self._start_tracker)
+        return go_on(before, disks, self._start_tracker)
+
+    def _protect(self, tracking: Tracking, freezer: Freezer, context: ssl.SSLContext) -> None:
+        """Replicate one set of disks, through any number of connections; raises DisksChanged."""
+        config, ledger, choice = self._config, tracking.ledger, tracking.choice
         with ExitStack() as stack:
-            readers = {d.id: self._variants.reader(d.path) for d in protected}
+            try:
+                readers = {d.id: self._variants.reader(d.path) for d in tracking.protected}
+            except OSError as error:  # it went away just now
+                log.warning("a disk cannot be opened", extra={"fields": {"error": str(error)}})
+                self._stop.wait(FIRST_BACKOFF)
+                return
             for reader in readers.values():
                 stack.callback(reader.close)
-            choice = self._start_tracker(tuple(d.tracked for d in protected), ledger)
-            stack.callback(choice.tracker.stop)
             workers = stack.enter_context(ThreadPoolExecutor(READ_DEPTH, thread_name_prefix="reader"))
-            log.info(
-                "tracking",
-                extra={"fields": {"disks": [d.id for d in protected], "tracker": choice.reason}},
-            )
-            machine = self._machine(disks, readers, choice, ledger)
+            log.info("tracking", extra={"fields": {"disks": list(readers), "tracker": choice.reason}})
+            machine = self._machine(tracking, readers)
             points = PointMaker(
                 ledger,
                 choice.tracker,
@@ -141,8 +168,8 @@ class Agent:
                 self._variants.on_frozen,
             )
             parts = Parts(ledger, points, workers, config.unacknowledged_limit, config.freeze_bound, self._stop.is_set)
-            identity = Identity(config.machine_id, uuid.uuid4().hex, _boot_id())
-            self._keep_connected(context, identity, machine, parts)
+            parts.sampled = self._sampled
+            self._keep_connected(context, tracking.identity, machine, parts)
 
     def _start_tracker(self, disks: tuple[TrackedDisk, ...], ledger: Ledger) -> Choice:
         config = self._config
@@ -153,8 +180,8 @@ class Agent:
             return Choice(tracker, "chosen by the caller")
         return start_best(disks, config.state_dir, config.machine_id[:24], ledger, config.tracker)
 
-    def _machine(self, disks: list[Disk], readers: dict[str, Reader], choice: Choice, ledger: Ledger) -> Machine:
-        protected = [d for d in disks if d.replicated]
+    def _machine(self, tracking: Tracking, readers: dict[str, Reader]) -> Machine:
+        protected, ledger = tracking.protected, tracking.ledger
 
         def mounts() -> list[Mount]:
             devices = set().union(*(devices_on(d.name) for d in protected))
@@ -164,18 +191,15 @@ class Agent:
             for disk in protected:
                 ledger.exclude(disk.id, exclusion.swap_blocks(disk))
 
-        def changed() -> bool:
-            return any(reader.current_size() != reader.size for reader in readers.values())
-
         return Machine(
             disks=tuple(DiskInfo(d.id, d.name, d.size) for d in protected),
             readers=readers,
-            tracker=choice.tracker,
-            tracker_reason=choice.reason,
+            tracker=tracking.choice.tracker,
+            tracker_reason=tracking.choice.reason,
             mounts=mounts,
-            describe=lambda: describe(disks, self._config.recovery_dir),
+            describe=lambda: describe(tracking.disks, self._config.recovery_dir),
             refresh=refresh,
-            changed=changed,
+            changed=self._watch.changed,
         )
 
     def _whom_to_dial(
@@ -226,7 +250,3 @@ class Agent:
             finally:
                 channel.close()
             self._stop.wait(wait)
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -35,6 +35,7 @@ class Disk:
     model: str = ""
     sector: int = 512
     replicated: bool = True
+    presence: str = ""  # changes when the disk is taken away and one comes back under the same name
 
     @property
     def tracked(self) -> TrackedDisk:
@@ -88,6 +89,15 @@ def _head_of(path: str) -> tuple[int, bytes] | None:
         reader.close()
 
 
+def _presence(directory: Path) -> str:
+    """Return what tells a disk from one that had its name before: the kernel's count of disks and sysfs' number."""
+    try:
+        number = directory.stat().st_ino
+    except OSError:
+        number = 0
+    return f"{_attribute(directory, 'diskseq')}-{number}"
+
+
 def _inspect(directory: Path, dev: Path) -> Disk | None:
     name, path = directory.name, str(dev / directory.name)
     if _attribute(directory, "ro") == "1" or _attribute(directory, "size") in ("", "0"):
@@ -111,6 +121,7 @@ def _inspect(directory: Path, dev: Path) -> Disk | None:
         serial=_attribute(directory, "serial", "device/serial"),
         model=_attribute(directory, "device/model"),
         sector=sector,
+        presence=_presence(directory),
     )
 
 
@@ -119,18 +130,38 @@ def find_disks(
 ) -> list[Disk]:
     """Return all whole disks that could be protected, by name. Loop devices count only where there is nothing else.
 
-    When every word of `only` is the name or path of a disk, no other disk is touched: one that hangs and is none of
-    our business must not hold up the protection of the rest.
+    When every word of `only` is the name or path of a disk, be it there or not, no other disk is touched: one that
+    hangs and is none of our business must not hold up the protection of the rest.
     """
-    names = sorted((p.name for p in sys_block.iterdir()), key=lambda n: (len(n), n))
-    chosen = {word.removeprefix("/dev/") for word in only}
-    if chosen and chosen <= set(names):
-        names = [name for name in names if name in chosen]
+    names = _names(sys_block, only)
     for pattern in (WHOLE_DISK, LOOP):
         found = [disk for n in names if pattern.match(n) and (disk := _inspect(sys_block / n, dev)) is not None]
         if found:
             return _with_distinct_ids(found)
     return []
+
+
+def _names(sys_block: Path, only: tuple[str, ...]) -> list[str]:
+    names = sorted((p.name for p in sys_block.iterdir()), key=lambda n: (len(n), n))
+    chosen = {word.removeprefix("/dev/") for word in only}
+    if chosen and all(WHOLE_DISK.match(word) or LOOP.match(word) for word in chosen):
+        names = [name for name in names if name in chosen]
+    return names
+
+
+def glance(sys_block: Path = Path("/sys/block"), only: tuple[str, ...] = ()) -> frozenset[tuple[str, ...]]:
+    """Return what shows that a disk came, went, grew or was exchanged, without opening any: for looking often."""
+    return frozenset(
+        (name, _attribute(sys_block / name, "dev"), _attribute(sys_block / name, "size"), _presence(sys_block / name))
+        for name in _names(sys_block, only)
+        if WHOLE_DISK.match(name) or LOOP.match(name)
+    )
+
+
+def follow(before: Iterable[Disk], found: Iterable[Disk]) -> list[Disk]:
+    """Return the disks that were found, under the ids that they had: a file system made meanwhile renames no disk."""
+    ids = {(d.name, d.major, d.minor, d.presence): d.id for d in before}
+    return [replace(d, id=ids.get((d.name, d.major, d.minor, d.presence), d.id)) for d in found]
 
 
 def _with_distinct_ids(disks: list[Disk]) -> list[Disk]:
@@ -142,18 +173,13 @@ def _with_distinct_ids(disks: list[Disk]) -> list[Disk]:
 def choose(disks: Iterable[Disk], choice: DiskChoice) -> list[Disk]:
     """Return the disks with `replicated` set by the configuration's include and exclude lists.
 
+    A listed disk that is not there is left out and told by the process server, which knows the list too: the others
+    are replicated meanwhile, and it is taken up when it comes.
+
     Raises:
-        StopFault: a listed disk does not exist, or nothing is left to protect.
+        StopFault: nothing is left to protect.
     """
     disks = list(disks)
-    known = {word for d in disks for word in (d.id, d.name, d.path)}
-    missing = [w for w in choice.include if w not in known]
-    if missing:
-        raise StopFault(
-            f"disks.include names {', '.join(missing)}, which this machine does not have",
-            f"It has {', '.join(f'{d.name} ({d.id})' for d in disks) or 'no disk that can be opened'}",
-            reason="DiskNotFound",
-        )
 
     def wanted(disk: Disk) -> bool:
         words = {disk.id, disk.name, disk.path}
@@ -161,5 +187,50 @@ def choose(disks: Iterable[Disk], choice: DiskChoice) -> list[Disk]:
 
     chosen = [replace(d, replicated=wanted(d)) for d in disks]
     if not any(d.replicated for d in chosen):
-        raise StopFault("no disk to protect", "Attach one, or correct disks.include and disks.exclude", reason="NoDisk")
+        have = ", ".join(f"{d.name} ({d.id})" for d in disks) or "no disk that can be opened"
+        raise StopFault(
+            f"no disk to protect: this machine has {have}",
+            "Attach one, or correct disks.include and disks.exclude",
+            reason="NoDisk",
+        )
     return chosen
+
+
+class DiskWatch:
+    """Notices that the protected disks are no longer those that `look` returned."""
+
+    def __init__(self, choice: DiskChoice, sys_block: Path = Path("/sys/block"), dev: Path = Path("/dev")) -> None:
+        self._choice = choice
+        self._sys_block = sys_block
+        self._dev = dev
+        self._seen: frozenset[tuple[str, ...]] = frozenset()
+        self._disks: list[Disk] = []
+
+    def look(self) -> list[Disk]:
+        """Return all disks as they are now, with their choice; raises StopFault when none is to be protected."""
+        self._seen = glance(self._sys_block, self._choice.include)
+        found = follow(self._disks, find_disks(self._sys_block, self._dev, self._choice.include))
+        self._disks = choose(found, self._choice)
+        return self._disks
+
+    def changed(self) -> bool:
+        """Return whether a protected disk came, went, has another size, or is another one under an old name.
+
+        Cheap while nothing changes: no disk is opened.
+        """
+        seen = glance(self._sys_block, self._choice.include)
+        if seen == self._seen:
+            return False
+        try:
+            found = follow(self._disks, find_disks(self._sys_block, self._dev, self._choice.include))
+            now = choose(found, self._choice)
+        except StopFault:
+            return True
+        if _protected(now) != _protected(self._disks):
+            return True
+        self._seen = seen  # a disk that is none of ours
+        return False
+
+
+def _protected(disks: Iterable[Disk]) -> list[Disk]:
+    return [replace(d, serial="", model="") for d in disks if d.replicated]

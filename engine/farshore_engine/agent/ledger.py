@@ -47,6 +47,11 @@ class _Disk:
     grounded: bool = False  # the same of the last point committed in the vault
 
 
+def _new_disk(blocks: int) -> _Disk:
+    needs, hand = ({need: bitmap.empty(blocks) for need in NEEDS} for _ in range(2))
+    return _Disk(blocks, needs, hand, bitmap.empty(blocks), bitmap.empty(blocks))
+
+
 @dataclass(frozen=True, slots=True)
 class _Frame:
     seq: int
@@ -74,16 +79,7 @@ class Ledger:
     def __init__(self, blocks: dict[str, int], clear_before_read: bool = True) -> None:
         self._lock = threading.Lock()
         self._clear_before_read = clear_before_read
-        self._disks = {
-            disk: _Disk(
-                count,
-                {need: bitmap.empty(count) for need in NEEDS},
-                {need: bitmap.empty(count) for need in NEEDS},
-                bitmap.empty(count),
-                bitmap.empty(count),
-            )
-            for disk, count in blocks.items()
-        }
+        self._disks = {disk: _new_disk(count) for disk, count in blocks.items()}
         self._frames: deque[_Frame] = deque()
         self._cuts: OrderedDict[str, _Cut] = OrderedDict()
         self._lost: dict[str, str] = {}
@@ -96,21 +92,40 @@ class Ledger:
     def mark(self, disk: str, first: Indexes, last: Indexes) -> None:
         """Mark the extents from block `first[i]` to `last[i]` inclusive as written."""
         with self._lock:
-            entry = self._disks[disk]
-            bitmap.mark_extents(entry.needs[Need.DIRTY], first, last, entry.blocks)
+            if (entry := self._disks.get(disk)) is not None:  # else it has just been let go
+                bitmap.mark_extents(entry.needs[Need.DIRTY], first, last, entry.blocks)
 
     def lost(self, disk: str, reason: str) -> None:
         """Writes may have gone unseen: every block of the disk must be compared."""
         with self._lock:
-            self._lost.setdefault(disk, reason)
-            entry = self._disks[disk]
-            entry.needs[Need.UNVERIFIED] = bitmap.full(entry.blocks)
+            if (entry := self._disks.get(disk)) is not None:
+                self._lost.setdefault(disk, reason)
+                entry.needs[Need.UNVERIFIED] = bitmap.full(entry.blocks)
 
     def take_losses(self) -> dict[str, str]:
         """Return the losses since the last call, disk id → reason."""
         with self._lock:
             losses, self._lost = self._lost, {}
             return losses
+
+    # -- what the machine says -------------------------------------------------------------------------------------
+
+    def fit(self, blocks: dict[str, int], grown: frozenset[str] = frozenset()) -> None:
+        """Other disks are there, or disks of other sizes (numbers of blocks); between two sessions only.
+
+        What is known of the rest stays. The new part of a disk that grew (`grown`, perhaps within its last block) is
+        to be compared, with the block that was its last. A disk that shrank begins anew, like one that came.
+        """
+        with self._lock:
+            self._empty_hand()
+            for name in list(self._disks):
+                if blocks.get(name, 0) < self._disks[name].blocks:
+                    self._drop(name)
+            for name, count in blocks.items():
+                if name not in self._disks:
+                    self._disks[name] = _new_disk(count)
+                elif count > self._disks[name].blocks or name in grown:
+                    self._grow(name, count)
 
     # -- what the process server says ------------------------------------------------------------------------------
 
@@ -282,6 +297,26 @@ class Ledger:
 
     # -- inside; the lock is held ----------------------------------------------------------------------------------
 
+    def _drop(self, name: str) -> None:
+        del self._disks[name]
+        self._lost.pop(name, None)
+        self._frames = deque(frame for frame in self._frames if frame.disk != name)
+        for cut in self._cuts.values():
+            cut.blocks.pop(name, None)
+
+    def _grow(self, name: str, count: int) -> None:
+        entry = self._disks[name]
+        before, entry.blocks = entry.blocks, count
+        for need in NEEDS:
+            entry.needs[need] = bitmap.resized(entry.needs[need], count)
+            entry.hand[need] = bitmap.resized(entry.hand[need], count)
+        entry.uncommitted = bitmap.resized(entry.uncommitted, count)
+        entry.excluded = bitmap.resized(entry.excluded, count)
+        for cut in self._cuts.values():
+            if name in cut.blocks:
+                cut.blocks[name] = bitmap.resized(cut.blocks[name], count)
+        bitmap.mark_run(entry.needs[Need.UNVERIFIED], before - 1, count - before + 1)
+
     def _wanted(self, entry: _Disk, need: Need) -> Bits:
         return bitmap.difference(entry.needs[need], entry.excluded)
 
@@ -321,7 +356,8 @@ class Ledger:
     def _pending(self, disk: str) -> Bits:
         held = self._disks[disk].uncommitted.copy()
         for cut in self._cuts.values():
-            held |= cut.blocks[disk]
+            if disk in cut.blocks:  # else it came later
+                held |= cut.blocks[disk]
         return held
 
 
