@@ -10,6 +10,7 @@ import structlog
 
 from farshore_engine.contract.replication import Churn
 from farshore_engine.processserver.closedpoint import ClosedPoint, malformed, server_time
+from farshore_engine.processserver.missing import explain
 from farshore_engine.wire.frames import PeerClosed, WireError
 from farshore_engine.wire.messages import (
     Consistency,
@@ -68,6 +69,8 @@ class Attempts:
         with replica.changed:
             if replica.session is None:
                 return "its agent is not connected", False
+            if missing := replica.missing:
+                return explain(missing), False
             if not replica.link.synced:
                 return "its disks are being copied or compared", False
             if self.current is not None:

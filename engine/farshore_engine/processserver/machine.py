@@ -328,6 +328,7 @@ class MachineSupervisor:
             mode=self._link.mode,
             synced=self._link.synced,
             failure=self._failure,
+            missing=self._replica.missing if self._replica is not None else (),
         )
 
     def _fingerprint(self, assignment: MachineAssignment) -> str:

@@ -43,9 +43,9 @@ def report_of(known: Known, shared: Shared, now: datetime) -> ReplicationReport:
         process_server=shared.name,
         epoch=known.assignment.epoch,
         state=known.decision.state,
-        message=known.doing or _trouble(known, shared) or (group.message if group else "") or known.decision.message,
-        remedy=failure.fault.remedy if failure else "",
-        reason=failure.fault.reason if failure else "",
+        message=_message(known, shared, group),
+        remedy=failure.fault.remedy if failure else known.decision.remedy,
+        reason=failure.fault.reason if failure else known.decision.reason,
         checks=known.checks,
         agent=AgentReport(
             version=link.version or known.memory.version,
@@ -72,6 +72,12 @@ def report_of(known: Known, shared: Shared, now: datetime) -> ReplicationReport:
         keys=known.keys,
         updated_at=now,
     )
+
+
+def _message(known: Known, shared: Shared, group: GroupReport | None) -> str:
+    if known.decision.remedy:
+        return known.doing or known.decision.message  # it needs a person, so nothing else is as important
+    return known.doing or _trouble(known, shared) or (group.message if group else "") or known.decision.message
 
 
 def _trouble(known: Known, shared: Shared) -> str:

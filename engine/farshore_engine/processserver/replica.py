@@ -20,6 +20,7 @@ from farshore_engine.processserver.attempts import Attempts
 from farshore_engine.processserver.budget import SpoolShare
 from farshore_engine.processserver.generation import AgentSession
 from farshore_engine.processserver.intake import Intake
+from farshore_engine.processserver.missing import missing_disks
 from farshore_engine.processserver.progress import ProgressMeter
 from farshore_engine.processserver.session import Session
 from farshore_engine.processserver.shared import Link as Link
@@ -209,6 +210,15 @@ class Replica:
         """How far the first copy or resync is; None when in sync."""
         with self.changed:
             return None if self.link.synced else self.meter.report()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Disks that should be in the machine and are not, in words; nothing while its agent is away."""
+        with self.changed:
+            link, last = self.link, self.writer.last
+        if not link.connected:
+            return ()
+        return missing_disks(last.manifest.disks if last is not None else (), link.disks, self.assignment.source)
 
     def settings(self) -> Settings:
         """Return the knobs that the agent gets."""

@@ -9,6 +9,7 @@ from enum import StrEnum
 from farshore_engine.contract.assignment import Desired, InstallMode, MachineAssignment
 from farshore_engine.contract.faults import Fault, StopFault
 from farshore_engine.contract.replication import State
+from farshore_engine.processserver.missing import REASON, REMEDY, explain
 from farshore_engine.wire.messages import SyncMode
 
 REINSTALL_AFTER = timedelta(minutes=10)  # an agent that stays away so long is looked for over SSH
@@ -50,7 +51,7 @@ class LocalState:
 
     `installed`: the agent was installed as the assignment wants it now (certificate, address, bundle);
     `certified`: the assignment carries a certificate that fits our key; `preflighted`: the checks of this assignment
-    passed; `away_since`: since when no agent is connected, None while one is.
+    passed; `away_since`: since when no agent is connected, None while one is; `missing`: disks that should be there.
     """
 
     opened: bool = False
@@ -62,15 +63,18 @@ class LocalState:
     mode: SyncMode | None = None
     synced: bool = False
     failure: Failure | None = None
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The step to take now, and the state and message to show while it is taken or nothing is to be done."""
+    """The step to take now, and what to show while it is taken or nothing is to be done."""
 
     step: Step
     state: State
     message: str = ""
+    reason: str = ""
+    remedy: str = ""  # what a person should do; empty when nothing is to be done
 
 
 def next_step(assignment: MachineAssignment, local: LocalState, now: datetime) -> Decision:
@@ -127,6 +131,8 @@ def _connected(assignment: MachineAssignment, local: LocalState) -> Decision:
         step = Step.NONE
     if assignment.desired is Desired.PAUSE:
         return Decision(step, State.PAUSED, "paused: changes are tracked and not sent")
+    if local.missing:
+        return Decision(step, State.BLOCKED, explain(local.missing), REASON, REMEDY)
     if local.synced or local.mode is SyncMode.DELTA:
         return Decision(step, State.REPLICATING)
     if local.mode is SyncMode.RESYNC:
