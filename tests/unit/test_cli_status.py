@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from farshore_cli.status import Level, MachineRow, headline, machine_row, server_row, span
+from farshore_engine.contract.replication import Churn
 from farshore_operator.api.processserver import ProcessServer
 from farshore_operator.api.protectedvm import ProtectedVM
 from farshore_operator.api.replicationpolicy import ReplicationPolicy
@@ -79,6 +80,26 @@ def test_a_machine_s_row(
 ) -> None:
     row = machine_row(machine(point=point, conditions=conditions, **extra), [POLICY], NOW)
     assert (row.level, row.behind, row.late, row.ready, row.todo) == expected
+
+
+@pytest.mark.parametrize(
+    ("churn", "expected"),
+    [
+        pytest.param(None, "", id="not known yet"),
+        pytest.param({"writtenRate": 3 << 20, "sentRate": 9 << 20}, "3.0 MiB/s", id="it fits"),
+        pytest.param(
+            {"writtenRate": 50 << 20, "sentRate": 10 << 20, "outrunsLink": True},
+            "50.0 MiB/s, 10.0 sent",
+            id="it outruns the link",
+        ),
+    ],
+)
+def test_churn_is_shown(churn: dict[str, Any] | None, expected: str) -> None:
+    vm = machine(point=None, conditions=[])
+    assert vm.status.replication is not None
+    report = vm.status.replication.model_copy(update={"churn": Churn.model_validate(churn) if churn else None})
+    shown = vm.model_copy(update={"status": vm.status.model_copy(update={"replication": report})})
+    assert machine_row(shown, [POLICY], NOW).churn == expected
 
 
 def test_a_policy_of_another_namespace_sets_no_threshold() -> None:

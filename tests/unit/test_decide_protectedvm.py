@@ -23,7 +23,7 @@ from tests.unit.decide_world import (
 )
 
 from farshore_engine.contract.assignment import Desired
-from farshore_engine.contract.replication import State
+from farshore_engine.contract.replication import Churn, State
 from farshore_operator.api.protectedvm import ProtectionPhase, Verdict
 from farshore_operator.api.resource import Reference
 from farshore_operator.decide import machineruns, readiness
@@ -170,6 +170,18 @@ def test_losing_the_source_does_not_make_a_failover_impossible() -> None:
     """In a disaster the points grow old and the source's server is away: that is when a failover is wanted."""
     old = vm(replication=report(last_point=point(timedelta(hours=5))))
     assert not [b for b in readiness.blockers(observed(old, servers=(LOST, SHORE)), NOW) if b.hard]
+
+
+@pytest.mark.parametrize("outruns", [False, True], ids=["churn that fits", "churn that outruns the link"])
+def test_churn_is_told_with_figures_when_points_are_given_up_for_it(outruns: bool) -> None:
+    churn = Churn(written_rate=50 << 20, sent_rate=10 << 20, outruns_link=outruns)
+    decision = decide(observed(vm(replication=report(churn=churn))), NOW)
+    told = decision.status.condition("ChurnFitsLink")
+    assert told is not None
+    assert told.status == ("False" if outruns else "True")
+    if outruns:
+        assert "50 MiB/s written, 10 MiB/s sent" in told.message
+        assert decision.status.next_step == told.message
 
 
 def test_rpo_is_evaluated_when_the_threshold_is_crossed() -> None:
