@@ -13,9 +13,24 @@ import numpy as np
 import numpy.typing as npt
 
 from farshore_engine.blocks.content import Digests
-from farshore_engine.vault.encoding import BLOCK_REF, REF, BlockRefs, Ref, Refs
+from farshore_engine.vault.encoding import BLOCK_REF, REF, BlockRefs, Ref, Refs, in_packs
+from farshore_engine.vault.names import PackId
 from farshore_engine.vault.node import FANOUT, Node, empty_node, node_of
 from farshore_engine.vault.nodestore import NodeStore, NodeWriter
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where changed nodes go, and the packs that nothing on the way is left in."""
+
+    writer: NodeWriter
+    away: frozenset[PackId] = frozenset()
+
+    def leaves(self, refs: Refs) -> npt.NDArray[np.bool_]:
+        """Return which references are of records in a pack that is to be left."""
+        if not self.away:
+            return np.zeros(refs.size, bool)
+        return in_packs(refs, self.away)
 
 
 def span_of(level: int) -> int:
@@ -81,11 +96,20 @@ class BlockMap:
             if at.size:
                 yield _block_refs(at + start, entries[at])
 
-    def updated(self, refs: BlockRefs, writer: NodeWriter, blocks: int | None = None) -> BlockMap:
+    def updated(
+        self,
+        refs: BlockRefs,
+        writer: NodeWriter,
+        blocks: int | None = None,
+        *,
+        away: frozenset[PackId] = frozenset(),
+    ) -> BlockMap:
         """Return the map with the given blocks replaced, and with another number of blocks if one is given.
 
         `refs` is sorted by index without repetitions, inside the new size. A block with the digest that it has
-        already keeps its place. After growth the blocks from the old end on are holes until they are given.
+        already keeps its place, unless that is in a pack of `away`. Nodes on the way to the given blocks that are in
+        such a pack are written anew, also if nothing in them changes. After growth the blocks from the old end on are
+        holes until they are given.
         """
         size = self.blocks if blocks is None else blocks
         base = self._resized(size, writer) if size != self.blocks else self
@@ -95,19 +119,21 @@ class BlockMap:
         if int(numbers[-1]) >= size or (numbers.size > 1 and not (np.diff(numbers) > 0).all()):
             raise ValueError("block references must ascend and lie on the disk")
         top = Ref.record(base.root) if base.root is not None else np.zeros((), REF)
-        root = base._apply(base.level, 0, top, numbers, refs["ref"], writer)
+        root = base._apply(base.level, 0, top, (numbers, refs["ref"]), _Target(writer, away))
         return replace(base, root=Ref.of(root))
 
     def _apply(
-        self, level: int, index: int, own: Refs, numbers: npt.NDArray[np.int64], refs: Refs, writer: NodeWriter
+        self, level: int, index: int, own: Refs, change: tuple[npt.NDArray[np.int64], Refs], target: _Target
     ) -> Refs:
         """Return the reference of this node after the change, `own` itself if nothing changed."""
+        numbers, refs = change
         old = self._node(level, index, own)
         new = old.entries.copy()
         if level == 0:
             places = numbers - index * FANOUT
             differs = (new["digest"][places] != refs["digest"]).any(axis=1)
             differs |= (new["length"][places] == 0) != (refs["length"] == 0)
+            differs |= target.leaves(new[places])
             new[places[differs]] = refs[differs]
         else:
             children = numbers // span_of(level - 1)
@@ -117,16 +143,16 @@ class BlockMap:
                 child = int(children[part[0]])
                 place = child - index * FANOUT
                 cut = slice(int(part[0]), int(part[-1]) + 1)
-                new[place] = self._apply(level - 1, child, old.entries[place], numbers[cut], refs[cut], writer)
-        return self._stored(level, index, own, old, new, writer)
+                new[place] = self._apply(level - 1, child, old.entries[place], (numbers[cut], refs[cut]), target)
+        return self._stored(level, index, own, old, new, target)
 
-    def _stored(self, level: int, index: int, own: Refs, old: Node, new: Refs, writer: NodeWriter) -> Refs:
-        if new.tobytes() == old.entries.tobytes():
+    def _stored(self, level: int, index: int, own: Refs, old: Node, new: Refs, target: _Target) -> Refs:
+        if new.tobytes() == old.entries.tobytes() and not target.leaves(own.reshape(1))[0]:
             return own
         node = node_of(level, new)
         if node.empty:
             return np.zeros((), REF)
-        return self.nodes.put(writer, self.disk, index, node).record()
+        return self.nodes.put(target.writer, self.disk, index, node).record()
 
     def _node(self, level: int, index: int, own: Refs) -> Node:
         ref = Ref.of(own)
@@ -145,7 +171,7 @@ class BlockMap:
         own = self.root.record() if self.root is not None else np.zeros((), REF)
         level, target = self.level, root_level(blocks)
         if blocks < self.blocks:
-            own = self._cut(level, 0, own, blocks, writer)
+            own = self._cut(level, 0, own, blocks, _Target(writer))
         while level > target:  # everything behind the first child is gone by now
             own = self._node(level, 0, own).entries[0]
             level -= 1
@@ -156,7 +182,7 @@ class BlockMap:
             own = self.nodes.put(writer, self.disk, 0, node_of(level, entries)).record()
         return replace(self, blocks=blocks, root=Ref.of(own))
 
-    def _cut(self, level: int, index: int, own: Refs, blocks: int, writer: NodeWriter) -> Refs:
+    def _cut(self, level: int, index: int, own: Refs, blocks: int, target: _Target) -> Refs:
         """Make everything from block `blocks` on a hole."""
         if not int(own["length"]) or (index + 1) * span_of(level) <= blocks:
             return own
@@ -167,8 +193,8 @@ class BlockMap:
         new[kept:] = np.zeros((), REF)
         if level and kept:
             last = index * FANOUT + kept - 1
-            new[kept - 1] = self._cut(level - 1, last, old.entries[kept - 1], blocks, writer)
-        return self._stored(level, index, own, old, new, writer)
+            new[kept - 1] = self._cut(level - 1, last, old.entries[kept - 1], blocks, target)
+        return self._stored(level, index, own, old, new, target)
 
     def _leaves(self, first: int, end: int, wanted: npt.NDArray[np.int64] | None = None) -> Iterator[tuple[int, Refs]]:
         """Yield (first block, entries) of the leaves that touch [first, end) and exist, in order."""

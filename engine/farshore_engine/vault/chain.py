@@ -89,6 +89,35 @@ def live_slots(numbers: list[int], base: int) -> list[int]:
     return [n for n in numbers if n >= base] if base in numbers else numbers
 
 
+def live_numbers(access: Access) -> list[int]:
+    """Return the slots that count, ascending: those from the base on, and those that the base hides and must not.
+
+    Pruning raises the base over fences and buried points only. A point below it is either that of a stale writer, whose
+    fence was pruned (the slot behind it is gone, or follows another record), or the base was raised by somebody who
+    wants points out of sight: then the slots from there up to the base are all there and follow one another.
+    """
+    numbers = list_slots(access)
+    live = live_slots(numbers, read_base(access))
+    below: list[int] = []
+    if len(live) < len(numbers):
+        there = set(numbers)
+        while (number := live[0] - len(below) - 1) in there:
+            below.append(number)
+    hidden: list[int] = []
+    follower = read_slot(access, live[0]) if below else None
+    for slot in read_slots(access, below):
+        if slot.record is None or follower is None or follower.record is None:
+            break
+        if follower.record.header.previous != slot.record.digest:
+            break
+        hidden.append(slot.number)
+        follower = slot
+        if slot.record.header.kind is RecordKind.POINT:
+            live = [*reversed(hidden), *live]
+            hidden = []
+    return live
+
+
 def read_slot(access: Access, number: int) -> Slot:
     """Read and verify one slot; a slot that is missing or damaged says so in `damage`."""
     try:

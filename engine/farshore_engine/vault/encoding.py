@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,3 +70,12 @@ def holes(indexes: npt.NDArray[np.integer]) -> BlockRefs:
     refs = np.zeros(indexes.size, BLOCK_REF)
     refs["index"] = indexes
     return refs
+
+
+def in_packs(refs: Refs, packs: Set[PackId]) -> npt.NDArray[np.bool_]:
+    """Return which references (of dtype REF, any number) are of records in one of the packs; holes are in none."""
+    found = np.isin(refs["random"], np.fromiter((pack.random for pack in packs), np.uint64, len(packs)))
+    found &= refs["length"] != 0
+    for at in np.flatnonzero(found):  # random alone could be another pack's, however unlikely
+        found[at] = PackId(int(refs["claim"][at]), int(refs["random"][at])) in packs
+    return found

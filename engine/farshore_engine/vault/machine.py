@@ -15,10 +15,8 @@ from farshore_engine.vault.chain import (
     ChainWriter,
     Slot,
     is_below_base,
-    list_slots,
-    live_slots,
+    live_numbers,
     missing_slots,
-    read_base,
     read_slots,
 )
 from farshore_engine.vault.decoder import Decoder
@@ -166,7 +164,7 @@ class MachineVault:
 
     def catalogue(self, newest: int | None = None) -> Catalogue:
         """Read the chain: all of it, or only as many slots from its end as hold the `newest` points."""
-        numbers = live_slots(list_slots(self.access), read_base(self.access))
+        numbers = live_numbers(self.access)
         pins = list_pins(self.access)
         points: list[StoredPoint] = []
         damaged = [DamagedSlot(n, "it is missing") for n in missing_slots(numbers)] if newest is None else []
@@ -201,7 +199,7 @@ class MachineVault:
         """
         tail = name.rpartition("-")[2]
         why = None
-        if tail.isdigit() and len(tail) <= SLOT_DIGITS and not is_below_base(self.access, int(tail)):
+        if tail.isdigit() and len(tail) <= SLOT_DIGITS and self._counts(int(tail)):
             slot, follower = read_slots(self.access, [int(tail), int(tail) + 1])
             found = self.judge(slot, follower, list_pins(self.access).get(slot.number, ()))
             if isinstance(found, StoredPoint) and found.manifest.name == name:
@@ -218,6 +216,10 @@ class MachineVault:
             "List them with `farshore points`; it may have been pruned",
             reason="NoSuchRecoveryPoint",
         )
+
+    def _counts(self, slot: int) -> bool:
+        """Whether the slot belongs to the chain, which a stale writer's behind a pruned fence does not."""
+        return not is_below_base(self.access, slot) or slot in live_numbers(self.access)
 
     def pin(self, point: StoredPoint, pin: str, note: str = "") -> None:
         """Hold a point for a run, drill or export; see `pins.pin_point`."""

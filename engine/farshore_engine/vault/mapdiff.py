@@ -28,18 +28,26 @@ def diff(old: BlockMap, new: BlockMap) -> Iterator[BlockRefs]:
             yield refs
 
 
-def packs_of(new: BlockMap, seen: BlockMap | None) -> Iterator[set[PackId]]:
-    """Yield the packs that `new` reaches, with its nodes and blocks, leaving out subtrees that it shares with `seen`.
+def replaced(old: BlockMap, new: BlockMap) -> Iterator[tuple[Refs, Refs]]:
+    """Yield what only one of the maps refers to, nodes and blocks alike: (references of `old`, references of `new`).
 
-    Compared by reference, not by digest: the same content may be stored in two packs.
+    Compared by reference, not by digest: the same content may be stored in two packs. Every record is yielded at most
+    once for each map, in parts of at most 256. Costs the nodes that differ.
     """
-    blank = BlockMap(new.disk, new.blocks, None, new.nodes)
-    other = blank if seen is None else seen
-    level = max(other.level, new.level)
-    for _, entries in _new_nodes(level, 0, _top(other), _top(new), (other, new)):
-        used = entries[entries["length"] != 0]
-        pairs = np.unique(used[["claim", "random"]])
-        yield {PackId(int(c), int(r)) for c, r in pairs.tolist()}
+    yield from _replaced(max(old.level, new.level), 0, _top(old), _top(new), (old, new))
+
+
+def packs_of(new: BlockMap, seen: BlockMap | None) -> Iterator[set[PackId]]:
+    """Yield the packs that `new` reaches, with its nodes and blocks, leaving out what it shares with `seen`."""
+    for _, refs in replaced(seen or blank(new), new):
+        if refs.size:
+            pairs = np.unique(refs[["claim", "random"]])
+            yield {PackId(int(c), int(r)) for c, r in pairs.tolist()}
+
+
+def blank(like: BlockMap) -> BlockMap:
+    """Return a map of holes to compare a map with."""
+    return BlockMap(like.disk, like.blocks, None, like.nodes)
 
 
 def _top(block_map: BlockMap) -> Refs:
@@ -79,25 +87,30 @@ def _changed_leaves(
         yield from _changed_leaves(level - 1, index * FANOUT + int(place), before[place], after[place], maps)
 
 
-def _new_nodes(
+def _replaced(
     level: int, index: int, was: Refs, now: Refs, maps: tuple[BlockMap, BlockMap]
-) -> Iterator[tuple[int, Refs]]:
+) -> Iterator[tuple[Refs, Refs]]:
     old, new = maps
-    if not int(now["length"]) or (level <= min(old.level, new.level) and was.tobytes() == now.tobytes()):
+    shared = level <= min(old.level, new.level)
+    if shared and was.tobytes() == now.tobytes():
         return
-    if level <= new.level:
-        yield level, now.reshape(1)
+    yield _one(was, level <= old.level), _one(now, level <= new.level)
     before, after = _entries(old, level, index, was), _entries(new, level, index, now)
+    comparable = level - 1 <= min(old.level, new.level)  # below both roots equal references mean equal subtrees
+    differs = before != after if comparable else np.ones(FANOUT, bool)
     if level == 0:
-        yield level, after
+        yield before[differs & (before["length"] != 0)], after[differs & (after["length"] != 0)]
         return
-    fresh = after["length"] != 0
-    if level - 1 <= min(old.level, new.level):
-        fresh &= before != after
-    _warm(old, level - 1, index, before, fresh)
-    _warm(new, level - 1, index, after, fresh)
-    for place in np.flatnonzero(fresh):
-        yield from _new_nodes(level - 1, index * FANOUT + int(place), before[place], after[place], maps)
+    differs &= (before["length"] != 0) | (after["length"] != 0)
+    _warm(old, level - 1, index, before, differs)
+    _warm(new, level - 1, index, after, differs)
+    for place in np.flatnonzero(differs):
+        yield from _replaced(level - 1, index * FANOUT + int(place), before[place], after[place], maps)
+
+
+def _one(ref: Refs, counts: bool) -> Refs:
+    """Return a node's own reference as an array, empty for a hole and for what only stands in for a node."""
+    return ref.reshape(1) if counts and int(ref["length"]) else np.zeros(0, REF)
 
 
 def _warm(block_map: BlockMap, level: int, parent: int, entries: Refs, chosen: npt.NDArray[np.bool_]) -> None:

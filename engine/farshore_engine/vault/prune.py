@@ -5,6 +5,7 @@ more; a pin that appeared brings it back. Buried: from then on it never comes ba
 
 A pack is deleted only if it was listed first, was not in flight afterwards, and no point that was visible after that
 reaches it. Packs of a later claim than the pruner's are never touched, so a stalled pruner harms no new writer.
+Where a map or record cannot be read, packs of earlier claims than the point's slot stay: no other can be needed by it.
 """
 
 from __future__ import annotations
@@ -12,38 +13,84 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from farshore_engine.blocks.grid import block_count
-from farshore_engine.vault.blockmap import BlockMap
-from farshore_engine.vault.chain import Access, ChainWriter, Fenced, Slot, list_slots, live_slots, read_base, read_slots
-from farshore_engine.vault.machine import MachineVault, StoredPoint
-from farshore_engine.vault.mapdiff import packs_of
+from farshore_engine.contract.points import RecoveryPoint
+from farshore_engine.vault.chain import Access, ChainWriter, Fenced, list_slots, read_base, read_slot
+from farshore_engine.vault.decoder import Decoder
+from farshore_engine.vault.ledger import PackLedger, Spoiled
+from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.names import PackId
-from farshore_engine.vault.nodestore import MapSpoiled
+from farshore_engine.vault.nodestore import NodeStore
+from farshore_engine.vault.pace import Pace, PacedStore
 from farshore_engine.vault.pins import list_pins
 from farshore_engine.vault.records import (
     PointManifest,
-    Record,
+    RecordHeader,
     RecordKind,
     TombstoneBody,
     TombstonePhase,
     seal_record,
 )
 from farshore_engine.vault.retention import RetentionRules, retain
-from farshore_engine.vault.store import AlreadyExists, ObjectNotFound, VersionMismatch
+from farshore_engine.vault.sketch import ChainSketch, PointSketch, SlotSketch
+from farshore_engine.vault.store import AlreadyExists, ObjectLocked, ObjectNotFound, Version, VersionMismatch
+
+WALK_CACHE = 1024  # nodes of maps that a prune keeps; 14 MiB
 
 
 @dataclass(frozen=True, slots=True)
 class PruneReport:
-    """What a prune did. `withheld` says why no pack was deleted, empty if they were."""
+    """What a prune did and found; sizes in bytes.
+
+    Attributes:
+        kept: the reasons for each point, none for one that expired.
+        buried, restored: slots of points that went, and that came back because of a pin.
+        packs_deleted, bytes_deleted: what was freed.
+        withheld: why packs of some claims were not looked at, empty if all were.
+        points: the points that there are now, oldest first.
+        stored, live: of all packs, and of what the newest point reaches in them.
+        missing: packs that a point needs and that are not there.
+        spoiled: points whose map cannot be read.
+        locked: objects that were to go and are held fast; they are met again.
+    """
 
     kept: dict[int, list[str]]
     buried: tuple[int, ...] = ()
     restored: tuple[int, ...] = ()
     packs_deleted: int = 0
+    bytes_deleted: int = 0
     withheld: str = ""
+    points: tuple[RecoveryPoint, ...] = ()
+    stored: int = 0
+    live: int = 0
+    missing: frozenset[PackId] = frozenset()
+    spoiled: tuple[Spoiled, ...] = ()
+    locked: int = 0
+
+
+@dataclass
+class PruneState:
+    """What a machine's prunes carry from one to the next, so that each costs what changed; not thread-safe.
+
+    `sizes`: the packs that are there and their bytes, as the last prune left them.
+    """
+
+    access: Access
+    sketch: ChainSketch
+    ledger: PackLedger
+    nodes: NodeStore
+    sizes: dict[PackId, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, vault: MachineVault, pace: Pace | None = None) -> PruneState:
+        """Start without knowledge, with readers and a cache of its own; `pace` holds back every operation."""
+        store = vault.access.store if pace is None else PacedStore(vault.access.store, pace)
+        access = Access(store, vault.access.names, vault.access.keys)
+        decoder = Decoder(store, access.names, access.keys)
+        nodes = NodeStore(access.names.machine, decoder, cached=WALK_CACHE)
+        return cls(access, ChainSketch(access), PackLedger(nodes), nodes)
 
 
 def prune(
@@ -53,125 +100,146 @@ def prune(
     *,
     in_flight: Callable[[], frozenset[PackId]],
     clock: Callable[[], datetime],
+    state: PruneState | None = None,
 ) -> PruneReport:
     """Prune the points and packs of a machine; only the holder of its chain may.
 
     Args:
         vault: the machine.
         chain: the claim of this process.
-        rules: what to keep; the newest point and pinned ones always are.
+        rules: what to keep; the newest point, pinned and locked ones always are.
         in_flight: the writer's packs that no point reaches yet (`PointWriter.in_flight`); what a spool holds from an
             earlier process must have been handed to the writer's `resume` before.
         clock: gives the time.
+        state: what earlier prunes under the same claim learned.
 
     Raises:
         Fenced: somebody else has claimed the chain.
         WaitFault: the store is away; what was begun is finished by the next prune.
     """
-    access = vault.access
+    state = state or PruneState.of(vault)
+    access = state.access
     listed = _list_packs(access)
     spared = in_flight()
-    slots = _read_chain(access, chain)
+    slots = _read_chain(state, chain)
     pins = list_pins(access)
-    restored = [s for s in slots if _phase(s) is TombstonePhase.CONDEMNED and pins.get(s.number)]
-    for slot in restored:
-        _restore(access, slot)
-    points = {s.number: p for s in slots if (p := _point(vault, s, pins.get(s.number, ()))) is not None}
+    bench = _Bench(state, clock)
+    restored = {s.number for s in slots if s.phase is TombstonePhase.CONDEMNED and pins.get(s.number)}
+    for slot in slots:
+        if slot.number in restored:
+            bench.restore(slot)
+    points = {s.number: _pinned(s.point, pins) for s in slots if s.point is not None and _counts(s, pins)}
     kept = retain([p.summary for p in points.values()], rules, clock())
-    expired = [s for s in slots if s.number in kept and not kept[s.number]]
-    condemned = [s for s in slots if _phase(s) is TombstonePhase.CONDEMNED and s.number not in points]
-    condemned += [done for s in expired if (done := _condemn(access, s, clock())) is not None]
+    condemned = [s for s in slots if s.phase is TombstonePhase.CONDEMNED and s.number not in points]
+    for slot in slots:
+        if slot.number in kept and not kept[slot.number] and (done := bench.condemn(slot)) is not None:
+            condemned.append(done)
     pins = list_pins(access)
-    buried, back = [], []
+    buried, back = [], set(restored)
     for slot in condemned:
         if pins.get(slot.number):
-            _restore(access, slot)
-            back.append(slot.number)
-        elif _bury(access, slot):
+            bench.restore(slot)
+            back.add(slot.number)
+        elif bench.bury(slot):
             buried.append(slot.number)
-    report = PruneReport(kept, tuple(buried), tuple(sorted({*back, *(s.number for s in restored)})))
+    report = PruneReport(kept, tuple(buried), tuple(sorted(back)), locked=bench.locked)
     oldest = min((s.number for s in slots if not _droppable(s, set(buried))), default=chain.claim)
-    _raise_base(access, oldest)
-    return _sweep(vault, chain, report, listed, spared, oldest)
+    report = replace(report, locked=report.locked + _raise_base(access, oldest))
+    return _sweep(state, chain, report, listed, spared, oldest)
 
 
-def _list_packs(access: Access) -> list[PackId]:
+def _list_packs(access: Access) -> dict[PackId, int]:
     prefix = access.names.packs
-    return [PackId.parse(name[len(prefix) :]) for name in access.store.list(prefix)]
+    return {PackId.parse(name[len(prefix) :]): size for name, size in access.store.sizes(prefix)}
 
 
-def _read_chain(access: Access, chain: ChainWriter) -> list[Slot]:
-    numbers = live_slots(list_slots(access), read_base(access))
-    slots = read_slots(access, numbers)
-    head = slots[-1].record if slots else None
-    if head is not None and head.header.claim != chain.claim:
+def _read_chain(state: PruneState, chain: ChainWriter) -> list[SlotSketch]:
+    slots = state.sketch.read()
+    head = slots[-1] if slots else None
+    if head is not None and head.kind is not None and head.claim != chain.claim:
         mine = f"{chain.writer} (epoch {chain.epoch})"
-        raise Fenced(access.names.machine, head.header.epoch, head.header.writer, mine)
+        raise Fenced(state.access.names.machine, head.epoch, head.writer, mine)
     return slots
 
 
-def _phase(slot: Slot) -> TombstonePhase | None:
-    body = slot.record.body if slot.record is not None else None
-    return body.phase if isinstance(body, TombstoneBody) else None
+def _counts(slot: SlotSketch, pins: dict[int, tuple[str, ...]]) -> bool:
+    """Whether the slot's point is visible: a condemned one only while it is pinned."""
+    return slot.phase is None or slot.number in pins
 
 
-def _droppable(slot: Slot, buried: set[int]) -> bool:
+def _pinned(point: PointSketch, pins: dict[int, tuple[str, ...]]) -> PointSketch:
+    names = pins.get(point.slot, ())
+    return replace(point, summary=point.summary.model_copy(update={"pins": names})) if names else point
+
+
+def _droppable(slot: SlotSketch, buried: set[int]) -> bool:
     """Whether the slot may go once no point is below it. A slot that somebody else changed meanwhile may not."""
-    if slot.record is None:
+    if slot.kind is None:
         return True
-    fence = slot.record.header.kind is RecordKind.FENCE
-    return fence or _phase(slot) is TombstonePhase.BURIED or slot.number in buried
+    return slot.kind is RecordKind.FENCE or slot.phase is TombstonePhase.BURIED or slot.number in buried
 
 
-def _point(vault: MachineVault, slot: Slot, pins: tuple[str, ...]) -> StoredPoint | None:
-    found = vault.judge(slot, None, pins)
-    return found if isinstance(found, StoredPoint) else None
+class _Bench:
+    """Replaces the records of points, each on condition that it is still what was seen."""
+
+    def __init__(self, state: PruneState, clock: Callable[[], datetime]) -> None:
+        self._state = state
+        self._clock = clock
+        self.locked = 0
+
+    def condemn(self, slot: SlotSketch) -> SlotSketch | None:
+        """Replace a point by a tombstone that holds it; None if somebody changed the slot meanwhile."""
+        found = read_slot(self._state.access, slot.number)
+        record = found.record
+        if record is None or not isinstance(record.body, PointManifest) or found.version != slot.version:
+            self._state.sketch.forget(slot.number)
+            return None
+        body = TombstoneBody(
+            phase=TombstonePhase.CONDEMNED,
+            reason="retention",
+            time=self._clock(),
+            name=record.body.name,
+            original=base64.b64encode(found.data).decode(),
+            original_digest=record.digest,
+        )
+        version = self._replace(slot, record.header, body)
+        return None if version is None else replace(slot, version=version, phase=TombstonePhase.CONDEMNED)
+
+    def bury(self, slot: SlotSketch) -> bool:
+        """Take the point out of a tombstone; from here nothing brings it back."""
+        record = read_slot(self._state.access, slot.number).record
+        if record is None or not isinstance(record.body, TombstoneBody):
+            return False
+        body = record.body.model_copy(update={"phase": TombstonePhase.BURIED, "original": None})
+        return self._replace(slot, record.header, body) is not None
+
+    def restore(self, slot: SlotSketch) -> None:
+        """Bring a condemned point back; if somebody changed the slot meanwhile, they decided."""
+        record = read_slot(self._state.access, slot.number).record
+        self._state.sketch.forget(slot.number)
+        if record is not None and isinstance(record.body, TombstoneBody) and record.body.original is not None:
+            with contextlib.suppress(VersionMismatch):
+                name = self._state.access.names.slot(slot.number)
+                self._state.access.store.put_if(name, record.body.original_record(), slot.version)
+
+    def _replace(self, slot: SlotSketch, header: RecordHeader, body: TombstoneBody) -> Version | None:
+        access = self._state.access
+        self._state.sketch.forget(slot.number)
+        data = seal_record(access.keys, replace(header, kind=RecordKind.TOMBSTONE), body)
+        try:
+            return access.store.put_if(access.names.slot(slot.number), data, slot.version)
+        except VersionMismatch:
+            return None
+        except ObjectLocked:
+            self.locked += 1
+            return None
 
 
-def _condemn(access: Access, slot: Slot, now: datetime) -> Slot | None:
-    """Replace a point by a tombstone that holds it; None if somebody changed the slot meanwhile."""
-    record = slot.record
-    assert record is not None and isinstance(record.body, PointManifest)
-    body = TombstoneBody(
-        phase=TombstonePhase.CONDEMNED,
-        reason="retention",
-        time=now,
-        name=record.body.name,
-        original=base64.b64encode(slot.data).decode(),
-        original_digest=record.digest,
-    )
-    return _replace(access, slot, record, body)
+def _raise_base(access: Access, oldest: int) -> int:
+    """Make the oldest point the base of the chain and remove the slots below it; return how many are held fast.
 
-
-def _bury(access: Access, slot: Slot) -> bool:
-    record = slot.record
-    assert record is not None and isinstance(record.body, TombstoneBody)
-    body = record.body.model_copy(update={"phase": TombstonePhase.BURIED, "original": None})
-    return _replace(access, slot, record, body) is not None
-
-
-def _replace(access: Access, slot: Slot, record: Record, body: TombstoneBody) -> Slot | None:
-    header = replace(record.header, kind=RecordKind.TOMBSTONE)
-    data = seal_record(access.keys, header, body)
-    try:
-        version = access.store.put_if(access.names.slot(slot.number), data, slot.version)
-    except VersionMismatch:
-        return None
-    return Slot(slot.number, version, Record(header, body, record.digest), data)
-
-
-def _restore(access: Access, slot: Slot) -> None:
-    """Bring a condemned point back; if somebody changed the slot meanwhile, they decided."""
-    assert slot.record is not None and isinstance(slot.record.body, TombstoneBody)
-    try:
-        access.store.put_if(access.names.slot(slot.number), slot.record.body.original_record(), slot.version)
-    except VersionMismatch:
-        return
-
-
-def _raise_base(access: Access, oldest: int) -> None:
-    """Make the oldest point the base of the chain and remove the slots below it. The base is raised first: a stale
-    writer whose slot was removed looks at it after its put."""
+    The base is raised first: a stale writer whose slot was removed looks at it after its put.
+    """
     while read_base(access) < oldest:
         try:
             _, version = access.store.get(access.names.base)
@@ -181,51 +249,68 @@ def _raise_base(access: Access, oldest: int) -> None:
                 access.store.put(access.names.base, str(oldest).encode(), create_only=True)
         except VersionMismatch:
             continue
+    locked = 0
     for number in list_slots(access):
         if number < oldest:
-            access.store.delete(access.names.slot(number))
+            try:
+                access.store.delete(access.names.slot(number))
+            except ObjectLocked:
+                locked += 1
+    return locked
 
 
 def _sweep(
-    vault: MachineVault,
+    state: PruneState,
     chain: ChainWriter,
     report: PruneReport,
-    listed: list[PackId],
+    listed: dict[PackId, int],
     spared: frozenset[PackId],
     oldest: int,
 ) -> PruneReport:
     """Delete listed packs that nothing needs, looking at the chain as it is now."""
-    access = vault.access
-    catalogue = vault.catalogue()
-    damaged = [d for d in catalogue.damaged if d.slot >= oldest]
-    if damaged:
-        why = f"slot {damaged[0].slot} may hold a point and cannot be read: {damaged[0].why}"
-        return replace(report, withheld=why)
-    try:
-        needed = reachable(vault, catalogue.points)
-    except MapSpoiled as error:
-        return replace(report, withheld=f"a kept point is damaged, so what it needs is not known: {error}")
-    deleted = 0
-    for pack in listed:
-        if pack not in needed and pack not in spared and pack.claim <= chain.claim:
+    access, ledger = state.access, state.ledger
+    slots = state.sketch.read()
+    pins = list_pins(access)
+    points = [_pinned(s.point, pins) for s in slots if s.point is not None and s.kind is not None and _counts(s, pins)]
+    ledger.update(points)
+    damaged = [s for s in slots if s.kind is None and s.number >= oldest]
+    unknown = max([s.number for s in damaged] + [s.slot for s in ledger.spoiled], default=0)
+    needed = ledger.needed()
+    dead = [p for p in listed if p not in needed and p not in spared and unknown <= p.claim <= chain.claim]
+    locked, gone = report.locked, set()
+    for pack in dead:
+        try:
             access.store.delete(access.names.pack(pack))
-            deleted += 1
-    return replace(report, packs_deleted=deleted)
+            gone.add(pack)
+        except ObjectLocked:
+            locked += 1
+    state.sizes = {pack: size for pack, size in listed.items() if pack not in gone}
+    ledger.forget(gone)
+    return replace(
+        report,
+        packs_deleted=len(gone),
+        bytes_deleted=sum(listed[pack] for pack in gone),
+        withheld=_withheld(damaged, ledger.spoiled),
+        points=tuple(point.summary for point in points),
+        stored=sum(state.sizes.values()),
+        live=sum(ledger.live().values()),
+        missing=frozenset(p for p in needed if p not in listed and p not in spared and not _there(access, p)),
+        spoiled=ledger.spoiled,
+        locked=locked,
+    )
 
 
-def reachable(vault: MachineVault, points: tuple[StoredPoint, ...]) -> set[PackId]:
-    """Return the packs that the points need. Costs one walk of a map, and of each further one what differs.
+def _withheld(damaged: list[SlotSketch], spoiled: tuple[Spoiled, ...]) -> str:
+    if damaged:
+        return f"slot {damaged[-1].number} may hold a point and cannot be read: {damaged[-1].damage}"
+    if spoiled:
+        return f"the point in slot {spoiled[0].slot} is damaged, so what it needs is not known: {spoiled[0].error}"
+    return ""
 
-    Raises:
-        MapSpoiled: a map cannot be read in full.
-    """
-    needed: set[PackId] = set()
-    walked: dict[str, BlockMap] = {}
-    for point in reversed(points):
-        for disk in point.manifest.disks:
-            root = disk.root.ref() if disk.root is not None else None
-            block_map = BlockMap(disk.id, block_count(disk.size_bytes), root, vault.nodes)
-            for packs in packs_of(block_map, walked.get(disk.id)):
-                needed |= packs
-            walked[disk.id] = block_map
-    return needed
+
+def _there(access: Access, pack: PackId) -> bool:
+    try:
+        access.store.head(access.names.pack(pack))
+    except ObjectNotFound:
+        return False
+    return True

@@ -46,7 +46,7 @@ def retain(points: Sequence[RecoveryPoint], rules: RetentionRules, now: datetime
     """Return for the slot of every point the reasons to keep it; an empty list means that it has expired.
 
     Age is counted back from the newest point, or from `now` if that is earlier: while replication stands still,
-    and when a clock jumps ahead, the points that there are stay.
+    and when a clock jumps ahead, the points that there are stay. A lock ends at its time by `now`.
     """
     newest_first = sorted(points, key=lambda p: (p.time, p.slot), reverse=True)
     reasons: dict[int, list[str]] = {p.slot: [] for p in newest_first}
@@ -57,6 +57,8 @@ def retain(points: Sequence[RecoveryPoint], rules: RetentionRules, now: datetime
     for place, point in enumerate(newest_first):
         if point.pinned:
             reasons[point.slot].append("pinned by " + ", ".join(point.pins))
+        if point.locked_until is not None and point.locked_until > now:
+            reasons[point.slot].append(f"locked until {point.locked_until.astimezone(UTC):%Y-%m-%d %H:%M UTC}")
         if place == 0:
             reasons[point.slot].append("newest")
         elif place < rules.at_least:

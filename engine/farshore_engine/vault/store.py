@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Protocol
 
+from farshore_engine.contract.faults import StopFault
+
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 MAX_NAME = 512
 
@@ -22,6 +24,17 @@ class AlreadyExists(Exception):
 
 class VersionMismatch(Exception):
     """A conditional put met another version, or no object."""
+
+
+class ObjectLocked(StopFault):
+    """The object is held fast against deletion and change until some time."""
+
+    def __init__(self, name: str, until: str = "") -> None:
+        super().__init__(
+            f"{name} is locked against deletion and change{f' until {until}' if until else ''}",
+            "Wait until then; nobody can lift it before, which is what the lock is for",
+            reason="Locked",
+        )
 
 
 class ObjectStore(Protocol):

@@ -11,7 +11,9 @@ What survives a crash of the process is up to the sink: a spool journals refs an
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -25,8 +27,9 @@ from farshore_engine.contract.machine import MachineDescription
 from farshore_engine.contract.points import Consistency, GroupCut, RecoveryPoint, point_name
 from farshore_engine.vault.blockmap import BlockMap
 from farshore_engine.vault.chain import ChainWriter
+from farshore_engine.vault.compaction import Carried, carry
 from farshore_engine.vault.encoder import Encoder
-from farshore_engine.vault.encoding import BlockRefs, Refs, holes
+from farshore_engine.vault.encoding import BlockRefs, Refs, holes, in_packs
 from farshore_engine.vault.machine import MachineVault, StoredPoint
 from farshore_engine.vault.names import PackId
 from farshore_engine.vault.nodestore import MapSpoiled
@@ -105,6 +108,8 @@ class PointWriter:
         self._lock = threading.RLock()
         self._bytes_changed = 0
         self._reached: frozenset[PackId] = frozenset()  # packs that the point which is being put needs
+        self._distrusted: frozenset[PackId] = frozenset()
+        self._carried: tuple[Carried, ...] = ()
         self._disks: dict[str, _Disk] = {}
         for disk in self.last.manifest.disks if self.last is not None else ():
             root = disk.root.ref() if disk.root is not None else None
@@ -150,6 +155,8 @@ class PointWriter:
                 known = base.lookup_indexes(numbers)
             except MapSpoiled as error:
                 raise DiskSpoiled(self._machine, error) from error
+            if self._distrusted:
+                known[in_packs(known, self._distrusted)] = np.zeros((), known.dtype)
             refs = self._encoder.blocks(disk, numbers, buffer, known)
             self._count(state, refs)
         finally:
@@ -184,6 +191,8 @@ class PointWriter:
                 refs: Refs = state.base.lookup(first, count)
             except MapSpoiled as error:
                 raise DiskSpoiled(self._machine, error) from error
+            if self._distrusted:
+                refs["digest"][in_packs(refs, self._distrusted)] = 0xFF  # of no block: so that it is sent
             state.pending.overlay(first, refs)
         return np.ascontiguousarray(refs["digest"]), refs["length"] == 0
 
@@ -191,6 +200,19 @@ class PointWriter:
         """Forget everything about a disk: it starts as all holes and must be copied in full before the next commit."""
         with self._lock:
             self._disks[disk] = _Disk(BlockMap(disk, 0, None, self._vault.nodes))
+
+    def distrust(self, packs: frozenset[PackId]) -> None:
+        """Store blocks anew that the newest point has in these packs, which are lost, when they come again.
+
+        They come when the source compares its disk: their digests are told wrongly until then.
+        """
+        with self._lock:
+            self._distrusted |= packs
+
+    def carry(self, carried: Sequence[Carried]) -> None:
+        """Have the next point store these blocks anew, so that the packs that they are in can go; see `compaction`."""
+        with self._lock:
+            self._carried = tuple(carried)
 
     def flush(self) -> None:
         """Seal the open pack: when this returns, the sink has accepted every byte of what was added."""
@@ -211,6 +233,7 @@ class PointWriter:
                 return settled.summary
             for disk in fields.disks:
                 self._fold(self._state(disk.id), block_count(disk.size))
+            self._carry_over(frozenset(disk.id for disk in fields.disks))
             self._packer.flush()
             self._sink.drain()
             self._reached = self._packer.in_flight
@@ -267,12 +290,21 @@ class PointWriter:
         refs = refs[refs["index"] < size]
         try:
             known = state.base.lookup_indexes(refs["index"].astype(np.int64))
-            state.base = state.base.updated(refs, self._encoder, size)
+            state.base = state.base.updated(refs, self._encoder, size, away=self._distrusted)
         except MapSpoiled as error:
             raise DiskSpoiled(self._machine, error) from error
         changed = (known["digest"] != refs["ref"]["digest"]).any(axis=1)
         self._bytes_changed += int(changed.sum()) * BLOCK_SIZE
         state.pending.take()
+
+    def _carry_over(self, disks: frozenset[str]) -> None:
+        """Take what is to be carried into the maps; where a map cannot be read, it is left."""
+        carried, self._carried = self._carried, ()
+        for one in carried:
+            if one.disk in disks:
+                with contextlib.suppress(MapSpoiled):
+                    state = self._state(one.disk)
+                    state.base = carry(state.base, one, self._encoder)
 
     def _settle(self, pack: PackId) -> None:
         """Make a pack readable that is not in the vault yet, because a map node in it fell out of the cache."""
