@@ -126,8 +126,7 @@ class Auditor:
     def check_point(self, vault: MachineVault, point: StoredPoint) -> None:
         """Restore all disks of a point and compare them with the instant of the freeze."""
         name = point.manifest.name
-        at = round(point.manifest.time.timestamp(), 6)
-        snapshot = self.source.snapshots.get(at)
+        snapshot = self.source.snapshot_of(point.manifest.time.timestamp())
         if snapshot is None:
             self.broken(f"the point {name} has a time at which nothing was frozen")
             return

@@ -28,6 +28,8 @@ class Drill:
         self.chosen = ""  # the point of the drill under way
         self.runs = 0
         self.finished = 0
+        self.idle = (0.5, 3.0)  # seconds between two drills
+        self.oldest = False  # drills the point that expires next, not any
         self._stopping = False
 
     def start(self) -> None:
@@ -47,7 +49,7 @@ class Drill:
     def _work(self) -> None:
         world = self.world
         while True:
-            world.sleep(world.chance.uniform(0.5, 3))
+            world.sleep(world.chance.uniform(*self.idle))
             try:
                 self._one(MachineVault.open(self.site.store_of(self.process), KEK, MACHINE_ID))
             except WaitFault:
@@ -66,14 +68,15 @@ class Drill:
             points = vault.catalogue().points
             if not points:
                 return
-            self.chosen = world.chance.choice(points).manifest.name
+            self.chosen = (points[0] if self.oldest else world.chance.choice(points)).manifest.name
             self.runs += 1
         point = vault.find(self.chosen)
         vault.pin(point, f"run-{self.runs}")
         auditor.pinned[self.chosen] = point.slot
         world.note(f"the drill pinned {self.chosen}")
         world.sleep(world.chance.choice((0.0, 0.5, 8.0)))
-        snapshot = self.site.source.snapshots[round(point.manifest.time.timestamp(), 6)]
+        snapshot = self.site.source.snapshot_of(point.manifest.time.timestamp())
+        assert snapshot is not None
         for disk in point.manifest.disks:
             image = self.scratch / f"{self.chosen}-{disk.id}.raw"
             hydrate(PointReader(vault, point), disk.id, image, threads=2)

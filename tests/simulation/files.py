@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import fnmatch
+import io
+import itertools
 import os
 import types
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from typing import Any
 
 from tests.simulation.world import World
 
-FIRST_DESCRIPTOR = 1 << 20  # no real one is as high
+_numbers = itertools.count(1 << 20)  # no real descriptor is as high
 
 
 @dataclass(eq=False)
@@ -35,9 +37,9 @@ class FileSystem:
         self.names: dict[str, File] = {}
         self.durable: dict[str, File] = {}
         self.directories: set[str] = {"/"}
-        self.syncs = True  # False builds in a fault: syncing does nothing
+        self.syncs_data = True  # False builds in a fault: what is behind a file's first record is never synced
         self._open: dict[int, tuple[File | None, str]] = {}
-        self._next = FIRST_DESCRIPTOR
+        self._places: dict[int, int] = {}
 
     def root(self) -> Path:
         return Path(self, "/")
@@ -58,9 +60,9 @@ class FileSystem:
                 raise FileExistsError(errno.EEXIST, "it is there", path.text)
             elif flags & os.O_TRUNC:
                 self._cut(file, 0)
-        self._next += 1
-        self._open[self._next] = (file, path.text)
-        return self._next
+        number = next(_numbers)
+        self._open[number] = (file, path.text)
+        return number
 
     def close(self, descriptor: int) -> None:
         self._open.pop(descriptor, None)
@@ -77,16 +79,25 @@ class FileSystem:
         file.since.append((offset, content))
         return len(content)
 
+    def write(self, descriptor: int, data: Any) -> int:
+        count = self.pwrite(descriptor, data, self._places.get(descriptor, 0))
+        self._places[descriptor] = self._places.get(descriptor, 0) + count
+        return count
+
+    def pread(self, descriptor: int, length: int, offset: int) -> bytes:
+        self.world.give_way()
+        return bytes(self._file(descriptor).data[offset : offset + length])
+
     def ftruncate(self, descriptor: int, length: int) -> None:
         self.world.give_way()
         self._cut(self._file(descriptor), length)
 
     def sync(self, descriptor: int) -> None:
         self.world.give_way()
-        if not self.syncs:
-            return
         file, name = self._open[descriptor]
         if file is not None:
+            if file.synced and not self.syncs_data:
+                return
             file.synced, file.since = bytes(file.data), []
             return
         inside = name.rstrip("/") + "/"
@@ -223,6 +234,11 @@ class Path:
         self.files.world.give_way()
         return bytes(self._file().data)
 
+    def open(self, mode: str = "r") -> Opened:
+        if mode != "rb":
+            raise NotImplementedError(mode)
+        return Opened(self.read_bytes())
+
     def _file(self) -> File:
         try:
             return self.files.names[self.text]
@@ -230,26 +246,42 @@ class Path:
             raise FileNotFoundError(errno.ENOENT, "no such file", self.text) from None
 
 
+class Opened(io.BytesIO):
+    """A file opened for reading; its number is only good for `fstat`."""
+
+    def fileno(self) -> int:
+        return -len(self.getbuffer()) - 2
+
+
 def simulated_os() -> types.ModuleType:
-    """Return a module like os whose functions work on simulated paths, and on nothing else."""
+    """Return a module like os whose functions work on simulated paths and descriptors too."""
     fake = types.ModuleType("os")
     fake.__dict__.update({k: v for k, v in vars(os).items() if not k.startswith("__")})
     on: dict[int, FileSystem] = {}
 
-    def opened(path: Path, flags: int, mode: int = 0o600) -> int:
-        descriptor = path.files.open(path, flags, mode)
-        # Each host numbers on its own; one table for all needs numbers that differ.
-        number = FIRST_DESCRIPTOR * 2 + len(on)
+    def opened(path: Any, flags: int, mode: int = 0o777, **others: Any) -> int:
+        if not isinstance(path, Path):
+            return os.open(path, flags, mode, **others)
+        number = path.files.open(path, flags, mode)
         on[number] = path.files
-        path.files._open[number] = path.files._open.pop(descriptor)
         return number
+
+    def either(real: Any, simulated: Any) -> Any:
+        def call(descriptor: int, *arguments: Any) -> Any:
+            files = on.get(descriptor)
+            return real(descriptor, *arguments) if files is None else simulated(files, descriptor, *arguments)
+
+        return call
 
     fake.__dict__.update(
         open=opened,
-        close=lambda d: on[d].close(d),
-        pwrite=lambda d, data, offset: on[d].pwrite(d, data, offset),
-        ftruncate=lambda d, length: on[d].ftruncate(d, length),
-        fsync=lambda d: on[d].sync(d),
-        fdatasync=lambda d: on[d].sync(d),
+        fstat=lambda d: types.SimpleNamespace(st_size=-d - 2) if d < 0 else os.fstat(d),
+        close=either(os.close, FileSystem.close),
+        write=either(os.write, FileSystem.write),
+        pwrite=either(os.pwrite, FileSystem.pwrite),
+        pread=either(os.pread, FileSystem.pread),
+        ftruncate=either(os.ftruncate, FileSystem.ftruncate),
+        fsync=either(os.fsync, FileSystem.sync),
+        fdatasync=either(os.fdatasync, FileSystem.sync),
     )
     return fake

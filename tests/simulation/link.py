@@ -45,7 +45,7 @@ class Pipe:
         part = bytes(data[: max(1, min(len(data), WINDOW))])
         self.size += len(part)
         self._last = max(self._last, world.now + self.link.delay())
-        world.after(self._last - world.now, lambda: self._arrive(part))
+        world.at(self._last, lambda: self._arrive(part))
         return len(part)
 
     def _arrive(self, part: bytes) -> None:

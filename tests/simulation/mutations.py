@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from farshore_engine.agent.ledger import NEEDS, Ledger, Need
 from farshore_engine.processserver import opening
+from farshore_engine.processserver import replica as replicas
 from farshore_engine.processserver.intake import Intake
+from farshore_engine.processserver.syncmode import plan_sync
 from farshore_engine.vault import chain as chains
 from farshore_engine.vault import prune as pruning
 from farshore_engine.vault.chain import ChainWriter, read_slot
@@ -46,7 +49,7 @@ def patched(place: Any, name: str, value: Any) -> Iterator[None]:
 def no_mark_at_queue(site: Site) -> None:
     """A write is marked when it completes only."""
     site.source.tracing.queued = False
-    site.source.raw = 0.3
+    site.source.raw, site.source.idle, site.source.writers = 0.7, 0.01, 3
 
 
 def no_mark_at_completion(site: Site) -> None:
@@ -59,14 +62,33 @@ def clear_after_read(site: Site) -> None:
     site.agent.clear_before_read = False
 
 
-def no_fsync(site: Site) -> None:
-    """The spool acknowledges what it never synced."""
+@contextmanager
+def trusting(site: Site) -> Iterator[None]:
+    """A process server takes an agent's word, although its spool holds less than it acknowledged."""
+
+    def plan(disks: Any, baseline: Any, held: Any) -> Any:
+        return plan_sync(disks, replace(baseline, acked=min(baseline.acked, held.durable)), held)
+
+    def resume(self: Ledger, durable: int) -> None:
+        real_resume(self, max(durable, self.acked))
+
+    real_resume = Ledger.resume
+    with patched(replicas, "plan_sync", plan), patched(Ledger, "resume", resume):
+        yield
+
+
+@contextmanager
+def no_fsync(site: Site) -> Iterator[None]:
+    """The spool acknowledges what it never synced, and nobody compares what was acknowledged with what is there."""
     for server in site.servers.values():
-        server.files.syncs = False
+        server.files.syncs_data = False
+    with trusting(site):
+        yield
 
 
-def acknowledge_first(site: Site) -> AbstractContextManager[None]:
-    """The spool acknowledges frames before it stores them."""
+@contextmanager
+def acknowledge_first(site: Site) -> Iterator[None]:
+    """The spool acknowledges frames before it stores them, and nobody compares what was acknowledged with what is there."""
     store = Intake._store
 
     def early(self: Intake, packs: Any, items: Any, on_durable: Callable[[int], None]) -> None:
@@ -75,7 +97,8 @@ def acknowledge_first(site: Site) -> AbstractContextManager[None]:
         site.world.sleep(0.05)
         store(self, packs, items, on_durable)
 
-    return patched(Intake, "_store", early)
+    with trusting(site), patched(Intake, "_store", early):
+        yield
 
 
 def manifest_first(site: Site) -> AbstractContextManager[None]:
@@ -83,8 +106,16 @@ def manifest_first(site: Site) -> AbstractContextManager[None]:
     return patched(Intake, "drain", lambda self: None)
 
 
+def _pins_meet_prunes(site: Site) -> None:
+    """Points expire fast, and drills are after those that expire next."""
+    site.weather.slow, site.wanted.interval, site.wanted.keep = 0.3, 1.0, 3.0
+    site.auditor.keep = timedelta(seconds=3)
+    site.drill.idle, site.drill.oldest = (0.0, 0.3), True
+
+
 def sweep_as_first_decided(site: Site) -> AbstractContextManager[None]:
     """Prune does not read the chain again before it deletes packs: a point that a pin brought back is forgotten."""
+    _pins_meet_prunes(site)
     sweep = pruning._sweep
 
     class Stale:
@@ -106,6 +137,7 @@ def sweep_as_first_decided(site: Site) -> AbstractContextManager[None]:
 
 def pins_unseen(site: Site) -> AbstractContextManager[None]:
     """Prune does not look for pins again after it has condemned."""
+    _pins_meet_prunes(site)
     calls = {"n": 0}
     listing = pruning.list_pins
 
@@ -118,6 +150,7 @@ def pins_unseen(site: Site) -> AbstractContextManager[None]:
 
 def flight_unseen(site: Site) -> AbstractContextManager[None]:
     """Prune does not spare the packs in flight."""
+    site.weather.slow, site.wanted.interval = 0.4, 1.0
     from farshore_engine.vault.writer import PointWriter  # noqa: PLC0415 - beside its only use
 
     return patched(PointWriter, "in_flight", property(lambda self: frozenset()))
@@ -195,7 +228,7 @@ MUTATIONS: dict[str, Mutation] = {
     "manifest-first": Mutation(manifest_first),
     "sweep-as-first-decided": Mutation(sweep_as_first_decided, faults.only(faults.kill_drill)),
     "pins-unseen": Mutation(pins_unseen, faults.only(faults.kill_drill)),
-    "flight-unseen": Mutation(flight_unseen),
+    "flight-unseen": Mutation(flight_unseen, faults.only(faults.cut_link, faults.kill_agent, faults.vault_flaky)),
     "no-fence": Mutation(no_fence, faults.only(faults.fence, faults.reassign)),
     "base-unseen": Mutation(base_unseen, faults.only(faults.reassign, faults.stall_server)),
     "any-vaults-spool": Mutation(any_vaults_spool, faults.only(faults.replace_vault)),

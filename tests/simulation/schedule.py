@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,13 +17,16 @@ import numpy as np
 import structlog
 
 from farshore_engine.agent.logs import LOGGER_NAME
-from farshore_engine.processserver import intake, journal, keeper, opening, spool
-from farshore_engine.vault import writer
+from farshore_engine.processserver import intake, keeper, opening
+from farshore_engine.processserver.closedpoint import ClosedPoint
+from farshore_engine.vault import newfile, upload, writer
+from farshore_engine.wire.messages import PointEnd
 from tests.contract import memory_store
 from tests.contract.memory_store import MemoryStore
 from tests.simulation.agent import SimulatedAgent, on_simulated_machine
 from tests.simulation.audit import Auditor
 from tests.simulation.drill import Drill
+from tests.simulation.files import Path as SimulatedPath
 from tests.simulation.files import simulated_os
 from tests.simulation.link import AgentChannel, Link, killed_ends
 from tests.simulation.server import SimulatedServer, Wanted, open_vault
@@ -232,11 +236,19 @@ def _surroundings(site: Site) -> Iterator[None]:
     def smaller_packs(*arguments: Any, **others: Any) -> Any:
         return writer.PointWriter(*arguments, **{"pack_target": world.chance.choice((1 << 17, 1 << 20)), **others})
 
+    closed = ClosedPoint.__init__
+
+    def remembered(self: ClosedPoint, end: PointEnd, time: float, *others: Any, **more: Any) -> None:
+        site.source.times[round(time, 6)] = round(end.frozen_at, 6)
+        closed(self, end, time, *others, **more)
+
     places: list[tuple[Any, str, Any]] = [
-        (journal, "os", fake),
-        (spool, "os", fake),
+        (ClosedPoint, "__init__", remembered),
+        *((module, "os", fake) for module in engine_modules() if _keeps_files(module)),
         (opening, "open_machine", open_machine),
         (opening, "PointWriter", smaller_packs),
+        (upload, "Path", (Path, SimulatedPath)),
+        (newfile, "DIRECT_FROM", 1 << 40),
         (keeper, "PRUNE_EVERY", 2.0),
         (intake, "TICK", 0.5),
         (intake, "SEAL_BYTES", 1 << 19),
@@ -251,6 +263,11 @@ def _surroundings(site: Site) -> Iterator[None]:
     finally:
         for place, name, value in before:
             setattr(place, name, value)
+
+
+def _keeps_files(module: Any) -> bool:
+    ours = ("farshore_engine.processserver", "farshore_engine.vault")
+    return module.__name__.startswith(ours) and getattr(module, "os", None) is os
 
 
 class _Capture(logging.Handler):

@@ -27,9 +27,11 @@ from farshore_engine.contract.faults import Fault, WaitFault
 from farshore_engine.processserver import opening
 from farshore_engine.processserver.budget import SpoolBudget
 from farshore_engine.processserver.dataport import HELLO_SECONDS, DataPort
+from farshore_engine.processserver.encoders import FairEncoders
 from farshore_engine.processserver.keeper import PointKeeper, Points
 from farshore_engine.processserver.metrics import Metrics
-from farshore_engine.processserver.replica import Replica, Shared
+from farshore_engine.processserver.replica import Replica
+from farshore_engine.processserver.shared import Shared
 from farshore_engine.vault.chain import Fenced
 from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.writer import DiskSpoiled
@@ -39,7 +41,7 @@ from tests.simulation.agent import MACHINE_ID
 from tests.simulation.files import FileSystem
 from tests.simulation.link import Link, ServerStream
 from tests.simulation.store import SimulatedStore
-from tests.simulation.threads import Executor, Lock, monotonic
+from tests.simulation.threads import Lock, monotonic
 from tests.simulation.world import EPOCH, Process, World
 
 KEK = b"k" * 32
@@ -109,7 +111,7 @@ class SimulatedServer:
         shared = Shared(
             name=self.name,
             budget=SpoolBudget(self.spool_size),
-            encoders=Executor(2, "encoder"),  # type: ignore[arg-type]
+            encoders=FairEncoders(2),
             metrics=metrics,
             monotonic=monotonic,
             now=lambda: utc(world),

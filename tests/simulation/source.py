@@ -77,6 +77,7 @@ class Source:
     in_flight: list[Write] = field(default_factory=list)
     tracker: SimulatedTracker | None = None
     snapshots: dict[float, Snapshot] = field(default_factory=dict)
+    times: dict[float, float] = field(default_factory=dict)  # of points: by the process server's clock → of the freeze
     quiet: bool = False
     _content: int = 0
     _latest: Snapshot | None = None
@@ -104,6 +105,10 @@ class Source:
         either = tuple(self.in_flight)
         taken = Snapshot({d: p.copy() for d, p in self.disks.items()}, either)
         self.snapshots[round(frozen_at, 6)] = self._latest = taken
+
+    def snapshot_of(self, time: float) -> Snapshot | None:
+        """Return what the disks were at the freeze of the point that has this time."""
+        return self.snapshots.get(self.times.get(round(time, 6), -1.0))
 
     # -- programs --------------------------------------------------------------------------------------------------
 

@@ -299,6 +299,12 @@ class Future:
         else:
             self._calls.append(call)
 
+    def set_running_or_notify_cancel(self) -> bool:
+        if self._state == "cancelled":
+            return False
+        self._state = "running"
+        return True
+
     def set_result(self, result: Any) -> None:
         self._finish(result, None)
 

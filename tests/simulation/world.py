@@ -227,7 +227,11 @@ class World:
 
     def after(self, seconds: float, call: Callable[[], None]) -> None:
         """Call something in the hub after virtual seconds."""
-        heapq.heappush(self._timers, (self.now + seconds, next(self._numbers), call))
+        self.at(self.now + seconds, call)
+
+    def at(self, moment: float, call: Callable[[], None]) -> None:
+        """Call something in the hub at a virtual time; what is for the same time comes in the order of these calls."""
+        heapq.heappush(self._timers, (moment, next(self._numbers), call))
 
     def run(self, until: float, done: Callable[[], bool] = lambda: False, before: Callable[[], None] = lambda: None) -> bool:
         """Run until a virtual time or until `done`, which is looked at when time passes; `before` runs before each step.
@@ -239,11 +243,10 @@ class World:
             while self._soon:
                 self._soon.popleft()()
             if self._timers and (not self.ready or self._timers[0][0] <= self.now):
-                at, _, call = heapq.heappop(self._timers)
-                if at > until and not self.ready:
-                    heapq.heappush(self._timers, (at, next(self._numbers), call))
+                if self._timers[0][0] > until and not self.ready:
                     self.now = until
                     break
+                at, _, call = heapq.heappop(self._timers)
                 self.now = max(self.now, at)
                 call()
                 if done():
