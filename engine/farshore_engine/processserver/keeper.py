@@ -21,9 +21,11 @@ from farshore_engine.processserver.groups import Standing, Turn
 from farshore_engine.processserver.intake import IntakeBroken
 from farshore_engine.processserver.replica import Replica
 from farshore_engine.processserver.schedule import Asked, due
-from farshore_engine.vault.prune import prune
+from farshore_engine.vault.durability import StoreLost
 from farshore_engine.vault.retention import RetentionRules
-from farshore_engine.vault.writer import DiskFields, PointFields
+from farshore_engine.vault.stores import key_ring
+from farshore_engine.vault.upkeep import Upkeep, UpkeepReport
+from farshore_engine.vault.writer import DiskFields, DiskSpoiled, PointFields
 from farshore_engine.wire.messages import Committed
 from farshore_engine.wire.messages import Consistency as WireConsistency
 
@@ -81,6 +83,7 @@ class PointKeeper:
         self._not_before = 0.0
         self._thread = threading.Thread(target=self._run, name=f"points-{replica.machine_id}", daemon=True)
         self._pruner: threading.Thread | None = None
+        self._upkeep: Upkeep | None = None
 
     def start(self) -> None:
         """Begin."""
@@ -89,6 +92,8 @@ class PointKeeper:
     def join(self) -> None:
         """Wait until the thread has ended, after the replica was closed."""
         self._thread.join()
+        if self._upkeep is not None:
+            self._upkeep.stop()
         if self._pruner is not None:
             self._pruner.join()
 
@@ -171,6 +176,8 @@ class PointKeeper:
                 with replica.changed:
                     replica.changed.wait(TICK)
             self.waiting_for, self._retry = "", RETRY_FIRST
+        except StoreLost:
+            raise  # what was built on is gone: only opening the chain anew heals that
         except WaitFault as fault:
             self._pause(fault)
 
@@ -274,38 +281,51 @@ class PointKeeper:
         self._prune()
 
     def _prune(self) -> None:
-        """Prune in a thread of its own, seldom, so that the next point is not late."""
+        """Prune and compact in a thread of its own, seldom, so that the next point is not late."""
         if self._clock() - self._pruned_at < PRUNE_EVERY or (self._pruner is not None and self._pruner.is_alive()):
             return
         self._pruned_at = self._clock()
+        if self._upkeep is None:
+            replica = self._replica
+            self._upkeep = Upkeep(
+                replica.vault, replica.writer, clock=replica.shared.now, pace=replica.shared.pace.shared(),
+                ring=key_ring(replica.assignment.vault), monotonic=replica.shared.monotonic,
+            )  # fmt: skip
         self._pruner = threading.Thread(target=self._prune_now, name="prune", daemon=True)
         self._pruner.start()
 
     def _prune_now(self) -> None:
-        replica = self._replica
-        rules = RetentionRules.of(replica.assignment.policy.retention)
+        replica, upkeep = self._replica, self._upkeep
+        assert upkeep is not None
         try:
-            report = prune(
-                replica.vault, replica.writer.chain, rules,
-                in_flight=lambda: replica.writer.in_flight, clock=replica.shared.now,
-            )  # fmt: skip
-            points = Points.of(replica.vault.catalogue().summaries())
+            report = upkeep.run(RetentionRules.of(replica.assignment.policy.retention))
         except Fault as fault:
-            log.warning("prune put off", machine=replica.machine_id, message=fault.message)
+            if not replica.closed:
+                log.warning("prune put off", machine=replica.machine_id, message=fault.message)
             return
         except Exception:  # the outermost loop of this thread; the next prune finishes what was begun
             if not replica.closed:
                 log.error("prune failed", machine=replica.machine_id, exc_info=True)
             return
+        points = Points.of(list(report.prune.points))
         with replica.changed:
             newer = [p for p in reversed(self.points.recent) if not points.recent or p.slot > points.recent[0].slot]
             for point in newer:
                 points = points.with_new(point)
             self.points = points
         log.info(
-            "pruned", machine=replica.machine_id, buried=len(report.buried), packs=report.packs_deleted,
-            withheld=report.withheld,
+            "pruned", machine=replica.machine_id, buried=len(report.prune.buried), packs=report.prune.packs_deleted,
+            bytes=report.prune.bytes_deleted, stored=report.prune.stored, live=report.prune.live,
+            carried=report.carried, withheld=report.prune.withheld,
         )  # fmt: skip
+        self._heal(report)
+
+    def _heal(self, report: UpkeepReport) -> None:
+        """Have what the store lost of the newest point sent again: a disk in full, or the blocks that differ."""
+        if report.lost:
+            self._replica.compare_again(f"the vault lost {len(report.lost)} packs")
+        if report.spoiled is not None and self.stopped_by is None:
+            self.stopped_by = DiskSpoiled(self._replica.machine_id, report.spoiled)
 
 
 def _asked_until(points: Points) -> Asked:

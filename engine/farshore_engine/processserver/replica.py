@@ -67,6 +67,8 @@ class Replica:
     receiving: threading.Lock = field(default_factory=threading.Lock)
     closed: bool = False
     last_committed: Committed | None = None
+    lost: str = ""  # what the vault lost of the newest point, until a session has compared the disks
+    healing: Session | None = None  # that session
 
     def __post_init__(self) -> None:
         """Begin without an attempt."""
@@ -94,6 +96,7 @@ class Replica:
         mode = next((m for m in (SyncMode.FULL, SyncMode.RESYNC, SyncMode.DELTA) if m in modes), None)
         with self.changed:
             self.meter = ProgressMeter()
+            self.healing = session if self.lost else None
             self.link = self._link_of(session, mode, plan.resync_reason)
             if mode is SyncMode.FULL and self.writer.last is None and self.first_copy_since is None:
                 self.first_copy_since = self.shared.monotonic()
@@ -157,6 +160,8 @@ class Replica:
             if self.session is not session:
                 return
             self.heard()
+            if self.healing is session:
+                self.lost, self.healing = "", None
             self.link = replace(self.link, synced=True)
             if self.first_copy_since is not None and self.first_copy is None:
                 total = sum(disk.size_bytes for disk in self.link.disks)
@@ -176,6 +181,16 @@ class Replica:
         if message.reason.startswith(SILENT_CHANGE):
             self.shared.metrics.silent_changes.labels(self.machine_id).inc()
         log.warning("resync required", machine=self.machine_id, disk=message.disk, reason=message.reason)
+
+    def compare_again(self, why: str) -> None:
+        """Have the agent dial in anew and compare its disks: blocks that the vault lost are told as different."""
+        with self.changed:
+            self.lost = why
+            session = self.session
+        log.warning("resync required", machine=self.machine_id, reason=why)
+        self.shared.metrics.resyncs.labels(self.machine_id).inc()
+        if session is not None:
+            session.cut()
 
     def progressed(self, session: Session, message: Progress) -> None:
         """Note how far the pass over the disks is."""
@@ -295,6 +310,7 @@ class Replica:
             durable=session.durable if session else 0,
             head=last.manifest.name if last is not None else "",
             disks=frozenset(self.held_disks),
+            lost=self.lost,
         )
 
     def _link_of(self, session: Session, mode: SyncMode | None, resync_reason: str) -> Link:

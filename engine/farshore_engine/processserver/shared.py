@@ -15,6 +15,7 @@ from farshore_engine.processserver.budget import SpoolBudget
 from farshore_engine.processserver.encoders import FairEncoders
 from farshore_engine.processserver.groups import Groups
 from farshore_engine.processserver.metrics import Metrics
+from farshore_engine.vault.pace import Pace
 from farshore_engine.wire.messages import SyncMode
 
 
@@ -36,6 +37,11 @@ class Shared:
     def bandwidth(self) -> FairBucket:
         """What holds all machines together to the appliance's limit."""
         return FairBucket(self.bandwidth_limit, self.monotonic)
+
+    @cached_property
+    def pace(self) -> Pace:
+        """What holds the upkeep of all machines' vaults to a rate that does not disturb replication."""
+        return Pace(clock=self.monotonic)
 
     @cached_property
     def groups(self) -> Groups:

@@ -13,6 +13,7 @@ class Held:
 
     `session` and `durable`: the agent session that fed the spool last, and the last of its frames that is durable;
     `head`: name of the newest point, "" if none; `disks`: those of which the vault or the spool has any block.
+    `lost`: what the vault lost of blocks that it should have, "" if nothing is known to be lost.
     """
 
     spool: str
@@ -20,6 +21,7 @@ class Held:
     durable: int
     head: str
     disks: frozenset[str]
+    lost: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def plan_sync(disks: tuple[DiskInfo, ...], baseline: Baseline, held: Held) -> Pl
         if disk.id not in held.disks:
             modes.append(DiskSync(disk.id, SyncMode.FULL))
         else:
-            modes.append(DiskSync(disk.id, SyncMode.DELTA if tracked else SyncMode.RESYNC))
+            modes.append(DiskSync(disk.id, SyncMode.DELTA if tracked and not held.lost else SyncMode.RESYNC))
     resync = any(mode.mode is SyncMode.RESYNC for mode in modes)
     return Plan(
         disks=tuple(modes),
@@ -59,10 +61,14 @@ def plan_sync(disks: tuple[DiskInfo, ...], baseline: Baseline, held: Held) -> Pl
 
 
 def _why(baseline: Baseline, held: Held) -> str:
+    if held.lost:
+        return f"{held.lost}: what they held is sent again"
     if baseline.session != held.session and held.session:
         return "the agent was restarted, so what was written meanwhile was not tracked"
     if baseline.session == held.session and baseline.spool != held.spool:
         return "the spool that had acknowledged the latest changes was lost"
     if baseline.acked > held.durable:
         return "the spool does not have everything that it had acknowledged"
+    if baseline.point and baseline.point != held.head:
+        return f"the vault's newest point is not {baseline.point}, the newest that the agent knows"
     return "this process server has not seen the agent before"

@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from farshore_engine.contract.faults import WaitFault
 from farshore_engine.vault.store import ObjectStore, Version
 
-BYTES = 16 << 20  # read a second by the upkeep of one machine
-OPERATIONS = 100.0  # a second
-BURST = 1.0  # seconds that may be saved up
+BYTES = 32 << 20  # a second that the upkeep of all machines of a process server reads
+OPERATIONS = 400.0  # a second
+BURST = 2.0  # seconds that may be saved up
 
 
 class Pace:
-    """A budget of bytes and operations a second. Thread-safe; `stop` ends every wait with a WaitFault."""
+    """A budget of bytes and operations a second, which several may share. Thread-safe.
+
+    `stop` ends every wait of this one with a WaitFault, not of those that it shares the budget with.
+    """
 
     def __init__(
         self,
@@ -26,27 +29,42 @@ class Pace:
         sleep: Callable[[float], object] | None = None,
     ) -> None:
         """Begin with nothing owed; `clock` is monotonic, in seconds, `sleep` waits so many seconds."""
-        self._rates = (bytes_per_second, operations_per_second)
-        self._clock = clock
+        self._budget = _Budget(bytes_per_second, operations_per_second, clock)
         self._stopped = threading.Event()
         self._sleep = sleep or self._stopped.wait
-        self._lock = threading.Lock()
-        self._free_at = clock()  # when everything taken so far is paid
+
+    def shared(self) -> Pace:
+        """Return another user of the same budget."""
+        other = Pace()
+        other._budget = self._budget
+        return other
 
     def take(self, size: int = 0) -> None:
         """Wait until one more operation that moves `size` bytes is within the pace; raises WaitFault once stopped."""
+        if not self._stopped.is_set() and (wait := self._budget.owe(size)) > 0:
+            self._sleep(wait)
         if self._stopped.is_set():
             raise WaitFault("the upkeep of the vault was stopped", reason="Closed")
-        with self._lock:
-            now = self._clock()
-            self._free_at = max(self._free_at, now - BURST) + max(size / self._rates[0], 1 / self._rates[1])
-            wait = self._free_at - now
-        if wait > 0:
-            self._sleep(wait)
 
     def stop(self) -> None:
         """End every wait, now and later."""
         self._stopped.set()
+
+
+class _Budget:
+    def __init__(self, bytes_per_second: float, operations_per_second: float, clock: Callable[[], float]) -> None:
+        self._bytes = bytes_per_second
+        self._operations = operations_per_second
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._paid_at = clock()  # when everything taken so far is paid
+
+    def owe(self, size: int) -> float:
+        """Take one operation of `size` bytes; return the seconds to wait."""
+        with self._lock:
+            now = self._clock()
+            self._paid_at = max(self._paid_at, now - BURST) + max(size / self._bytes, 1 / self._operations)
+            return self._paid_at - now
 
 
 class PacedStore:

@@ -37,13 +37,13 @@ class UpkeepReport:
         prune: what the prune did.
         carried: blocks that the next point was asked to carry.
         lost: packs of the newest point that are gone from the store, first seen now: their blocks must come again.
-        spoiled_disk: a disk whose newest map cannot be read, empty if all can: it must be copied in full again.
+        spoiled: why the newest map of a disk cannot be read, None if all can: the disk must be copied in full again.
     """
 
     prune: PruneReport
     carried: int = 0
     lost: frozenset[PackId] = frozenset()
-    spoiled_disk: str = ""
+    spoiled: MapSpoiled | None = None
 
 
 class Upkeep:
@@ -100,7 +100,7 @@ class Upkeep:
         if lost:
             self._writer.distrust(lost)
         newest = report.points[-1].slot if report.points else 0
-        spoiled = next((one.error.disk for one in report.spoiled if one.slot == newest), "")
+        spoiled = next((one.error for one in report.spoiled if one.slot == newest), None)
         return UpkeepReport(report, self._carry(report), lost, spoiled)
 
     def _rotate(self) -> None:
