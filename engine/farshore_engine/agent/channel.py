@@ -98,7 +98,7 @@ class Channel:
         self._thread = threading.Thread(target=self._run, name="channel", daemon=True)
         self._thread.start()
 
-    def send(self, message: Message, payload: bytes = b"") -> None:
+    def send(self, message: Message, payload: bytes | memoryview = b"") -> None:
         """Queue a message, waiting while the queue is full; raises PeerClosed."""
         head = encode_prefix(message.kind, message.to_header(), len(payload))
         with self._changed:
@@ -136,7 +136,7 @@ class Channel:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _put(self, head: bytes, payload: bytes) -> None:
+    def _put(self, head: bytes, payload: bytes | memoryview) -> None:
         for part in (head, payload):
             if part:
                 self._out.append(memoryview(part))

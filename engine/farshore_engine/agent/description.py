@@ -136,7 +136,7 @@ def _head(path: str, offset: int = 0) -> bytes:
     except OSError:
         return b""
     try:
-        return reader.read(offset, HEAD_SIZE) if offset < reader.size else b""
+        return bytes(reader.read(offset, HEAD_SIZE)) if offset < reader.size else b""
     except OSError:
         return b""
     finally:

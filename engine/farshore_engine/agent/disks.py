@@ -82,7 +82,7 @@ def _head_of(path: str) -> tuple[int, bytes] | None:
     except OSError:
         return None
     try:
-        return reader.size, reader.read(0, HEAD_SIZE)
+        return reader.size, bytes(reader.read(0, HEAD_SIZE))
     except OSError:
         return None
     finally:

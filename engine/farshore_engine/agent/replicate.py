@@ -28,7 +28,7 @@ LEAVES_AHEAD = 4
 class Outlet(Protocol):
     """The session as the replicator sees it."""
 
-    def deliver(self, message: Message, payload: bytes = b"") -> None:
+    def deliver(self, message: Message, payload: bytes | memoryview = b"") -> None:
         """Send a frame, waiting for bandwidth, acknowledgements and the end of a pause; raises PeerClosed."""
 
     def await_digests(self) -> tuple[Digests, bytes]:
@@ -122,11 +122,11 @@ class FrameWriter:
         self._size = size
         self._runs: list[Run] = []
         self._blocks: list[Indexes] = []
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._filled = 0
         self._zeros: list[Indexes] = []
 
-    def add(self, first: int, count: int, data: bytes) -> None:
+    def add(self, first: int, count: int, data: bytes | memoryview) -> None:
         """Add `count` blocks from `first` on, whose bytes are `data`; the disk's last block may be short."""
         zero = zero_blocks(data)
         numbers = np.arange(first, first + count, dtype=np.int64)
@@ -152,7 +152,7 @@ class FrameWriter:
             seq = self._ledger.sent(self._need, self._disk, blocks)
             self._outlet.deliver(Zeros(seq, self._disk, runs))
 
-    def _add_run(self, first: int, count: int, data: bytes) -> None:
+    def _add_run(self, first: int, count: int, data: bytes | memoryview) -> None:
         if self._filled + len(data) > FRAME_SIZE:
             self._flush_data()
         self._runs.append(self._run(first, count))

@@ -289,7 +289,7 @@ class Session:
 
     # -- what replicator and points ask for ------------------------------------------------------------------------
 
-    def deliver(self, message: Message, payload: bytes = b"") -> None:
+    def deliver(self, message: Message, payload: bytes | memoryview = b"") -> None:
         """Send a frame, waiting for bandwidth, acknowledgements and the end of a pause; raises PeerClosed."""
         self._pump(0)
         while self._settings.paused or self._unacknowledged_bytes > self._parts.unacknowledged_limit:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 
 from farshore_engine.agent import syscalls
+from farshore_engine.blocks.buffers import Buffers
 from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes, runs_of
 
 READ_SIZE = 1 << 20  # bytes of one read at most
 READ_BLOCKS = READ_SIZE // BLOCK_SIZE
 ALIGNMENT = 4096
 READ_DEPTH = 4
+SPARE_BUFFERS = 8
+
+_buffers = Buffers(READ_SIZE, SPARE_BUFFERS)  # of all disks
 
 
 class ShortRead(OSError):
@@ -33,7 +36,6 @@ class Reader:
     def __init__(self, path: str, direct: bool = True, after_read: Callable[[int, int], None] | None = None) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_DIRECT if direct else 0))
-        self._spare: list[memoryview] = []  # aligned buffers; append and pop are atomic
         self._after_read = after_read
         self.size = syscalls.device_size(self._fd)
 
@@ -41,22 +43,16 @@ class Reader:
         """Return the size of the disk now, in bytes."""
         return syscalls.device_size(self._fd)
 
-    def read(self, offset: int, length: int) -> bytes:
+    def read(self, offset: int, length: int) -> memoryview:
         """Return the bytes [offset, offset + length), at most READ_SIZE, cut at the end of the disk.
 
         Raises:
             OSError: the disk cannot be read (ShortRead: it is shorter than it was).
         """
         length = min(length, self.size - offset)
-        try:
-            view = self._spare.pop()
-        except IndexError:
-            view = memoryview(mmap.mmap(-1, READ_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-        try:
-            self.read_into(view[: aligned(length)], offset, length)
-            return bytes(view[:length])
-        finally:
-            self._spare.append(view)
+        view = _buffers.take()
+        self.read_into(view[: aligned(length)], offset, length)
+        return view[:length].toreadonly()
 
     def read_into(self, target: memoryview, offset: int, length: int) -> None:
         """Fill an aligned buffer with `length` bytes from `offset`; the buffer may be longer, up to the alignment."""
@@ -90,13 +86,13 @@ def reads_of(blocks: Indexes) -> Iterator[tuple[int, int]]:
 
 def read_ahead(
     reader: Reader, blocks: Indexes, workers: Executor, depth: int = READ_DEPTH
-) -> Iterator[tuple[int, int, bytes]]:
+) -> Iterator[tuple[int, int, memoryview]]:
     """Yield (first block, count, bytes) for ascending blocks, in order, with `depth` reads under way.
 
     Raises:
         OSError: the disk cannot be read.
     """
-    under_way: deque[tuple[int, int, Future[bytes]]] = deque()
+    under_way: deque[tuple[int, int, Future[memoryview]]] = deque()
     try:
         for first, count in reads_of(blocks):
             future = workers.submit(reader.read, first * BLOCK_SIZE, count * BLOCK_SIZE)

@@ -24,13 +24,20 @@ def kept_memory() -> Iterator[None]:
     The thresholds stay as set: they are near those that glibc's own adaptation ends at in a process that frees packs.
     Does nothing where the C library has no such settings.
     """
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "mallopt"):
+    if not keep_freed_memory():
         yield
         return
-    library.mallopt(M_MMAP_THRESHOLD, LARGEST)
-    library.mallopt(M_TRIM_THRESHOLD, KEPT)
     try:
         yield
     finally:
-        library.malloc_trim(0)
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def keep_freed_memory() -> bool:
+    """Let every heap of this process keep what is freed, for good; returns whether the C library can."""
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallopt"):
+        return False
+    library.mallopt(M_MMAP_THRESHOLD, LARGEST)
+    library.mallopt(M_TRIM_THRESHOLD, KEPT)
+    return True

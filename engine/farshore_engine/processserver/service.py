@@ -22,6 +22,7 @@ from farshore_engine.contract.controlplane import Appliance, ControlPlane, Snaps
 from farshore_engine.contract.faults import WaitFault
 from farshore_engine.contract.points import RecoveryPoint
 from farshore_engine.contract.replication import AgentReport, ReplicationReport, State
+from farshore_engine.hydrate.memory import keep_freed_memory
 from farshore_engine.machines.runtime import MachineRuntime
 from farshore_engine.processserver import memory as memories
 from farshore_engine.processserver.budget import SpoolBudget
@@ -98,6 +99,7 @@ class ProcessServer:
             StopFault: the state directory is in use, or a key in it is damaged.
             OSError: the data port is taken.
         """
+        keep_freed_memory()  # frames and packs come and go all the time
         with exclusive(self._settings.state_dir):
             if self._settings.metrics_port is not None:
                 self._metrics.serve(self._settings.metrics_address, self._settings.metrics_port)

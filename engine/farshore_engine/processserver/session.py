@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from farshore_engine.blocks.buffers import Buffers
 from farshore_engine.blocks.content import DIGEST_SIZE
 from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes, block_count
 from farshore_engine.wire.frames import (
@@ -53,6 +54,10 @@ HANG_UP_AFTER = 30.0
 MAX_DIGESTS = MAX_PAYLOAD // DIGEST_SIZE
 MAX_FRAME_COVERS = 64 << 30  # bytes of a disk that one frame may speak of: a run of zeros costs the sender nothing
 
+SPARE_BUFFERS = 8
+
+_buffers = Buffers(MAX_PAYLOAD, SPARE_BUFFERS)  # of all sessions
+
 
 class Session:
     """A connected agent that said a valid Hello. The replica decides, the session speaks the protocol."""
@@ -79,7 +84,7 @@ class Session:
         self.send(self._replica.attach(self))
         self._replica.greeted(self)
         while True:
-            frame = receive_frame(self._stream)
+            frame = receive_frame(self._stream, memory=lambda size: _buffers.take()[:size])
             self.bytes_received += len(frame.payload)
             self._handle(frame)
 

@@ -1,5 +1,5 @@
 """Writes large new files past the page cache: their bytes are not read again soon, and copying them there costs more
-than encrypting them. Gives out the aligned memory which that needs, and takes it back to be used again.
+than encrypting them.
 """
 
 from __future__ import annotations
@@ -7,10 +7,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import mmap
 import os
-import threading
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,27 +62,3 @@ def _write_directly(descriptor: int, view: memoryview) -> memoryview:
 
 def _address(view: memoryview) -> int:
     return int(np.frombuffer(view, np.uint8).ctypes.data)
-
-
-class Buffers:
-    """Page-aligned memory of one size that is used again once nobody refers to it any more. Thread-safe."""
-
-    def __init__(self, size: int, kept: int) -> None:
-        """Give out buffers of `size` bytes, and keep at most `kept` that are not in use."""
-        self._size = size
-        self._kept = kept
-        self._spare: list[mmap.mmap] = []
-        self._lock = threading.Lock()
-
-    def take(self) -> memoryview:
-        """Return a buffer with whatever it held before; it comes back when the last view of it is gone."""
-        with self._lock:
-            area = self._spare.pop() if self._spare else mmap.mmap(-1, self._size)
-        lease = np.frombuffer(area, np.uint8)
-        weakref.finalize(lease, self._take_back, area).atexit = False
-        return memoryview(lease)  # type: ignore[arg-type]
-
-    def _take_back(self, area: mmap.mmap) -> None:
-        with self._lock:
-            if len(self._spare) < self._kept:
-                self._spare.append(area)

@@ -17,9 +17,9 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from farshore_engine.blocks.buffers import Buffers
 from farshore_engine.vault.crypto import SALT_SIZE, MachineKeys, Purpose, new_salt
 from farshore_engine.vault.names import PackId
-from farshore_engine.vault.newfile import Buffers
 
 PACK_MAGIC = b"FSPACKv1"
 PACK_HEADER = len(PACK_MAGIC) + SALT_SIZE

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
@@ -149,8 +150,13 @@ def decode_header(text: bytes | bytearray) -> dict[str, Any]:
     return header
 
 
-def receive_frame(sock: Stream, max_header: int = MAX_HEADER, max_payload: int = MAX_PAYLOAD) -> Frame:
-    """Receive one frame into fresh buffers of at most the given sizes, in bytes.
+def receive_frame(
+    sock: Stream,
+    max_header: int = MAX_HEADER,
+    max_payload: int = MAX_PAYLOAD,
+    memory: Callable[[int], memoryview] = lambda size: memoryview(bytearray(size)),
+) -> Frame:
+    """Receive one frame into buffers of at most the given sizes, in bytes; `memory(size)` gives that of the payload.
 
     Raises:
         WireError: bad magic, unknown kind, a length over its limit, or a header that is not a JSON object.
@@ -162,6 +168,6 @@ def receive_frame(sock: Stream, max_header: int = MAX_HEADER, max_payload: int =
     kind, header_length, payload_length = decode_prefix(prefix, max_header, max_payload)
     text = bytearray(header_length)
     receive_exactly(sock, memoryview(text))
-    payload = bytearray(payload_length)
-    receive_exactly(sock, memoryview(payload))
-    return Frame(kind, decode_header(text), memoryview(payload))
+    payload = memory(payload_length) if payload_length else memoryview(b"")
+    receive_exactly(sock, payload)
+    return Frame(kind, decode_header(text), payload)

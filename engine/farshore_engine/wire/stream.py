@@ -35,11 +35,19 @@ class TlsStream:
     def recv_into(self, buffer: memoryview) -> int:
         """Receive at least one byte; 0 at the end of the stream; raises TimeoutError."""
         deadline = min(time.monotonic() + self.timeout, self.receive_until)
+        done, size = 0, len(buffer)
         while True:
             try:
                 with self._lock:
-                    return self._sock.recv_into(buffer)
+                    while done < size:  # a TLS record holds at most 16 KiB: take all that have come in one go
+                        count = self._sock.recv_into(buffer[done:])
+                        if not count:
+                            return done
+                        done += count
+                return done
             except ssl.SSLWantReadError:
+                if done:
+                    return done
                 self._wait(select.POLLIN, deadline)
             except ssl.SSLWantWriteError:
                 self._wait(select.POLLOUT, deadline)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from farshore_engine.blocks.buffers import Buffers
 from farshore_engine.vault import directory_store, newfile
 from farshore_engine.vault.directory_store import DirectoryStore
-from farshore_engine.vault.newfile import ALIGNMENT, DIRECT_FROM, Buffers, create_file
+from farshore_engine.vault.newfile import ALIGNMENT, DIRECT_FROM, create_file
 from farshore_engine.vault.store import AlreadyExists
 
 LARGE = DIRECT_FROM + ALIGNMENT + 17
