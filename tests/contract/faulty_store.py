@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
+from tests.contract.memory_store import MemoryStore
+
 from farshore_engine.contract.faults import WaitFault
 from farshore_engine.vault.store import ObjectStore, Version
 
@@ -142,3 +144,32 @@ class TornStore(WrappedStore):
         return self.inner.put(
             name, content[: len(content) // 2] if self.torn(name) else content, create_only=create_only
         )
+
+
+class ForgetfulStore(WrappedStore):
+    """A store that loses what it acknowledged last when it crashes, as Azurite does when it is killed.
+
+    `crash_before(operation, name)` may answer how many of the last changes to take back before it is done.
+    """
+
+    def __init__(self, inner: MemoryStore, crash_before: Callable[[str, str], int] = lambda *_: 0) -> None:
+        super().__init__(inner)
+        self.memory = inner
+        self.crash_before = crash_before
+        self.undo: list[dict[str, tuple[bytes, Version]]] = []
+
+    def before(self, operation: str, name: str) -> None:
+        lost = self.crash_before(operation, name)
+        if lost:
+            self.crash(lost)
+        if operation in ("put", "put_if", "delete"):
+            with self.lock:
+                self.undo.append(dict(self.memory.objects))
+
+    def crash(self, lost: int) -> None:
+        """Take back the last `lost` changes."""
+        with self.lock:
+            lost = min(lost, len(self.undo))
+            if lost:
+                self.memory.objects = self.undo[-lost]
+                del self.undo[-lost:]

@@ -28,6 +28,7 @@ from farshore_engine.processserver.replica import Link, Replica, Shared
 from farshore_engine.processserver.reporting import Cadence, Reporter
 from farshore_engine.processserver.steps import Decision, Failure, LocalState, Step, next_step
 from farshore_engine.vault.chain import Fenced
+from farshore_engine.vault.durability import StoreLost
 from farshore_engine.vault.writer import DiskSpoiled
 from farshore_engine.wire.messages import Enrolled, Refuse
 
@@ -75,6 +76,7 @@ class MachineSupervisor:
         self._vault_epoch = 0
         self._keys: KeyReport | None = None  # how they stood when the vault was open last
         self._restart: frozenset[str] = frozenset()
+        self._doubt = False  # the store lost what it had acknowledged
         self._renewing = ""  # the certificate that another one was asked for
         self._away_since: datetime | None = around.shared.now()
         self._reporter = Reporter(lambda r: around.report(assignment.name, r), around.cadence, random.Random())
@@ -207,12 +209,15 @@ class MachineSupervisor:
     def _open(self, assignment: MachineAssignment) -> None:
         spool = self._around.state_dir / "spool" / assignment.machine_id
         try:
-            replica = open_replica(assignment, spool, self._around.shared, self._restart)
+            replica = open_replica(assignment, spool, self._around.shared, self._restart, doubt=self._doubt)
+        except StoreLost:
+            self._doubt = True
+            raise
         except Fenced as fault:
             # Another writer with our own epoch fences us too; one more is what it takes to go on.
             self._vault_epoch = max(fault.epoch, assignment.epoch + 1)
             raise
-        self._restart = frozenset()  # the spool remembers them from here on
+        self._restart, self._doubt = frozenset(), False  # the spool remembers them from here on
         self._vault_epoch = assignment.epoch
         self._keys = replica.vault.key_report
         self._points = Points.of(replica.vault.catalogue().summaries())
@@ -285,6 +290,7 @@ class MachineSupervisor:
             return
         fault = error if isinstance(error, Fault) else WaitFault(f"replication failed: {error}", reason="Internal")
         self._close(fault.message)
+        self._doubt |= isinstance(fault, StoreLost)
         if isinstance(fault, DiskSpoiled):
             self._restart |= {fault.disk}
         if isinstance(fault, Fenced):

@@ -12,7 +12,9 @@ from farshore_engine.processserver.intake import Intake
 from farshore_engine.processserver.replica import Replica, Shared
 from farshore_engine.processserver.spool import Spool
 from farshore_engine.vault.chain import ChainWriter
+from farshore_engine.vault.durability import StoreLost, missing_packs
 from farshore_engine.vault.machine import MachineVault
+from farshore_engine.vault.newest import spoiled_disks
 from farshore_engine.vault.stores import open_machine
 from farshore_engine.vault.upload import PackUploader
 from farshore_engine.vault.writer import PointWriter
@@ -23,7 +25,12 @@ UPLOAD_DEPTH = 1 << 30  # packs wait in the spool, not in the uploader
 
 
 def open_replica(
-    assignment: MachineAssignment, spool_directory: Path, shared: Shared, restart: frozenset[str] = frozenset()
+    assignment: MachineAssignment,
+    spool_directory: Path,
+    shared: Shared,
+    restart: frozenset[str] = frozenset(),
+    *,
+    doubt: bool = False,
 ) -> Replica:
     """Open the vault with the assignment's epoch, and the spool as it was left.
 
@@ -32,15 +39,17 @@ def open_replica(
         spool_directory: its own directory.
         shared: what all machines share.
         restart: disks whose map in the vault is damaged: they are copied in full again. The spool remembers them.
+        doubt: whether the store has lost what it had acknowledged, so that what the spool handed over may be gone.
 
     Raises:
+        StoreLost: it has, as is seen now: open again with `doubt`.
         Fenced: the head of the chain has a higher epoch, or this epoch under another writer.
         Fault: the vault cannot be opened (away, wrong key, damaged).
     """
     vault = open_machine(assignment.vault, assignment.machine_id, create=True)
     try:
         chain = vault.claim(writer=shared.name, epoch=assignment.epoch, reason="replication begins", clock=shared.now)
-        return _open_spool(assignment, (vault, chain), spool_directory, shared, restart)
+        return _open_spool(assignment, (vault, chain), spool_directory, shared, (restart, doubt))
     except BaseException:
         vault.close()
         raise
@@ -51,9 +60,9 @@ def _open_spool(
     opened: tuple[MachineVault, ChainWriter],
     directory: Path,
     shared: Shared,
-    restart: frozenset[str],
+    how: tuple[frozenset[str], bool],
 ) -> Replica:
-    vault, chain = opened
+    (vault, chain), (restart, doubt) = opened, how
     room = shared.budget.share(assignment.machine_id)
     spool = Spool(directory, room, vault_name(vault))
     uploader = PackUploader(
@@ -66,12 +75,16 @@ def _open_spool(
     intake = Intake(spool, uploader, shared.encoders_of(assignment.machine_id), room, shared.monotonic)
     try:
         writer = PointWriter(vault, chain, intake)
-        fit_to_chain(spool, writer, restart)
+        lost = spoiled_disks(vault) - spool.restarted
+        if lost:
+            log.warning("the newest point is damaged: these disks are copied anew", disks=sorted(lost))
+        fit_to_chain(spool, writer, restart | lost, doubt=doubt)
         held = {disk.id for disk in writer.last.manifest.disks if disk.root is not None} if writer.last else set()
         for disk in spool.restarted:
             writer.restart(disk)
         held = (held - spool.restarted) | {disk for generation in spool.generations for disk in generation.disks}
         intake.start(writer)
+        _prove(vault, writer, spool)
     except BaseException:
         intake.stop()
         uploader.close()
@@ -81,8 +94,19 @@ def _open_spool(
     return Replica(assignment, shared, vault, writer, spool, uploader, intake, held, room)
 
 
-def fit_to_chain(spool: Spool, writer: PointWriter, restart: frozenset[str] = frozenset()) -> None:
-    """Let go of what the spool holds if it does not build on the chain's newest point."""
+def _prove(vault: MachineVault, writer: PointWriter, spool: Spool) -> None:
+    """See that the packs that an earlier process uploaded for the next point are still there."""
+    waiting = {pack.id for pack in spool.waiting()}
+    earlier = {pack for pack in writer.in_flight if pack.claim != writer.chain.claim and pack not in waiting}
+    lost = missing_packs(vault.access.store, vault.access.names, earlier)
+    if lost:
+        raise StoreLost(vault.access.names.machine, f"{len(lost)} packs, among them {min(lost)}")
+
+
+def fit_to_chain(
+    spool: Spool, writer: PointWriter, restart: frozenset[str] = frozenset(), *, doubt: bool = False
+) -> None:
+    """Let go of what the spool holds if it does not build on the chain's newest point, or if that is in doubt."""
     last = writer.last
     slot = last.slot if last is not None else 0
     closed = spool.committing
@@ -94,8 +118,8 @@ def fit_to_chain(spool: Spool, writer: PointWriter, restart: frozenset[str] = fr
     base = spool.generations[0].base
     if spool.lost:
         log.warning("the spool was lost", machine=writer.chain.writer, reason=spool.lost)
-    if restart or base not in (None, slot):
-        log.warning("the spool does not fit the chain and is emptied", base=base, head=slot)
+    if restart or doubt or base not in (None, slot):
+        log.warning("the spool does not fit the chain and is emptied", base=base, head=slot, doubt=doubt)
         spool.discard()
         base = None
     if restart:

@@ -15,6 +15,7 @@ from datetime import datetime
 
 from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.vault.crypto import MachineKeys
+from farshore_engine.vault.durability import StoreLost
 from farshore_engine.vault.envelope import RecordDamaged
 from farshore_engine.vault.names import MachineNames
 from farshore_engine.vault.records import (
@@ -161,6 +162,7 @@ class ChainWriter:
         self.head = claim
         self._digest = digest
         self._unsettled: bytes | None = None
+        self._lost: StoreLost | None = None
         self._lock = threading.Lock()
 
     @classmethod
@@ -178,7 +180,10 @@ class ChainWriter:
             head = numbers[-1] if numbers else 0
             previous = ""
             if numbers:
-                previous = _check_head(access, head, writer, epoch)
+                found = read_slot(access, head)
+                if not found.version:
+                    continue  # listed and not there: the store crashed and forgot it, or its list is old
+                previous = _check_head(access, found, writer, epoch)
             slot = head + 1
             body = FenceBody(reason=reason, time=clock())
             header = RecordHeader(access.names.machine, slot, epoch, writer, slot, RecordKind.FENCE, previous)
@@ -200,10 +205,13 @@ class ChainWriter:
         Raises:
             Fenced: another writer has taken the slot.
             WaitFault: the store is away. Whether the point became visible is unknown; the next `append` or `settle`
-                finds out first.
+                finds out first. StoreLost: the end of the chain is gone; open the chain anew.
         """
         with self._lock:
             self._settle()
+            if self._lost is not None:
+                raise self._lost
+            self._check_end(self.head, self._digest)
             slot = self.head + 1
             header = RecordHeader(
                 self._access.names.machine, slot, self.epoch, self.writer, self.claim, RecordKind.POINT, self._digest
@@ -239,10 +247,21 @@ class ChainWriter:
         if is_below_base(self._access, slot):  # the fence that held this slot was pruned; what we put is not seen
             self._access.store.delete(name)
             raise Fenced(self._access.names.machine, self.epoch + 1, "", f"{self.writer} (epoch {self.epoch})")
-        record = open_record(self._access.keys, slot, data)
-        self.head = slot
-        self._digest = record.digest
+        before, record = (self.head, self._digest), open_record(self._access.keys, slot, data)
+        self.head, self._digest = slot, record.digest
+        self._check_end(*before)
         return record
+
+    def _check_end(self, slot: int, digest: str) -> None:
+        """See that a slot of ours is still there, before and after the next one is put: a store that loses what it
+        acknowledged must not make a hole in the chain unnoticed."""
+        found = read_slot(self._access, slot)
+        if found.record is not None and found.record.digest != digest:
+            header = found.record.header
+            raise Fenced(self._access.names.machine, header.epoch, header.writer, f"{self.writer} (epoch {self.epoch})")
+        if not found.version and not is_below_base(self._access, slot):
+            self._lost = StoreLost(self._access.names.machine, f"slot {slot} of its chain")
+            raise self._lost
 
 
 def is_below_base(access: Access, slot: int) -> bool:
@@ -251,11 +270,10 @@ def is_below_base(access: Access, slot: int) -> bool:
     return base > slot and read_slot(access, base).record is not None
 
 
-def _check_head(access: Access, head: int, writer: str, epoch: int) -> str:
-    slot = read_slot(access, head)
+def _check_head(access: Access, slot: Slot, writer: str, epoch: int) -> str:
     if slot.record is None:
         raise StopFault(
-            f"slot {head}, the head of the chain of {access.names.machine}, cannot be read: {slot.damage}",
+            f"slot {slot.number}, the head of the chain of {access.names.machine}, cannot be read: {slot.damage}",
             "Restore the object from a copy of the vault, or start a new vault for this machine",
             reason="ChainDamaged",
         )

@@ -14,7 +14,7 @@ THREADS = 8
 
 
 class StoreLost(WaitFault):
-    """Objects that the store had acknowledged are gone. What lies on them is sent again once the chain is opened anew."""
+    """Objects that the store had acknowledged are gone. What lies on them comes again once the chain is opened anew."""
 
     def __init__(self, machine: str, what: str) -> None:
         super().__init__(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from farshore_engine.vault.names import PackId
 from farshore_engine.vault.node import FANOUT
 from farshore_engine.vault.nodestore import MapSpoiled
 from farshore_engine.vault.pack import PACK_HEADER
-from farshore_engine.vault.packindex import MISSING, PackIndex
+from farshore_engine.vault.packindex import MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,14 @@ class BadRecord:
     why: str
 
 
+class Packs(Protocol):
+    """Tells what packs there are (`packindex.PackIndex`)."""
+
+    def sizes(self, refs: Refs) -> npt.NDArray[np.int64]:
+        """Return the size in bytes of the pack of each reference, MISSING where there is none."""
+        ...
+
+
 Bad = dict[tuple[str, int], list[BadRecord]]  # by disk and block
 Fresh = Callable[[str, BlockRefs], None]
 
@@ -58,7 +67,7 @@ class DiskWalk:
 
     access: Access
     disk: str
-    packs: PackIndex
+    packs: Packs
     bad: Bad
     fresh: Fresh
     before: BlockMap | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from farshore_engine.contract.faults import WaitFault
+from farshore_engine.vault.durability import StoreLost, missing_packs
 from farshore_engine.vault.names import MachineNames, PackId
 from farshore_engine.vault.pack import SealedPack
 from farshore_engine.vault.store import AlreadyExists, ObjectStore
@@ -33,6 +34,7 @@ class PackUploader:
     """A `PackSink` that puts packs into the store. At most `depth` packs wait or are on their way.
 
     A pack whose upload failed is kept and tried again by the next `drain`, which raises the fault if it fails again.
+    A `drain` looks whether the packs put since the one before are there, and raises StoreLost if not.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class PackUploader:
         self._running = 0
         self._failed: dict[PackId, tuple[Load, BaseException]] = {}
         self._uploaded = uploaded
+        self._unproven: set[PackId] = set()  # put since the last drain
 
     def accept(self, pack: SealedPack) -> None:
         """See PackSink; blocks while `depth` packs are on their way."""
@@ -84,6 +87,17 @@ class PackUploader:
             self._state.wait_for(lambda: self._running == 0)
             for _, error in self._failed.values():
                 raise error
+            unproven = frozenset(self._unproven)
+        self._prove(unproven)
+
+    def _prove(self, packs: frozenset[PackId]) -> None:
+        """See that what the store acknowledged is there, before a point says so: an emulator that was killed, or a
+        restored or rolled back account, has lost what came last."""
+        lost = missing_packs(self._store, self._names, packs)
+        with self._state:
+            self._unproven -= packs
+        if lost:
+            raise StoreLost(self._names.machine, f"{len(lost)} packs, among them {min(lost)}")
 
     def retry(self) -> None:
         """Submit packs whose upload failed again, without waiting; raises one of their faults, if there are any."""
@@ -112,6 +126,8 @@ class PackUploader:
         except AlreadyExists:
             if self._store.get(name)[0] != _bytes_of(content):  # that an earlier process put it is fine, else it is not
                 raise
+        with self._state:
+            self._unproven.add(pack)
         if self._uploaded is not None:
             self._uploaded(pack)
 
