@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from farshore_engine.agent import exclusion
+from farshore_engine.agent import exclusion, snapshot
 from farshore_engine.agent.channel import dial, tls_context
 from farshore_engine.agent.config import AgentConfig, Server
 from farshore_engine.agent.description import describe
@@ -102,6 +102,8 @@ class Agent:
         freezer = Freezer(self.watchdog, self._config.runtime_dir)
         if thawed := freezer.thaw_leftovers():
             log.warning("thawed what an earlier agent left frozen", extra={"fields": {"mounts": thawed}})
+        if undone := snapshot.clean_up():
+            log.warning("undid the snapshots that an earlier agent left", extra={"fields": {"volumes": undone}})
         if owed := self._hooks.run_owed():
             log.warning("ran the post hooks that an earlier agent owed", extra={"fields": {"hooks": owed}})
         context = tls_context(self._config)

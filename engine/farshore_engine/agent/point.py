@@ -7,7 +7,8 @@ reads. The stages of an attempt::
     pre-copy -> pre hooks -> pre-copy again -> ready -> freeze -> frozen -> read the rest -> cut -> thaw -> post hooks
     -> send
 
-Ready, frozen and cut are for a point that other machines take at the same instant: see `barrier`.
+Ready, frozen and cut are for a point that other machines take at the same instant: see `barrier`. Where rounds of
+copying do not help, the rest is read from a snapshot below LVM, if there is one, after the thaw: see `snapshot`.
 """
 
 from __future__ import annotations
@@ -15,18 +16,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from farshore_engine.agent import snapshot as snapshots
 from farshore_engine.agent.barrier import Barrier
 from farshore_engine.agent.freezing import FreezeFailed, Freezer, Opened
 from farshore_engine.agent.hooks import HookOrder, Hooks
 from farshore_engine.agent.ledger import Ledger, Need
 from farshore_engine.agent.logs import HANDLER
+from farshore_engine.agent.lvm import NoSnapshot
 from farshore_engine.agent.mounts import Mount
 from farshore_engine.agent.precopy import ChurnOutrunsLink, PreCopy, Rates
 from farshore_engine.agent.replicate import Outlet, Replicator
-from farshore_engine.agent.rest import Read, Rest, RestTooLarge
+from farshore_engine.agent.rest import Plan, Rest, RestTooLarge
+from farshore_engine.agent.snapshot import Snapshot
 from farshore_engine.agent.source import Reader
 from farshore_engine.agent.tracker.interface import Tracker
 from farshore_engine.wire.messages import Consistency
@@ -74,6 +79,17 @@ class PointResult:
     precopy_rounds: int = 0
     frozen_bytes: int = 0
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What the stages of a point work with."""
+
+    order: PointOrder
+    opened: Opened
+    replicator: Replicator
+    outlet: PointOutlet
+    result: PointResult
 
 
 class PointMaker:
@@ -125,40 +141,65 @@ class PointMaker:
             if order.barrier is not None:
                 raise FreezeFailed("NoTracker", "without a write tracker a machine cannot be cut together with others")
             return self._compare_instead(order, replicator, outlet)
-        result = PointResult()
-        opened = self._freezer.open(order.mounts)
+        work = _Work(order, self._freezer.open(order.mounts), replicator, outlet, PointResult())
         try:
-            for attempt in range(1, MAX_ATTEMPTS + 1):
-                try:
-                    late = self._attempt(order, opened, replicator, outlet, result)
-                except RestTooLarge as error:
-                    if attempt == MAX_ATTEMPTS or order.barrier is not None:
-                        raise ChurnOutrunsLink(result.precopy_rounds, error.size, self.rates) from error
-                    continue
-                if not late:
-                    break
-                if order.barrier is not None:  # the others have thawed: there is no second attempt at this instant
-                    raise FreezeFailed("WrittenInFreeze", _explain(late, opened))
-                if attempt == MAX_ATTEMPTS:
-                    result.consistency = Consistency.UNMARKED
-                    result.notes.append(_explain(late, opened))
+            self._attempt_until_exact(work)
         finally:
-            self._freezer.close(opened)
+            self._freezer.close(work.opened)
         if not self._rest.locked:
-            result.notes.append("the buffer of the freeze could not be locked in memory")
-        return result
+            work.result.notes.append("the buffer of the freeze could not be locked in memory")
+        return work.result
 
-    def _attempt(
-        self, order: PointOrder, opened: Opened, replicator: Replicator, outlet: PointOutlet, result: PointResult
-    ) -> dict[str, int]:
+    def _attempt_until_exact(self, work: _Work) -> None:
+        order, result = work.order, work.result
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                with self._prepare(work) as snapshot:
+                    late = self._attempt(work, snapshot)
+            except RestTooLarge as error:
+                if attempt == MAX_ATTEMPTS or order.barrier is not None:
+                    raise ChurnOutrunsLink(result.precopy_rounds, error.size, self.rates) from error
+                continue
+            if not late:
+                return
+            if order.barrier is not None:  # the others have thawed: there is no second attempt at this instant
+                raise FreezeFailed("WrittenInFreeze", _explain(late, work.opened))
+            if attempt == MAX_ATTEMPTS:
+                result.consistency = Consistency.UNMARKED
+                result.notes.append(_explain(late, work.opened))
+
+    def _prepare(self, work: _Work) -> Snapshot | nullcontext[None]:
+        """Send rounds; where they do not help, prepare a snapshot for what is left, if LVM has it."""
+        try:
+            self._send_rounds(work)
+        except ChurnOutrunsLink as churn:
+            if work.order.barrier is not None or not snapshots.available():
+                raise
+            try:
+                return Snapshot(self._readers, work.order.mounts, churn.rest)
+            except NoSnapshot as error:
+                message = f"{churn.message}; a snapshot of LVM volumes cannot be taken instead: {error}"
+                raise FreezeFailed(churn.reason, message) from error
+        return nullcontext()
+
+    def _send_rounds(self, work: _Work, until: Callable[[], bool] | None = None) -> None:
+        point, outlet = work.order.id, work.outlet
+
+        def settle() -> None:
+            self._freezer.flush(work.opened)
+            self._tracker.barrier()
+            outlet.check_point(point)
+
+        work.result.precopy_rounds += self._precopy.run(point, settle, work.replicator, work.order.target, until)
+
+    def _attempt(self, work: _Work, snapshot: Snapshot | None) -> dict[str, int]:
         """Go through the stages once; returns how many blocks of which disk were written in the window."""
+        order, opened, result = work.order, work.opened, work.result
 
         def precopy(until: Callable[[], bool] | None = None) -> None:
-            result.precopy_rounds += self._precopy.run(
-                order.id, lambda: self._settle(order.id, opened, outlet), replicator, order.target, until
-            )
+            if snapshot is None:  # else rounds are of no help
+                self._send_rounds(work, until)
 
-        precopy()
         quiet = None
         if order.consistency is Consistency.APP:
             quiet = self._hooks.begin(order.id, order.hooks, order.mounts)
@@ -167,7 +208,7 @@ class PointMaker:
                 quiet.rest(precopy)
             if order.barrier is not None:
                 order.barrier.await_freeze(order.id, precopy)
-            reads, late = self._under_freeze(order, opened, outlet)
+            plan, late = self._under_freeze(work, snapshot)
         finally:
             if quiet is not None:
                 quiet.post()
@@ -175,19 +216,13 @@ class PointMaker:
             result.consistency = Consistency.APP if quiet.held else Consistency.CRASH
             result.notes = list(quiet.notes)
         result.frozen_at, result.freeze_seconds = opened.frozen_at, opened.seconds
-        result.frozen_bytes = sum(read.length for read in reads)
-        self._rest.send(reads, outlet)
+        result.frozen_bytes = plan.size
+        self._send(plan, work.outlet)
         return late
 
-    def _settle(self, point: str, opened: Opened, outlet: PointOutlet) -> None:
-        self._freezer.flush(opened)
-        self._tracker.barrier()
-        outlet.check_point(point)
-
-    def _under_freeze(
-        self, order: PointOrder, opened: Opened, outlet: PointOutlet
-    ) -> tuple[list[Read], dict[str, int]]:
+    def _under_freeze(self, work: _Work, snapshot: Snapshot | None) -> tuple[Plan, dict[str, int]]:
         """Freeze, read the rest, thaw; returns what is in the buffer, and blocks written in the window by disk."""
+        order, opened, outlet = work.order, work.opened, work.outlet
         opened.unfreezable.clear()
         with HANDLER.held():
             self._freezer.freeze(opened, order.bound)
@@ -196,11 +231,14 @@ class PointMaker:
                 outlet.check_point(order.id)
                 if order.barrier is not None:
                     order.barrier.frozen(order.id)
-                reads = self._rest.plan()
+                if snapshot is not None:
+                    snapshot.activate()
+                    self._mark_metadata(snapshot)
+                plan = self._rest.plan(snapshot)
                 self._precopy.cleared()
                 if self._on_frozen is not None:
                     self._on_frozen(order.id)
-                self._rest.read(reads, opened.began + order.bound * READ_SHARE)
+                self._rest.read(plan, opened.began + order.bound * READ_SHARE)
                 if order.barrier is not None:
                     order.barrier.await_cut(order.id, opened.began + order.bound * READ_SHARE)
                 self._tracker.barrier()
@@ -209,12 +247,15 @@ class PointMaker:
             except OSError as error:
                 self._ledger.put_back()
                 raise FreezeFailed("ReadFailed", f"a disk cannot be read: {error}") from error
+            except NoSnapshot as error:
+                self._ledger.put_back()
+                raise FreezeFailed("SnapshotFailed", f"no snapshot was taken: {error}") from error
             except (FreezeFailed, RestTooLarge):
                 self._ledger.put_back()
                 raise
             finally:
                 self._thaw(opened)
-        return reads, late
+        return plan, late
 
     def _thaw(self, opened: Opened) -> None:
         try:
@@ -222,6 +263,21 @@ class PointMaker:
         except FreezeFailed:
             self._ledger.put_back()
             raise
+
+    def _send(self, plan: Plan, outlet: PointOutlet) -> None:
+        try:
+            self._rest.send(plan, outlet)
+        except OSError as error:
+            self._ledger.put_back()
+            raise FreezeFailed("SnapshotLost", f"the snapshot cannot be read; its room may be full: {error}") from error
+        finally:
+            if plan.snapshot is not None:
+                self._mark_metadata(plan.snapshot)
+
+    def _mark_metadata(self, snapshot: Snapshot) -> None:
+        """What the point holds of LVM's metadata is older than what is on the disks, which is to be sent later."""
+        for disk, blocks in snapshot.metadata_blocks().items():
+            self._ledger.mark(disk, blocks, blocks)
 
     def _compare_instead(self, order: PointOrder, replicator: Replicator, outlet: PointOutlet) -> PointResult:
         """Without a tracker a freeze would last as long as reading all disks: compare them as they are."""

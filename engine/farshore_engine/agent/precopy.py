@@ -43,6 +43,7 @@ class ChurnOutrunsLink(FreezeFailed):
             f"churn outruns the link: {rates.churn / 2**20:.1f} MiB/s written, {rates.link / 2**20:.1f} MiB/s sent; "
             f"after {rounds} rounds {rest >> 20} MiB were left; raise the bandwidth or lengthen the interval",
         )
+        self.rest = rest  # bytes
 
 
 class PreCopy:

@@ -10,7 +10,8 @@ from farshore_engine.agent import syscalls
 from farshore_engine.agent.freezing import FreezeFailed
 from farshore_engine.agent.ledger import Ledger, Need
 from farshore_engine.agent.replicate import FrameWriter, Outlet
-from farshore_engine.agent.source import Reader, aligned, reads_of
+from farshore_engine.agent.snapshot import Snapshot
+from farshore_engine.agent.source import Reader, aligned, read_ahead, reads_of
 from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes
 
 
@@ -33,6 +34,20 @@ class Read:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is read inside the freeze, and which blocks of which disk are read from the snapshot after it."""
+
+    reads: list[Read]
+    later: dict[str, Indexes]
+    snapshot: Snapshot | None = None
+
+    @property
+    def size(self) -> int:
+        """Return the bytes that are read inside the freeze."""
+        return sum(read.length for read in self.reads)
+
+
 class Rest:
     """The locked buffer and its use: `plan`, `read` inside the freeze, `send` after it.
 
@@ -52,21 +67,27 @@ class Rest:
         """Return how many bytes fit."""
         return len(self._buffer)
 
-    def plan(self) -> list[Read]:
-        """Take all dirty blocks and give each run its place in the buffer; raises RestTooLarge."""
+    def plan(self, snapshot: Snapshot | None = None) -> Plan:
+        """Take all dirty blocks and give each run its place in the buffer; raises RestTooLarge.
+
+        What a snapshot holds is left for later.
+        """
         reads: list[Read] = []
+        later: dict[str, Indexes] = {}
         place = 0
         for disk, reader in self._readers.items():
             blocks: Indexes = self._ledger.take(Need.DIRTY, disk)
+            if snapshot is not None:
+                later[disk], blocks = snapshot.split(disk, blocks)
             for first, count in reads_of(blocks):
                 length = min(count * BLOCK_SIZE, reader.size - first * BLOCK_SIZE)
                 reads.append(Read(disk, first, count, place, length))
                 place += aligned(length)
         if place > self.capacity:
             raise RestTooLarge(place)
-        return reads
+        return Plan(reads, later, snapshot)
 
-    def read(self, reads: list[Read], deadline: float) -> None:
+    def read(self, plan: Plan, deadline: float) -> None:
         """Fill the buffer, several reads at a time, until `deadline` (monotonic).
 
         Raises:
@@ -80,16 +101,28 @@ class Rest:
             target = self._buffer[read.at : read.at + aligned(read.length)]
             self._readers[read.disk].read_into(target, read.first * BLOCK_SIZE, read.length)
 
-        for _ in self._workers.map(fill, reads):
+        for _ in self._workers.map(fill, plan.reads):
             pass
 
-    def send(self, reads: list[Read], outlet: Outlet) -> None:
-        """Hand over what was read, as frames."""
+    def send(self, plan: Plan, outlet: Outlet) -> None:
+        """Hand over what was read, and what the snapshot holds, as frames.
+
+        Raises:
+            OSError: the snapshot cannot be read, as when its room was too small.
+        """
         writers = {
             disk: FrameWriter(self._ledger, outlet, disk, Need.DIRTY, reader.size)
             for disk, reader in self._readers.items()
         }
-        for read in reads:
-            writers[read.disk].add(read.first, read.count, bytes(self._buffer[read.at : read.at + read.length]))
+        for read in plan.reads:
+            view = self._buffer[read.at : read.at + read.length]
+            if plan.snapshot is not None:
+                plan.snapshot.restore_metadata(read.disk, read.first * BLOCK_SIZE, view)
+            writers[read.disk].add(read.first, read.count, bytes(view))
+        if plan.snapshot is not None:
+            plan.snapshot.open()
+            for disk, blocks in plan.later.items():
+                for first, count, data in read_ahead(plan.snapshot.reader(disk), blocks, self._workers):
+                    writers[disk].add(first, count, data)
         for writer in writers.values():
             writer.flush()

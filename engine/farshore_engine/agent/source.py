@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from typing import Protocol
 
 from farshore_engine.agent import syscalls
 from farshore_engine.blocks.buffers import Buffers
@@ -84,15 +85,23 @@ def reads_of(blocks: Indexes) -> Iterator[tuple[int, int]]:
             yield start, min(READ_BLOCKS, first + count - start)
 
 
+class Source(Protocol):
+    """What `read_ahead` reads from: a disk, or a snapshot of it."""
+
+    def read(self, offset: int, length: int) -> bytes | memoryview:
+        """Return `length` bytes from `offset` on, fewer at the end of the disk; raises OSError."""
+        ...
+
+
 def read_ahead(
-    reader: Reader, blocks: Indexes, workers: Executor, depth: int = READ_DEPTH
-) -> Iterator[tuple[int, int, memoryview]]:
+    reader: Source, blocks: Indexes, workers: Executor, depth: int = READ_DEPTH
+) -> Iterator[tuple[int, int, bytes | memoryview]]:
     """Yield (first block, count, bytes) for ascending blocks, in order, with `depth` reads under way.
 
     Raises:
         OSError: the disk cannot be read.
     """
-    under_way: deque[tuple[int, int, Future[memoryview]]] = deque()
+    under_way: deque[tuple[int, int, Future[bytes | memoryview]]] = deque()
     try:
         for first, count in reads_of(blocks):
             future = workers.submit(reader.read, first * BLOCK_SIZE, count * BLOCK_SIZE)
