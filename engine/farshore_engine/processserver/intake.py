@@ -33,7 +33,8 @@ from farshore_engine.vault.upload import PackUploader
 from farshore_engine.vault.writer import PointWriter
 
 ENCODING = 8  # frames of one machine that wait for an encoder or are in one
-SEAL_AGE = 1.0  # seconds that a frame waits for its pack to fill
+SEAL_AGE = 1.0, 10.0  # seconds that a frame waits for its pack to fill: at least, and at most on a slow link
+GAPS = 3.0  # a pause of so many usual ones between two frames means that nothing more comes for now
 SEAL_BYTES = 32 << 20  # unacknowledged bytes from which on the open pack is sealed: half of what an agent sends ahead
 ZERO_STEP = 1 << 16  # blocks of a run of zeros that are looked up at a time
 TICK = 0.2  # seconds
@@ -89,6 +90,7 @@ class Intake:
         self._stored: set[PackId] = set()
         self._accepted = self._spooled = 0  # packs
         self._flushing = 0
+        self._came_at, self._gap = clock(), 0.0  # when the last frame came, and the usual time between two
         self._storing = False  # what was taken from the queues is not durable yet
         self._fault: BaseException | None = None
         self._stopped = False
@@ -222,6 +224,8 @@ class Intake:
 
     def _queue(self, item: _Item) -> None:
         with self._changed:
+            gap, self._came_at = item.since - self._came_at, item.since
+            self._gap += (min(gap, SEAL_AGE[1]) - self._gap) / 4
             self._items.append(item)
             self._changed.notify_all()
 
@@ -272,7 +276,14 @@ class Intake:
         if self._flushing:
             return all(item.refs.done() for item in self._items)
         waiting = sum(item.size for item in self._items)
-        return self._budget.pressed or waiting >= SEAL_BYTES or self._clock() - self._items[0].since >= SEAL_AGE
+        return self._budget.pressed or waiting >= SEAL_BYTES or self._aged()
+
+    def _aged(self) -> bool:
+        """Whether what waits has waited long enough: on a slow link longer, lest packs be a frame each."""
+        least, most = SEAL_AGE
+        now = self._clock()
+        age, quiet = now - self._items[0].since, now - self._items[-1].since
+        return age >= most or (age >= least and quiet >= min(max(least, GAPS * self._gap), most))
 
     def _store(self, packs: list[SealedPack], items: list[_Item], on_durable: Callable[[int], None]) -> None:
         self._spool.store(packs, [Frame(item.seq, item.disk, item.refs.result()) for item in items])

@@ -9,7 +9,6 @@ import random
 import shutil
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -27,6 +26,7 @@ from farshore_engine.machines.runtime import MachineRuntime
 from farshore_engine.processserver import memory as memories
 from farshore_engine.processserver.budget import SpoolBudget
 from farshore_engine.processserver.dataport import DataPort as Listener
+from farshore_engine.processserver.encoders import FairEncoders
 from farshore_engine.processserver.heartbeat import Heartbeat, Vitals
 from farshore_engine.processserver.identity import ServerIdentity, data_port_context, fits, renewal_due
 from farshore_engine.processserver.installer import DataPort, Installer
@@ -42,6 +42,7 @@ from farshore_engine.wire.messages import Enrolled, Refuse
 log = structlog.get_logger(__name__)
 
 HEARTBEAT = 5.0  # seconds
+STOP_SECONDS = 10.0  # for which the end waits for machines whose vault does not answer
 LOOK = 1.0  # seconds that one wait for a snapshot takes at most
 
 
@@ -79,7 +80,7 @@ class ProcessServer:
         self._settings = settings
         self._metrics = Metrics()
         self._budget = SpoolBudget(0)
-        self._encoders = ThreadPoolExecutor(settings.encoders, "encoder")
+        self._encoders = FairEncoders(settings.encoders)
         self._supervisors: dict[str, MachineSupervisor] = {}
         self._leaving: dict[str, threading.Thread] = {}
         self._broken: dict[str, Reporter] = {}
@@ -260,11 +261,15 @@ class ProcessServer:
             names = list(self._supervisors)
         for name in names:
             self._let_go(name, forget=False)
-        for thread in self._leaving.values():
-            thread.join()
         if self._listener is not None:
             self._listener.close()
-        self._encoders.shutdown()
+        deadline = time.monotonic() + STOP_SECONDS
+        for thread in self._leaving.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
+        late = [name for name, thread in self._leaving.items() if thread.is_alive()]
+        if late:  # what they have is durable: a process that is killed loses no more
+            log.warning("the vault holds the end up: some machines were not closed in order", machines=late)
+        self._encoders.shutdown(wait=not late, cancel_futures=True)
 
     # -- parts -----------------------------------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
-"""Carries out the tasks of a snapshot: each in a worker, repeated while it must wait, reported until it is heard."""
+"""Carries out the tasks of a snapshot: each in a thread, repeated while it must wait, reported until it is heard."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from time import monotonic
@@ -18,7 +18,8 @@ from farshore_engine.processserver.tasks import EXECUTORS, TaskContext
 
 log = structlog.get_logger(__name__)
 
-WORKERS = 8
+WORKERS = 8  # tasks at work at a time; those that wait for something take no place
+STOP_SECONDS = 10.0
 REPORT_EVERY = 3.0  # seconds between two reports of progress
 RETRY_FIRST, RETRY_MOST = 1.0, 15.0
 FINAL = (TaskPhase.SUCCEEDED, TaskPhase.FAILED)
@@ -31,7 +32,8 @@ class TaskRunner:
         """`context.progress` is replaced for each task."""
         self._control_plane = control_plane
         self._context = context
-        self._pool = ThreadPoolExecutor(WORKERS, "task")
+        self._places = threading.Semaphore(WORKERS)
+        self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._known: dict[str, TaskAssignment] = {}
         self._cleaning: set[str] = set()  # machine names that a CleanUp is for
@@ -48,13 +50,18 @@ class TaskRunner:
             }
             fresh = [t for t in tasks if t.name not in self._known and not _final(t)]
             self._known.update({task.name: task for task in tasks})
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
         for task in fresh:
-            self._pool.submit(self._run, task)
+            thread = threading.Thread(target=self._run, args=(task,), name=f"task-{task.name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def stop(self) -> None:
-        """Let running tasks end at their next step; they go on after a restart."""
+        """Let running tasks end at their next step, if that comes soon; they go on after a restart."""
         self._stopping.set()
-        self._pool.shutdown(cancel_futures=True)
+        deadline = monotonic() + STOP_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - monotonic()))
 
     def _run(self, task: TaskAssignment) -> None:
         try:
@@ -108,7 +115,8 @@ class TaskRunner:
 
         self._check_called_off(task)
         try:
-            return EXECUTORS[task.kind](task, replace(self._context, progress=progress))
+            with self._place():
+                return EXECUTORS[task.kind](task, replace(self._context, progress=progress))
         except OSError as error:
             raise WaitFault(f"{task.kind.value} failed on this host: {error}", reason="HostError") from error
 
@@ -151,6 +159,16 @@ class TaskRunner:
             log.warning("task report put off", message=fault.message, **task.describe())
             return False
         return True
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        while not self._places.acquire(timeout=RETRY_FIRST):
+            if self._stopping.is_set():
+                raise _Stopped
+        try:
+            yield
+        finally:
+            self._places.release()
 
     def _pause(self, seconds: float) -> None:
         if self._stopping.wait(seconds):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import ipaddress
 import json
 import tarfile
 import time
@@ -116,7 +117,11 @@ async def shutdown(
 
 
 async def _answers(source: Source) -> bool:
-    """Whether sshd greets; a port that some forwarder accepts without a greeting behind it does not count."""
+    """Whether the machine shows a sign of life: sshd greets, or its kernel refuses the port.
+
+    A shutdown stops sshd early, so a refused port is a machine that still runs; on this host's own addresses it is a
+    forwarder whose machine is gone. A port that a forwarder accepts without a greeting behind it does not count.
+    """
     try:
         async with asyncio.timeout(5):
             reader, writer = await asyncio.open_connection(source.address, source.port)
@@ -124,8 +129,18 @@ async def _answers(source: Source) -> bool:
                 return bool(await reader.read(1))
             finally:
                 writer.close()
+    except ConnectionRefusedError:
+        return not _forwarded(source.address)
     except (OSError, TimeoutError):
         return False
+
+
+def _forwarded(address: str) -> bool:
+    """Whether an address is this host's own, so that a forwarder answers there and not the machine."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
 
 
 async def _upload(connection: Connection, bundle: Bundle, progress: Callable[[str], None]) -> None:
