@@ -16,7 +16,7 @@ READ_SIZE = 1 << 20  # bytes of one read at most
 READ_BLOCKS = READ_SIZE // BLOCK_SIZE
 ALIGNMENT = 4096
 READ_DEPTH = 4
-SPARE_BUFFERS = 8
+SPARE_BUFFERS = 6
 
 _buffers = Buffers(READ_SIZE, SPARE_BUFFERS)  # of all disks
 
