@@ -146,9 +146,13 @@ class Packer:
         if last:
             self._deliver(pack)
 
-    def flush(self) -> None:
-        """Seal the open pack, wait for those that other threads still fill, and offer refused ones again."""
+    def flush(self) -> frozenset[PackId]:
+        """Seal the open pack, wait for those that other threads still fill, and offer refused ones again.
+
+        Returns the packs that are in flight and that the sink has now.
+        """
         with self._state:
+            in_flight = frozenset(self._in_flight)
             full = self._close(self._current) if self._current is not None else None
         if full is not None:
             self._deliver(full)
@@ -163,6 +167,7 @@ class Packer:
                     self._refused = refused + self._refused
                 raise
             refused = refused[1:]
+        return in_flight
 
     def _close(self, pack: OpenPack) -> OpenPack | None:
         """Close the current pack to reservations; return it if it is to be delivered now. The lock is held."""

@@ -107,7 +107,8 @@ class PointWriter:
         self._fold_at = fold_at
         self._lock = threading.RLock()
         self._bytes_changed = 0
-        self._reached: frozenset[PackId] = frozenset()  # packs that the point which is being put needs
+        self._reached: frozenset[PackId] = frozenset()  # packs that the point which is being put may need
+        self._reached_before: frozenset[PackId] = frozenset()  # the same of the point before
         self._distrusted: frozenset[PackId] = frozenset()
         self._carried: tuple[Carried, ...] = ()
         self._disks: dict[str, _Disk] = {}
@@ -234,9 +235,9 @@ class PointWriter:
             for disk in fields.disks:
                 self._fold(self._state(disk.id), block_count(disk.size))
             self._carry_over(frozenset(disk.id for disk in fields.disks))
-            self._packer.flush()
+            reached = self._packer.flush()
             self._sink.drain()
-            self._reached = self._packer.in_flight
+            self._reached = reached
             point = self._visible(self.chain.append(lambda slot: self._manifest(fields, slot)))
             assert point is not None
             return point.summary
@@ -245,7 +246,10 @@ class PointWriter:
         """Take note that a point is visible: the next one builds on it."""
         if record is None or not isinstance(record.body, PointManifest):
             return None
-        self._packer.release(self._reached)
+        # Not what this point reached: a block that was being encoded meanwhile may lie in one of those packs, and only
+        # the next point refers to it.
+        self._packer.release(self._reached_before)
+        self._reached_before = self._reached
         self._packer.restart_count()
         self._bytes_changed = 0
         kept = {disk.id for disk in record.body.disks}

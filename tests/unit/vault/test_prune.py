@@ -7,6 +7,7 @@ import copy
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,6 +130,33 @@ def test_a_point_that_is_committed_just_before_the_look_at_what_is_in_flight_kee
 
     prune(rig.vault, rig.chain, ONLY_NEWEST, in_flight=in_flight, clock=rig.clock)
     assert len(rig.names()) == 1
+    rig.check_every_visible_point()
+
+
+def test_a_pack_of_a_block_that_was_being_encoded_during_a_commit_stays() -> None:
+    """Its pack was sealed and uploaded with that point, but it is the next one that refers to it."""
+    rig = busy_rig()
+    encoded, go_on = threading.Event(), threading.Event()
+    blocks = rig.writer._encoder.blocks
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        refs = blocks(*args, **kwargs)
+        encoded.set()
+        assert go_on.wait(30)
+        return refs
+
+    rig.writer._encoder.blocks = slow  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as pool:
+        content = bytes(rig.disks["sda"])
+        rig.change("sda", {2: 77})
+        adding = pool.submit(rig.send, "sda", [2])
+        assert encoded.wait(30)
+        point = rig.writer.commit(rig.fields())
+        go_on.set()
+        adding.result()
+    rig.points[point.name] = {"sda": content}
+    rig.prune(ONLY_NEWEST)
+    rig.commit()
     rig.check_every_visible_point()
 
 
