@@ -289,7 +289,7 @@ class PointKeeper:
             replica = self._replica
             self._upkeep = Upkeep(
                 replica.vault, replica.writer, clock=replica.shared.now, pace=replica.shared.pace.shared(),
-                ring=key_ring(replica.assignment.vault), monotonic=replica.shared.monotonic,
+                ring=key_ring(replica.assignment.vault), locks=replica.writer.locks, monotonic=replica.shared.monotonic,
             )  # fmt: skip
         self._pruner = threading.Thread(target=self._prune_now, name="prune", daemon=True)
         self._pruner.start()

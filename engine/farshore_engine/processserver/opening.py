@@ -7,12 +7,13 @@ from pathlib import Path
 
 import structlog
 
-from farshore_engine.contract.assignment import MachineAssignment
+from farshore_engine.contract.assignment import MachineAssignment, VaultAccess
 from farshore_engine.processserver.intake import Intake
 from farshore_engine.processserver.replica import Replica, Shared
 from farshore_engine.processserver.spool import Spool
 from farshore_engine.vault.chain import ChainWriter
 from farshore_engine.vault.durability import StoreLost, missing_packs
+from farshore_engine.vault.immutability import LockKeeper, LockRule, open_locks
 from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.newest import spoiled_disks
 from farshore_engine.vault.stores import open_machine
@@ -74,7 +75,7 @@ def _open_spool(
     )
     intake = Intake(spool, uploader, shared.encoders_of(assignment.machine_id), room, shared.monotonic)
     try:
-        writer = PointWriter(vault, chain, intake)
+        writer = PointWriter(vault, chain, intake, locks=_locks(assignment.vault, vault, chain, shared))
         lost = spoiled_disks(vault) - spool.restarted
         if lost:
             log.warning("the newest point is damaged: these disks are copied anew", disks=sorted(lost))
@@ -92,6 +93,14 @@ def _open_spool(
         room.close()
         raise
     return Replica(assignment, shared, vault, writer, spool, uploader, intake, held, room)
+
+
+def _locks(access: VaultAccess, vault: MachineVault, chain: ChainWriter, shared: Shared) -> LockKeeper | None:
+    """Return what holds points against deletion, None for a vault without immutability."""
+    if access.immutable_for is None:
+        return None
+    rule = LockRule(access.immutable_for, access.immutable_locked)
+    return open_locks(vault, rule, chain.claim, shared.now)
 
 
 def _prove(vault: MachineVault, writer: PointWriter, spool: Spool) -> None:

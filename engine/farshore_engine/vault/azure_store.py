@@ -99,7 +99,7 @@ class AzureBlobStore:
                 )
                 return _etag(answer)
             except (ResourceModifiedError, ResourceNotFoundError) as error:
-                if isinstance(error, ResourceNotFoundError) and _code(error) == "ContainerNotFound":
+                if isinstance(error, ResourceNotFoundError) and error_code(error) == "ContainerNotFound":
                     raise
                 if number > 1 and (found := self._holds(name, content)):
                     return found
@@ -172,7 +172,7 @@ class AzureBlobStore:
             try:
                 blob.delete_blob()
             except ResourceNotFoundError as error:
-                if _code(error) == "ContainerNotFound":
+                if error_code(error) == "ContainerNotFound":
                     raise
 
         self._retried(f"delete {name}", attempt)
@@ -205,7 +205,7 @@ class AzureBlobStore:
                 with turn:
                     return attempt(turn.retry_state.attempt_number)
         except ResourceNotFoundError as error:
-            if name is not None and _code(error) != "ContainerNotFound":
+            if name is not None and error_code(error) != "ContainerNotFound":
                 raise ObjectNotFound(name) from error
             raise self._fault(what, error) from error
         except AzureError as error:
@@ -213,7 +213,7 @@ class AzureBlobStore:
         raise AssertionError("unreachable")
 
     def _fault(self, what: str, error: AzureError) -> Fault:
-        status, code = getattr(error, "status_code", None), _code(error)
+        status, code = getattr(error, "status_code", None), error_code(error)
         where = f"cannot {what} in {self._where}"
         if code in ("ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"):
             return StopFault(
@@ -258,7 +258,8 @@ def _etag(answer: Any) -> Version:
     return str(answer["etag"])
 
 
-def _code(error: AzureError) -> str:
+def error_code(error: AzureError) -> str:
+    """Return the code that the service gave, such as ContainerNotFound; empty if there is none."""
     return str(getattr(error, "error_code", None) or "")
 
 

@@ -7,6 +7,7 @@ was stalled for hours between its last check and its put loses just the same.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from farshore_engine.vault.records import (
 from farshore_engine.vault.store import AlreadyExists, ObjectNotFound, ObjectStore, Version
 
 READERS = 8  # slots read at once
+MISSING_MOST = 1000  # slots that are named as missing
 ATTEMPTS = 10  # claims that may get in between before an opening gives up
 
 
@@ -140,9 +142,12 @@ def read_slots(access: Access, numbers: list[int]) -> list[Slot]:
 
 
 def missing_slots(live: list[int]) -> list[int]:
-    """Return the numbers that a dense chain over these slots should have and has not."""
-    there = set(live)
-    return [n for n in range(live[0], live[-1]) if n not in there] if live else []
+    """Return the numbers that a dense chain over these slots should have and has not, the first thousand of them.
+
+    Whoever may write to the store can put something far beyond the head; that must not take the reader's memory.
+    """
+    gaps = (range(one + 1, behind) for one, behind in itertools.pairwise(live) if behind > one + 1)
+    return list(itertools.islice(itertools.chain.from_iterable(gaps), MISSING_MOST))
 
 
 class ChainWriter:

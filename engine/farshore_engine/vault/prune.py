@@ -150,7 +150,11 @@ def prune(
 
 def _list_packs(access: Access) -> dict[PackId, int]:
     prefix = access.names.packs
-    return {PackId.parse(name[len(prefix) :]): size for name, size in access.store.sizes(prefix)}
+    found = {}
+    for name, size in access.store.sizes(prefix):
+        with contextlib.suppress(ValueError):  # whatever it is, it is none of ours
+            found[PackId.parse(name[len(prefix) :])] = size
+    return found
 
 
 def _read_chain(state: PruneState, chain: ChainWriter) -> list[SlotSketch]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, runtime_checkable
 
 from farshore_engine.contract.faults import StopFault
 
@@ -87,6 +89,50 @@ class ObjectStore(Protocol):
 
     def delete(self, name: str) -> None:
         """Remove the object; one that is not there is fine."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LockedVersion:
+    """One version of an object that is or was locked. `current`: whether reading the name gives this one."""
+
+    name: str
+    version: Version
+    until: datetime
+    current: bool
+
+
+@runtime_checkable
+class LockingStore(ObjectStore, Protocol):
+    """A store that can hold objects against deletion and change by anybody, whatever credential he has.
+
+    Overwriting or deleting a locked object either fails (ObjectLocked), or leaves the locked version behind.
+    """
+
+    def lock(self, name: str, until: datetime, *, final: bool) -> None:
+        """Hold the object as it is now until then; it never shortens a lock.
+
+        Args:
+            name: the object.
+            until: the end, with time zone.
+            final: whether not even an administrator of the store may end it before.
+
+        Raises:
+            ObjectNotFound: there is no such object.
+            StopFault: the store does not lock; the remedy says what to switch on.
+        """
+        ...
+
+    def locks(self, prefix: str) -> Iterator[tuple[str, datetime]]:
+        """Yield the objects below `prefix` that are or were locked as they are now, and until when."""
+        ...
+
+    def locked_versions(self, prefix: str) -> Iterator[LockedVersion]:
+        """Yield every version below `prefix` that is or was locked, by name, the oldest of each first."""
+        ...
+
+    def get_version(self, version: LockedVersion) -> bytes:
+        """Return the content of a version; raises ObjectNotFound."""
         ...
 
 

@@ -6,7 +6,8 @@ from pydantic import SecretBytes
 
 from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, KeyVaultAccess, VaultAccess
 from farshore_engine.contract.faults import StopFault
-from farshore_engine.vault.azure_store import DEADLINE, AzureBlobStore
+from farshore_engine.vault.azure_locks import LockingBlobStore
+from farshore_engine.vault.azure_store import DEADLINE
 from farshore_engine.vault.directory_store import DirectoryStore
 from farshore_engine.vault.keyring import KeyRing, KeyWrapper, LocalKey, Previous
 from farshore_engine.vault.machine import MachineVault
@@ -31,8 +32,8 @@ def open_store(storage: AzureBlobAccess | DirectoryAccess, *, deadline: float | 
     secret = secrets[0].get_secret_value()
     patience = DEADLINE if deadline is None else deadline
     if storage.connection_string is not None:
-        return AzureBlobStore.from_connection_string(secret, storage.container, deadline=patience)
-    return AzureBlobStore.connect(storage.account_url, storage.container, secret, deadline=patience)
+        return LockingBlobStore.from_connection_string(secret, storage.container, deadline=patience)
+    return LockingBlobStore.connect(storage.account_url, storage.container, secret, deadline=patience)
 
 
 def key_ring(access: VaultAccess) -> KeyRing:

@@ -1,4 +1,4 @@
-"""What a machine's part of the vault needs beside new points: prune, compaction, key rotation. One thread at a time.
+"""What a machine's part of the vault needs beside new points: prune, compaction, key rotation, locks.
 
 The process server calls `run` after points, seldom; everything in it is paced, remembers what it learned, and can be
 cut off anywhere.
@@ -15,6 +15,7 @@ from farshore_engine.blocks.grid import block_count
 from farshore_engine.vault.blockmap import BlockMap
 from farshore_engine.vault.compaction import PER_POINT, PLANNED, Carried, CompactionPlan, choose
 from farshore_engine.vault.decoder import Decoder
+from farshore_engine.vault.immutability import LockKeeper
 from farshore_engine.vault.keyring import KeyRing
 from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.names import PackId
@@ -57,14 +58,19 @@ class Upkeep:
         clock: Callable[[], datetime],
         pace: Pace | None = None,
         ring: KeyRing | None = None,
+        locks: LockKeeper | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Nothing is read yet. `ring` are the vault's keys, to rotate to the current one; None leaves them alone."""
+        """Nothing is read yet. `ring` are the vault's keys, to rotate to the current one; None leaves them alone.
+
+        `locks`: the writer's, which are extended ahead of its points.
+        """
         self._vault = vault
         self._writer = writer
         self._clock = clock
         self._pace = pace
         self._ring = ring
+        self._locks = locks
         self._monotonic = monotonic
         self._state = PruneState.of(vault, pace)
         self._decoder = Decoder(self._state.access.store, vault.access.names, vault.access.keys)
@@ -100,6 +106,8 @@ class Upkeep:
         if lost:
             self._writer.distrust(lost)
         newest = report.points[-1].slot if report.points else 0
+        if self._locks is not None and newest and not report.spoiled:
+            self._locks.ahead(newest, live, self._writer.chain.claim, self._pace)
         spoiled = next((one.error for one in report.spoiled if one.slot == newest), None)
         return UpkeepReport(report, self._carry(report), lost, spoiled)
 
@@ -111,6 +119,8 @@ class Upkeep:
         if (known is not None and not known.wrapped) or self._monotonic() >= self._rotate_at:
             self._rotate_at = self._monotonic() + ROTATE_EVERY
             self._vault.rotate(self._ring)
+            if self._locks is not None:
+                self._locks.forget_key()
 
     def _carry(self, report: PruneReport) -> int:
         plan = self._plan

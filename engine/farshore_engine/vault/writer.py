@@ -30,6 +30,7 @@ from farshore_engine.vault.chain import ChainWriter
 from farshore_engine.vault.compaction import Carried, carry
 from farshore_engine.vault.encoder import Encoder
 from farshore_engine.vault.encoding import BlockRefs, Refs, holes, in_packs
+from farshore_engine.vault.immutability import LockKeeper
 from farshore_engine.vault.machine import MachineVault, StoredPoint
 from farshore_engine.vault.names import PackId
 from farshore_engine.vault.nodestore import MapSpoiled
@@ -95,13 +96,18 @@ class PointWriter:
         *,
         pack_target: int = PACK_TARGET,
         fold_at: int = FOLD_AT,
+        locks: LockKeeper | None = None,
     ) -> None:
-        """Begin where the newest point ends. `chain` is freshly claimed, so nobody else moves the head from now on."""
+        """Begin where the newest point ends. `chain` is freshly claimed, so nobody else moves the head from now on.
+
+        `locks`, started, holds what points need against deletion.
+        """
         self._vault = vault
         self._machine = vault.access.keys.machine
         self.chain = chain
         self.last: StoredPoint | None = vault.newest()
         self._sink = sink
+        self.locks = locks
         self._packer = Packer(vault.access.keys, chain.claim, sink, target=pack_target)
         self._encoder = Encoder(vault.access.keys, self._packer)
         self._fold_at = fold_at
@@ -238,9 +244,14 @@ class PointWriter:
             reached = self._packer.flush()
             self._sink.drain()
             self._reached = reached
-            point = self._visible(self.chain.append(lambda slot: self._manifest(fields, slot)))
+            until = self._hold(fields)
+            point = self._visible(self.chain.append(lambda slot: self._manifest(fields, slot, until)))
             assert point is not None
             return point.summary
+
+    def _hold(self, fields: PointFields) -> datetime | None:
+        """Lock what the point will reach, before it can be seen; return until when."""
+        return None if self.locks is None else self.locks.hold(self.chain.head + 1, self._reached, fields.time)
 
     def _visible(self, record: Record | None) -> StoredPoint | None:
         """Take note that a point is visible: the next one builds on it."""
@@ -255,9 +266,11 @@ class PointWriter:
         kept = {disk.id for disk in record.body.disks}
         self._disks = {disk: state for disk, state in self._disks.items() if disk in kept or len(state.pending)}
         self.last = StoredPoint(record, record.body, ())
+        if self.locks is not None and record.body.locked_until is not None:
+            self.locks.seal(record.header.slot, record.body.locked_until)
         return self.last
 
-    def _manifest(self, fields: PointFields, slot: int) -> PointManifest:
+    def _manifest(self, fields: PointFields, slot: int, locked_until: datetime | None) -> PointManifest:
         disks = []
         for disk in fields.disks:
             root = RefModel.of(self._disks[disk.id].base.root)
@@ -272,6 +285,7 @@ class PointWriter:
             bytes_changed=self._bytes_changed,
             bytes_stored=self._packer.bytes_sealed,
             packs_added=self._packer.packs_sealed,
+            locked_until=locked_until,
             group=fields.group,
         )
 
