@@ -36,7 +36,7 @@ from farshore_engine.vault.stores import open_machine
 
 POLICY = Policy(
     crash_consistent_interval=timedelta(seconds=1),
-    freeze_bound=timedelta(seconds=4),
+    freeze_bound=timedelta(seconds=3),
     retention=Retention(keep_all=timedelta(hours=1)),
 )
 

@@ -26,8 +26,8 @@ REAL = POLICY.model_copy(
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "PATIENCE", 0.5)
     monkeypatch.setattr(groups, "ATTEMPTS", 2)
-    monkeypatch.setattr(groups, "READY_SECONDS", 3.0)
-    monkeypatch.setattr(groups, "SHORT_READY_SECONDS", 3.0)
+    monkeypatch.setattr(groups, "READY_SECONDS", 2.0)
+    monkeypatch.setattr(groups, "SHORT_READY_SECONDS", 2.0)
     monkeypatch.setattr(keeper, "ATTEMPT_PAUSE", 0.5)
 
 

@@ -37,6 +37,7 @@ PING_SECONDS, HANG_UP_SECONDS = 10.0, 30.0
 QUEUE_LIMIT = 4 << 20  # bytes
 RECEIVE_SIZE = 1 << 18
 WRITE_TURN = 1 << 20
+IN_LIMIT = 4096  # messages that wait to be handled; then nothing more is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class Channel:
         self._in: queue.SimpleQueue[Received | None] = queue.SimpleQueue()
         self._broken: Exception | None = None
         self._closing = False
+        self._held_back = False  # nothing is read until some of what came in is handled
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poller = select.poll()
         self._poller.register(sock, select.POLLIN)
@@ -114,6 +116,8 @@ class Channel:
             received = self._in.get(timeout=timeout) if timeout != 0 else self._in.get_nowait()
         except queue.Empty:
             return None
+        if self._held_back:
+            self._poke()
         if received is None:
             self._in.put(None)
             with self._changed:
@@ -180,7 +184,9 @@ class Channel:
             self._reply(Ping())
         with self._changed:
             writing = bool(self._out)
-        self._poller.modify(self._sock, select.POLLIN | (select.POLLOUT if writing else 0))
+        self._held_back = self._in.qsize() >= IN_LIMIT
+        reading = 0 if self._held_back else select.POLLIN
+        self._poller.modify(self._sock, reading | (select.POLLOUT if writing else 0))
         if any(fd == self._wake for fd, _ in self._poller.poll(1000)):
             with suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
@@ -192,7 +198,7 @@ class Channel:
             self._put(encode_prefix(message.kind, message.to_header()), b"")
 
     def _read_all(self) -> None:
-        while True:
+        while self._in.qsize() < IN_LIMIT:
             try:
                 data = self._sock.recv(RECEIVE_SIZE)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):

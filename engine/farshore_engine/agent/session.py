@@ -57,6 +57,7 @@ WELCOME_SECONDS = 30.0
 IDLE_SECONDS = 0.5
 DIGEST_SECONDS = 120.0
 PROGRESS_SECONDS = 1.0
+MAX_REQUESTS = 8  # points that are asked for and not begun
 LOOK_SECONDS = 3.0  # between two looks for disks that came, went or grew
 
 
@@ -356,6 +357,8 @@ class Session:
             case Digests():
                 self._accept_digests(message, payload)
             case TakePoint():
+                if len(self._requests) >= MAX_REQUESTS:
+                    raise WireError("more points are asked for than can be made")
                 self._requests.append(message)
                 if not self._synced:
                     self._requests.pop()

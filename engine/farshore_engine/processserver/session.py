@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 PING_AFTER = 10.0  # seconds of silence
 HANG_UP_AFTER = 30.0
 MAX_DIGESTS = MAX_PAYLOAD // DIGEST_SIZE
+MAX_DISKS = 256
 MAX_FRAME_COVERS = 64 << 30  # bytes of a disk that one frame may speak of: a run of zeros costs the sender nothing
 
 SPARE_BUFFERS = 8
@@ -63,13 +64,16 @@ class Session:
     """A connected agent that said a valid Hello. The replica decides, the session speaks the protocol."""
 
     def __init__(self, stream: TlsStream, hello: Hello, peer: str, replica: Replica) -> None:
-        """`peer` is the agent's address, for logs."""
+        """`peer` is the agent's address, for logs; raises WireError when its Hello contradicts itself."""
         self.hello = hello
         self.peer = peer
         self.bytes_received = 0  # payload
         self._stream = stream
         self._replica = replica
         self._sizes = {disk.id: disk.size for disk in hello.disks}
+        if len(self._sizes) != len(hello.disks) or len(hello.disks) > MAX_DISKS:
+            raise WireError(f"{len(hello.disks)} disks of {len(self._sizes)} names were announced")
+        self._last_seq = 0
         self._pinged = time.monotonic()
         stream.timeout = HANG_UP_AFTER
 
@@ -125,15 +129,18 @@ class Session:
             raise WireError(f"{frame.kind.name} carries a payload")
         match message:
             case Data():
+                self._count(message.seq)
                 blocks = self.blocks(message.disk, message.runs, len(frame.payload))
                 self._replica.receive_data(self, message.seq, message.disk, blocks, frame.payload)
             case Zeros():
+                self._count(message.seq)
                 self._replica.receive_zeros(self, message.seq, message.disk, self.blocks(message.disk, message.runs))
             case NeedDigests():
                 self._answer_digests(message)
             case Synced():
                 self._replica.synced(self)
             case PointEnd():
+                self._check_disks(message)
                 self._replica.attempts.ended(self, message)
             case PointFailed():
                 self._replica.attempts.failed(self, message)
@@ -174,6 +181,17 @@ class Session:
         if not parts or (payload is not None and total != payload):
             raise WireError(f"runs of {total} bytes with a payload of {payload} bytes")
         return np.concatenate(parts)
+
+    def _count(self, seq: int) -> None:
+        """Frames are numbered upwards: one that comes again would undo what came after it."""
+        if seq <= self._last_seq:
+            raise WireError(f"frame {seq} comes behind frame {self._last_seq}")
+        self._last_seq = seq
+
+    def _check_disks(self, message: PointEnd) -> None:
+        sizes = {disk.id: disk.size for disk in message.disks}
+        if len(sizes) != len(message.disks) or not sizes or not sizes.items() <= self._sizes.items():
+            raise WireError("a point ends with other disks than were announced")
 
     def _answer_digests(self, question: NeedDigests) -> None:
         size = self._sizes.get(question.disk)

@@ -25,6 +25,7 @@ PREFIX = struct.Struct("<HBBII")
 MAX_HEADER = 1 << 20
 MAX_PAYLOAD = 4 << 20
 PROTOCOL = 2
+SURROGATE = b"\\ud"
 
 
 class FrameKind(IntEnum):
@@ -89,6 +90,9 @@ class Frame:
 def encode_prefix(kind: FrameKind, header: dict[str, Any], payload_length: int = 0) -> bytes:
     """Return prefix and header of a frame whose payload of `payload_length` bytes is sent right behind them."""
     text = json.dumps(header, separators=(",", ":")).encode()
+    if SURROGATE in text:  # of a file name that is no text, say: the peer would refuse it
+        clean = json.loads(json.dumps(header, ensure_ascii=False).encode("utf-8", "replace"))
+        text = json.dumps(clean, separators=(",", ":")).encode()
     if len(text) > MAX_HEADER or payload_length > MAX_PAYLOAD:
         raise WireError(f"{kind.name} frame too large: header {len(text)} bytes, payload {payload_length} bytes")
     return PREFIX.pack(MAGIC, kind, 0, len(text), payload_length) + text
@@ -143,6 +147,8 @@ def decode_header(text: bytes | bytearray) -> dict[str, Any]:
     """Return the JSON object of a header; raises WireError."""
     try:
         header = json.loads(text)
+        if SURROGATE in text.lower():
+            json.dumps(header, ensure_ascii=False).encode()  # half a character could be stored nowhere
     except (ValueError, RecursionError) as error:
         raise WireError("frame header is not JSON, or nested too deeply") from error
     if not isinstance(header, dict):
