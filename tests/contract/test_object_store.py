@@ -17,7 +17,7 @@ from tests.contract.memory_store import MemoryStore
 
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.vault.azure_store import AzureBlobStore, client_options
-from farshore_engine.vault.directory_store import DirectoryStore
+from farshore_engine.vault.directory_store import LEFT_BEHIND, DirectoryStore
 from farshore_engine.vault.store import AlreadyExists, ObjectNotFound, ObjectStore, VersionMismatch
 
 
@@ -319,3 +319,19 @@ def test_what_a_directory_acknowledged_has_no_other_trace(tmp_path: Path) -> Non
         store.put("a", b"2", create_only=True)
     store.put("a", b"3")
     assert list((tmp_path / ".tmp").iterdir()) == []
+
+
+def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
+    """It stayed for ever. What another process may still be writing stays."""
+    DirectoryStore(tmp_path).put("a", b"1")
+    old, young = tmp_path / ".tmp" / "dead-0", tmp_path / ".tmp" / "alive-0"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (old.stat().st_atime, old.stat().st_mtime - 2 * LEFT_BEHIND))
+    store = DirectoryStore(tmp_path)
+    assert old.exists()  # reading changes nothing
+    store.get("a")
+    assert old.exists()
+    store.put("b", b"2")
+    assert not old.exists() and young.exists()
+    assert list(store.list("")) == ["a", "b"]

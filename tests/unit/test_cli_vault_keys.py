@@ -91,3 +91,11 @@ def test_erase_wants_the_full_id_and_then_says_what_is_lost(night: Night) -> Non
     listed = night.run("list")
     assert listed.exit_code == 0 and "erased on" in listed.stdout and "team-a.web" in listed.stdout
     assert "erased on" in night.run("rotate", "--new-key-file", str(night.directory / "new")).stdout
+
+
+def test_recover_names_what_the_store_lacks(night: Night) -> None:
+    """A directory keeps no versions; what it does with a store that does is tested with the vault."""
+    outcome = night.run("recover")
+    assert isinstance(outcome.exception, StopFault)
+    assert f"2 of 2 machines were not recovered: {MACHINE}, team-a.web" in outcome.exception.message
+    assert "cannot lock objects against deletion" in outcome.stdout

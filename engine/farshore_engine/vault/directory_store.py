@@ -26,6 +26,7 @@ from farshore_engine.vault.store import AlreadyExists, ObjectNotFound, Version, 
 TEMPORARY = ".tmp"
 LOCKS = ".locks"
 LOCK_FILES = 64
+LEFT_BEHIND = 3600.0  # seconds after which no put is still at it
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)  # another file system, or one without links
 
 
@@ -43,6 +44,7 @@ class DirectoryStore:
         self._known_lock = threading.Lock()
         self._counter = itertools.count()
         self._session = secrets.token_hex(8)
+        self._swept = False
         with _translated(f"open the vault directory {root}"):
             if root.exists() and not root.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(root))
@@ -167,7 +169,19 @@ class DirectoryStore:
     def _write(self, data: bytes | bytearray | memoryview) -> Path:
         path = self._own_folder(TEMPORARY) / f"{self._session}-{next(self._counter)}"
         create_file(path, data, os.fsync if self._durable else None)
+        if not self._swept:
+            self._swept = True
+            self._remove_left_behind(path)
         return path
+
+    def _remove_left_behind(self, fresh: Path) -> None:
+        """Remove what processes that were killed left half written. `fresh` tells the file system's own time."""
+        with contextlib.suppress(OSError):  # it is only about space
+            oldest = fresh.stat().st_mtime - LEFT_BEHIND
+            for entry in os.scandir(fresh.parent):
+                with contextlib.suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < oldest:
+                        Path(entry.path).unlink()
 
     def _own_folder(self, name: str) -> Path:
         """Return a directory for the store's own files, made when it is first needed."""
