@@ -324,6 +324,8 @@ class Session:
         """Raise FreezeFailed when the process server called the point off, or when events were lost."""
         if self._cancelled:
             raise FreezeFailed("Cancelled", "the process server called the point off")
+        if self._machine.changed():
+            raise FreezeFailed("DisksChanged", "a disk came, went or grew while the point was made")
         if self._machine.tracker.exact and self._ledger.waiting(Need.UNVERIFIED):
             raise FreezeFailed("ResyncRequired", "writes may have gone unseen: the disks are compared first")
 
