@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from farshore_engine.agent import agent as module
+from farshore_engine.agent import snapshot, tracking
 from farshore_engine.agent.agent import Agent, Variants
 from farshore_engine.agent.config import AgentConfig, Server
 from farshore_engine.agent.ledger import Ledger
@@ -49,7 +50,7 @@ class SimulatedAgent:
     def kill(self) -> None:
         """Kill it; what it froze, its watchdog thaws."""
         self.world.kill(self.process)
-        self.source.tracker = None
+        self.source.trackers.clear()
         self.source.frozen = False
         self.world.note("the agent is killed")
 
@@ -65,6 +66,7 @@ class SimulatedAgent:
             frozen_buffer=self.frozen_buffer,
             unacknowledged_limit=self.unacknowledged,
             recovery_dir=self.scratch / "recovery.d",
+            hooks_dir=self.scratch / "hooks.d",
         )
         variants = Variants(
             reader=lambda path: SimulatedReader(self.source, path.rpartition("/")[2]),  # type: ignore[arg-type,return-value]
@@ -104,25 +106,27 @@ def on_simulated_machine(simulated: SimulatedAgent) -> Iterator[None]:
     """Replace what the agent's main module asks of the kernel."""
     source = simulated.source
 
-    def find_disks(*ignored: Any, **others: Any) -> list[Any]:
-        return [
-            types.SimpleNamespace(
-                id=disk,
-                name=disk,
-                path=f"/dev/{disk}",
-                size=source.size(disk),
-                replicated=True,
-                reason="",
-                tracked=TrackedDisk(disk, disk, 0, number, source.size(disk)),
-            )
-            for number, disk in enumerate(sorted(source.disks))
-        ]
+    class Watch:
+        """DiskWatch on the simulated disks."""
+
+        def __init__(self, *ignored: Any, **others: Any) -> None:
+            self._sizes: dict[str, int] = {}
+
+        def look(self) -> list[Any]:
+            self._sizes = self._now()
+            return [_disk(name, number, size) for number, (name, size) in enumerate(sorted(self._sizes.items()))]
+
+        def changed(self) -> bool:
+            return self._sizes != self._now()
+
+        def _now(self) -> dict[str, int]:
+            return {disk: source.size(disk) for disk in source.disks}
 
     def freezer(*ignored: Any, **others: Any) -> SimulatedFreezer:
         simulated.frozen = SimulatedFreezer(source)
         return simulated.frozen
 
-    class Kept(module.Ledger):
+    class Kept(tracking.Ledger):
         """The ledger, where an auditor can find it."""
 
         def __init__(self, *arguments: Any, **others: Any) -> None:
@@ -133,25 +137,41 @@ def on_simulated_machine(simulated: SimulatedAgent) -> Iterator[None]:
             simulated.on_committed(name)
             return super().commit(point, name)
 
-    names: dict[str, Any] = {
-        "find_disks": find_disks,
-        "choose": lambda disks, *ignored, **others: list(disks),
-        "Freezer": freezer,
-        "Watchdog": _NoWatchdog,
-        "tls_context": lambda config: None,
-        "dial": lambda server, context: simulated.connect(server.host),
-        "describe": lambda *ignored, **others: {"hostname": "vm"},
-        "devices_on": lambda name: set(),
-        "current_mounts": lambda *ignored: [],
-        "file_systems": lambda *ignored: [],
-        "Ledger": Kept,
-        "exclusion": types.SimpleNamespace(swap_blocks=lambda disk: bitmap.empty(-(-disk.size // 65536))),
-    }
-    before = {name: getattr(module, name) for name in names}
-    for name, value in names.items():
-        setattr(module, name, value)
+    places: list[tuple[Any, str, Any]] = [
+        (module, "DiskWatch", Watch),
+        (module, "Freezer", freezer),
+        (module, "Watchdog", _NoWatchdog),
+        (module, "tls_context", lambda config: None),
+        (module, "dial", lambda server, context: simulated.connect(server.host)),
+        (module, "describe", lambda *ignored, **others: {"hostname": "vm"}),
+        (module, "devices_on", lambda name: set()),
+        (module, "current_mounts", lambda *ignored: []),
+        (module, "file_systems", lambda *ignored: []),
+        (module, "exclusion", types.SimpleNamespace(swap_blocks=lambda disk: bitmap.empty(-(-disk.size // 65536)))),
+        (snapshot, "available", lambda: False),
+        (snapshot, "clean_up", list),
+        (tracking, "Ledger", Kept),
+    ]
+    before = [(place, name, getattr(place, name)) for place, name, _ in places]
+    for place, name, value in places:
+        setattr(place, name, value)
     try:
         yield
     finally:
-        for name, value in before.items():
-            setattr(module, name, value)
+        for place, name, value in before:
+            setattr(place, name, value)
+
+
+def _disk(name: str, number: int, size: int) -> Any:
+    return types.SimpleNamespace(
+        id=name,
+        name=name,
+        path=f"/dev/{name}",
+        size=size,
+        major=0,
+        minor=number,
+        presence=0,
+        replicated=True,
+        reason="",
+        tracked=TrackedDisk(name, name, 0, number, size),
+    )

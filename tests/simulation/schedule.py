@@ -252,7 +252,6 @@ def _surroundings(site: Site) -> Iterator[None]:
         (keeper, "PRUNE_EVERY", 2.0),
         (intake, "TICK", 0.5),
         (intake, "SEAL_BYTES", 1 << 19),
-        (intake, "SEAL_AGE", 0.3),
         (keeper, "TICK", 0.5),
     ]
     before = [(place, name, getattr(place, name)) for place, name, _ in places]

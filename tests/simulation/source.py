@@ -75,7 +75,7 @@ class Source:
     idle: float = 0.05  # seconds between two writes of a program, on average
     raw: float = 0.1  # share of writes that no freeze holds back
     in_flight: list[Write] = field(default_factory=list)
-    tracker: SimulatedTracker | None = None
+    trackers: list[SimulatedTracker] = field(default_factory=list)
     snapshots: dict[float, Snapshot] = field(default_factory=dict)
     times: dict[float, float] = field(default_factory=dict)  # of points: by the process server's clock → of the freeze
     quiet: bool = False
@@ -153,19 +153,21 @@ class Source:
 
     def _trace(self, write: Write, queued: bool) -> None:
         told = self.tracing.queued if queued else self.tracing.completed
-        if self.tracker is None or not told:
+        if not told:
             return
-        if self.tracing.lose > 0:
-            self.tracing.lose -= 1
-            self.tracker.missing.add(write.disk)
-            return
-        self.tracker.events.append((write.disk, write.first // PAGES, (write.first + write.count - 1) // PAGES))
+        lost = self.tracing.lose > 0
+        self.tracing.lose -= lost
+        for tracker in self.trackers:
+            if lost:
+                tracker.missing.add(write.disk)
+            else:
+                tracker.events.append((write.disk, write.first // PAGES, (write.first + write.count - 1) // PAGES))
 
 
 class SimulatedTracker:
     """Keeps tracker.interface.Tracker's promises: events wait in the kernel until they are fetched."""
 
-    name = "simulated"
+    name = "tracefs"  # of which two may watch a disk at the same time
     exact = True
 
     def __init__(self, source: Source) -> None:
@@ -177,7 +179,7 @@ class SimulatedTracker:
 
     def start(self, sink: Sink) -> None:
         self._sink = sink
-        self._source.tracker = self
+        self._source.trackers.append(self)
         world = self._source.world
         assert world.task is not None
         world.spawn(world.task.process, "tracker", self._follow)
@@ -187,8 +189,8 @@ class SimulatedTracker:
         self._fetch()
 
     def stop(self) -> None:
-        if self._source.tracker is self:
-            self._source.tracker = None
+        if self in self._source.trackers:
+            self._source.trackers.remove(self)
         self._sink = None
 
     def _follow(self) -> None:

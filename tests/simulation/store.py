@@ -73,6 +73,14 @@ class SimulatedStore:
     def list(self, prefix: str) -> Iterator[str]:
         yield from self._ask(f"list {prefix}", lambda: list(self._inner.list(prefix)))
 
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        yield from self._ask(f"list {prefix}", lambda: list(self._inner.sizes(prefix)))
+
+    def __getattr__(self, name: str) -> Any:
+        """What the port has besides and does not change anything."""
+        found = getattr(self._inner, name)
+        return (lambda *arguments: self._ask(f"{name} {arguments}", lambda: found(*arguments))) if callable(found) else found
+
     def delete(self, name: str) -> None:
         def effect() -> None:
             self._inner.delete(name)
