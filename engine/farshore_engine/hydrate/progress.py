@@ -7,6 +7,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from farshore_engine.blocks.grid import block_count
+
 SUFFIX = ".farshore.json"
 
 
@@ -21,7 +23,7 @@ class ImageState:
         root: digest of that point's map, empty for a disk of zeros.
         base: name of the point that the image held before an update, empty for a fresh image.
         base_root: digest of that point's map.
-        windows: the windows that are durable in the image.
+        blocks: how many blocks, from the front, are durable in the image.
         complete: whether all of it is there.
     """
 
@@ -32,7 +34,7 @@ class ImageState:
     root: str
     base: str = ""
     base_root: str = ""
-    windows: tuple[int, ...] = ()
+    blocks: int = 0
     complete: bool = False
 
     def same_work(self, other: ImageState) -> bool:
@@ -49,10 +51,19 @@ def sidecar(image: Path) -> Path:
 def read_state(image: Path) -> ImageState | None:
     """Return what the sidecar says, None if there is none or it cannot be read."""
     try:
-        fields = json.loads(sidecar(image).read_text())
-        return ImageState(**{**fields, "windows": tuple(fields["windows"])})
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return parse_state(sidecar(image).read_text())
+    except (FileNotFoundError, ValueError):
         return None
+
+
+def parse_state(text: str) -> ImageState | None:
+    """Return the state that `json.dumps(asdict(state))` gave, None when it is none."""
+    try:
+        state = ImageState(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
+    whole = isinstance(state.blocks, int) and isinstance(state.size, int) and isinstance(state.complete, bool)
+    return state if whole and 0 <= state.blocks <= block_count(state.size) else None
 
 
 def write_state(image: Path, state: ImageState) -> None:
@@ -64,13 +75,20 @@ def write_state(image: Path, state: ImageState) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    _sync_folder(path)
+
+
+def forget_state(image: Path) -> None:
+    """Remove the sidecar, durably: from now on nobody may assume what the image holds."""
+    path = sidecar(image)
+    if path.exists():
+        path.unlink()
+        _sync_folder(path)
+
+
+def _sync_folder(path: Path) -> None:
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def forget_state(image: Path) -> None:
-    """Remove the sidecar: from now on nobody may assume what the image holds."""
-    sidecar(image).unlink(missing_ok=True)

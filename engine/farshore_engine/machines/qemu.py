@@ -100,7 +100,10 @@ class QemuMachines:
             "kind": MachineKind.QEMU.value,
             "network": spec.network,
             "owner": spec.owner,
-            "disks": [{**asdict(disk), "path": str(disk.path)} for disk in spec.disks],
+            "disks": [
+                {**asdict(disk), "path": str(disk.path), "nbd_socket": str(disk.nbd_socket or "")}
+                for disk in spec.disks
+            ],
             "address": spec.fixed_address.partition("/")[0] if spec.network else "127.0.0.1",
             "port": 0,
         }

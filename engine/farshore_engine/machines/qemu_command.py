@@ -16,6 +16,7 @@ from farshore_engine.machines.spec import DiskFile
 
 QEMU = "qemu-system-x86_64"
 QMP_SOCKET = "qmp.sock"
+RECONNECT_SECONDS = 300
 FIRMWARE = (
     (Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")),
     (Path("/usr/share/OVMF/OVMF_CODE.fd"), Path("/usr/share/OVMF/OVMF_VARS.fd")),
@@ -83,13 +84,21 @@ def command_line(directory: MachineDirectory, spec: QemuSpec, port: int) -> list
         command += _firmware(directory)
     cache = "unsafe" if spec.discard_flushes else "writeback"
     for index, disk in enumerate(spec.disks):
-        drive = f"file={_option(disk.path)},if=none,id=disk{index},format=raw,cache={cache},discard=unmap"
+        drive = f"{_backend(disk)},if=none,id=disk{index},format=raw,cache={cache},discard=unmap"
         boot = ",bootindex=1" if index == spec.boot_disk else ""
         sectors = f"logical_block_size={disk.sector_bytes},physical_block_size={disk.sector_bytes}"
         device = f"virtio-blk-pci,drive=disk{index},serial={_option(disk.id[:20])},{sectors}{boot}"
         command += ["-drive", drive, "-device", device]
     mac = f",mac={spec.mac}" if spec.mac else ""
     return [*command, "-netdev", _netdev(directory, spec, port), "-device", f"virtio-net-pci,netdev=lan{mac}"]
+
+
+def _backend(disk: DiskFile) -> str:
+    """Where a drive's bytes are. A server that is gone is waited for: it goes on with all that it acknowledged."""
+    if disk.nbd_socket is None:
+        return f"file={_option(disk.path)}"
+    server = f"file.server.type=unix,file.server.path={_option(disk.nbd_socket)}"
+    return f"file.driver=nbd,{server},file.export={_option(disk.id)},file.reconnect-delay={RECONNECT_SECONDS}"
 
 
 def _netdev(directory: MachineDirectory, spec: QemuSpec, port: int) -> str:

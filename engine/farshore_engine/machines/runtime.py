@@ -125,7 +125,15 @@ class MachineRuntime:
         for disk in spec.disks:
             if not disk.path.is_file():
                 raise StopFault(f"the disk {disk.path} of {spec.name} is not there", "Hydrate it", reason="DiskMissing")
-        return MachineKind.QEMU if _boot_disk(spec) is not None else MachineKind.NAMESPACE
+        if _boot_disk(spec) is not None:
+            return MachineKind.QEMU
+        if any(disk.nbd_socket is not None for disk in spec.disks):
+            raise StopFault(
+                f"{spec.name} has no boot loader on its disks, and only such a machine runs while they stream in",
+                "Hydrate its disks first",
+                reason="NotBootable",
+            )
+        return MachineKind.NAMESPACE
 
     def _namespace_spec(self, spec: MachineSpec) -> NamespaceSpec:
         scripts = sorted(spec.description.recovery_scripts, key=lambda script: script.name)

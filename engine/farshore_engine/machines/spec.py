@@ -34,12 +34,15 @@ class DiskFile:
         id: the disk's id in the vault.
         name: the name the source machine gave it, such as `sda`; for people.
         sector_bytes: its logical sector size.
+        nbd_socket: Unix socket of the NBD server that serves the disk under its id while `path`, its overlay, still
+            fills (`nbd.serving`); None when the file is the whole disk.
     """
 
     path: Path
     id: str
     name: str = ""
     sector_bytes: int = 512
+    nbd_socket: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
+
 from farshore_engine.blocks.grid import BLOCK_SIZE
-from farshore_engine.contract.faults import StopFault
+from farshore_engine.contract.faults import Fault, StopFault
 from farshore_engine.hydrate.image import aligned_buffer
 from farshore_engine.nbd.device import Device, DeviceError
 from farshore_engine.nbd.overlay import Overlay
 from farshore_engine.nbd.pointdevice import PointDevice
 from farshore_engine.nbd.server import NbdServer, TcpAddress
 from farshore_engine.nbd.streaming import Streamed, Streaming
-from farshore_engine.vault.machine import MachineVault
+from farshore_engine.vault.machine import MachineVault, StoredPoint
 from farshore_engine.vault.pins import list_pins
 from farshore_engine.vault.reader import PointReader
+
+log = structlog.get_logger(__name__)
 
 HEAD = 16  # blocks at the front of a disk: its partition table, and what tells whether it can be booted
 
@@ -95,12 +99,7 @@ class PointServer:
 
     def _open(self, undo: ExitStack) -> None:
         found = self._vault.find(self._point)
-        pin = pin_name(self._where)
-        self._vault.pin(found, pin, note="served over NBD")
-        undo.callback(self._vault.unpin, found.slot, pin)
-        for slot, pins in list_pins(self._vault.access).items():
-            if slot != found.slot and pin in pins:  # of a server that was killed
-                self._vault.unpin(slot, pin)
+        self._pin(found, undo)
         reader = PointReader(self._vault, found)
         disks = self._options.disks or tuple(disk.id for disk in reader.disks)
         unknown = set(self._options.overlays) - set(disks)
@@ -117,6 +116,27 @@ class PointServer:
             if disk in self._options.overlays:
                 self.devices[disk] = self._overlay(base, self._options.overlays[disk], undo)
         self._server = undo.enter_context(NbdServer(self.devices, self._where))
+
+    def _pin(self, found: StoredPoint, undo: ExitStack) -> None:
+        """Hold the point while it is served; a credential that may only read cannot."""
+        pin = pin_name(self._where)
+        try:
+            self._vault.pin(found, pin, note="served over NBD")
+        except StopFault as fault:
+            if fault.reason == "PointGone":
+                raise
+            log.warning("the point is not held against pruning", why=fault.message)
+            return
+        undo.callback(self._unpin, found.slot, pin)
+        for slot, pins in list_pins(self._vault.access).items():
+            if slot != found.slot and pin in pins:  # of a server that was killed
+                self._unpin(slot, pin)
+
+    def _unpin(self, slot: int, pin: str) -> None:
+        try:
+            self._vault.unpin(slot, pin)
+        except Fault as fault:
+            log.warning("a pin is left in the vault", pin=pin, slot=slot, why=fault.message)
 
     def _overlay(self, base: PointDevice, path: Path, undo: ExitStack) -> Overlay:
         overlay = Overlay(base, path)

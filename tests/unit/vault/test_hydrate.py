@@ -14,7 +14,7 @@ from tests.unit.vault.rig import Rig, packs
 
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.contract.faults import StopFault, WaitFault
-from farshore_engine.hydrate import raw
+from farshore_engine.hydrate import windows
 from farshore_engine.hydrate.progress import forget_state, read_state, sidecar
 from farshore_engine.hydrate.qcow2 import hydrate_qcow2
 from farshore_engine.hydrate.raw import Progress, hydrate, update
@@ -25,7 +25,7 @@ from farshore_engine.vault.reader import PointReader, PointSpoiled
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several windows even for small disks."""
-    monkeypatch.setattr(raw, "WINDOW", 100)
+    monkeypatch.setattr(windows, "WINDOW", 100)
 
 
 def reader(rig: Rig, name: str) -> PointReader:
@@ -84,7 +84,7 @@ def test_an_interrupted_hydration_resumes_where_it_was_durable(tmp_path: Path) -
     with pytest.raises(WaitFault):
         hydrate(interrupted, "sda", image, threads=1)
     state = read_state(image)
-    assert state is not None and state.windows and not state.complete
+    assert state is not None and state.blocks and not state.complete
     rig.store = whole
     done = hydrate(reader(rig, name), "sda", image)
     assert image.read_bytes() == rig.points[name]["sda"]
