@@ -78,6 +78,7 @@ class PointResult:
     freeze_seconds: float = 0.0
     precopy_rounds: int = 0
     frozen_bytes: int = 0
+    snapshot_bytes: int = 0  # read from a snapshot after the thaw
     notes: list[str] = field(default_factory=list)
 
 
@@ -216,7 +217,7 @@ class PointMaker:
             result.consistency = Consistency.APP if quiet.held else Consistency.CRASH
             result.notes = list(quiet.notes)
         result.frozen_at, result.freeze_seconds = opened.frozen_at, opened.seconds
-        result.frozen_bytes = plan.size
+        result.frozen_bytes, result.snapshot_bytes = plan.size, plan.size_later
         self._send(plan, work.outlet)
         return late
 

@@ -47,6 +47,11 @@ class Plan:
         """Return the bytes that are read inside the freeze."""
         return sum(read.length for read in self.reads)
 
+    @property
+    def size_later(self) -> int:
+        """Return the bytes that are read from the snapshot."""
+        return sum(blocks.size for blocks in self.later.values()) * BLOCK_SIZE
+
 
 class Rest:
     """The locked buffer and its use: `plan`, `read` inside the freeze, `send` after it.

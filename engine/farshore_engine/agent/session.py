@@ -271,6 +271,7 @@ class Session:
             "point": request.id,
             "freezeSeconds": round(result.freeze_seconds, 4),
             "frozenBytes": result.frozen_bytes,
+            "snapshotBytes": result.snapshot_bytes,
             "rounds": result.precopy_rounds,
             "seconds": round(time.monotonic() - started, 3),
         }

@@ -155,11 +155,11 @@ class Snapshot:
 
     def metadata_blocks(self) -> dict[str, Indexes]:
         """Return the blocks that hold LVM's metadata, by disk: they differ from what the point holds."""
-        found: dict[str, list[Indexes]] = {}
+        found: dict[str, set[int]] = {}
         for area in self._metadata:
             stop = -(-(area.offset + len(area.before)) // BLOCK_SIZE)
-            found.setdefault(area.disk, []).append(np.arange(area.offset // BLOCK_SIZE, stop, dtype=np.int64))
-        return {disk: np.unique(np.concatenate(parts)) for disk, parts in found.items()}
+            found.setdefault(area.disk, set()).update(range(area.offset // BLOCK_SIZE, stop))
+        return {disk: np.array(sorted(blocks), np.int64) for disk, blocks in found.items()}
 
     def restore_metadata(self, disk: str, offset: int, view: memoryview) -> None:
         """Put LVM's metadata as it was before the snapshot into bytes that were read at `offset`."""
