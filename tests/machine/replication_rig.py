@@ -104,6 +104,7 @@ class Stage:
     data_port: int
     policy: Policy = FAST
     clones: list[tuple[float, str]] = field(default_factory=list)
+    address: str = "127.0.0.1"  # at which agents reach the process server
 
     def assign(self, **changes: object) -> MachineAssignment:
         wanted = assignment(MACHINE, self.vault, self.policy, **changes)
@@ -115,8 +116,8 @@ class Stage:
         """Run the process server in threads of this process."""
         settings = Settings(
             state_dir=self.directory / "ps",
-            address="127.0.0.1",
-            listen_address="127.0.0.1",
+            address=self.address,
+            listen_address=self.address,
             data_port=self.data_port,
             cadence=Cadence(active=0.2, rest=60),
         )

@@ -6,20 +6,31 @@ Here blktrace can be read, which a kernel that is locked down refuses, and a mac
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
+from tests.machine.lvm_suite import CHECKS as LVM_CHECKS
+from tests.machine.reference_peer import mismatches
+from tests.machine.replication_rig import MACHINE, Stage, open_stage
 from tests.machine.tracker_conformance import BLKTRACE, CHECKS, TRACKERS
 from tests.machines.namespace_source import SourceDisk
 from tests.machines.qemu_source import QemuSource
 
 from farshore_engine.bundle import Bundle, build_bundle
 from farshore_engine.bundle.layout import python_command
+from farshore_engine.contract.assignment import Policy, Retention, Source, SSHCredentials
+from farshore_engine.contract.replication import ReplicationReport, State
+from farshore_engine.machines.probe import probe
+from farshore_engine.processserver.push import PushInstaller
 
 SUITE = Path(__file__).with_name("tracker_conformance.py")
+LVM_SUITE = Path(__file__).with_name("lvm_suite.py")
 LONG = 1500  # seconds: emulated, on busy cores
 
 pytestmark = pytest.mark.timeout(LONG)
@@ -46,16 +57,28 @@ def ground() -> Iterator[Ground]:
 
 
 @pytest.fixture(scope="module")
-def conformance(ground: Ground) -> dict[str, dict[str, list[str]]]:
-    """Run the suite on the guest's data disk, with the interpreter of the bundle, for every tracker."""
-    guest = ground.guest
+def python(ground: Ground) -> Iterator[str]:
+    """The command line of the bundle's interpreter in the guest, whose data disk is free meanwhile."""
     ground.put(ground.bundle.path, "/root/bundle.tar.gz")
+    unpack = "mkdir -p /root/bundle && tar -xzf /root/bundle.tar.gz -C /root/bundle"
+    ground.guest.ssh(f"umount /data; {unpack}", timeout=300)
+    yield " ".join(python_command("/root/bundle"))
+
+
+@pytest.fixture(scope="module")
+def conformance(ground: Ground, python: str) -> dict[str, dict[str, list[str]]]:
+    """Run the suite on the guest's data disk, with the interpreter of the bundle, for every tracker."""
     ground.put(SUITE, "/root/suite.py")
-    guest.ssh("umount /data; mkdir -p /root/bundle && tar -xzf /root/bundle.tar.gz -C /root/bundle", timeout=300)
-    command = " ".join(python_command("/root/bundle"))
     trackers = " ".join(TRACKERS)
-    done = guest.ssh(f"{command} /root/suite.py /dev/vdb /root/ground {trackers}", timeout=LONG)
-    guest.ssh("mkfs.ext4 -q -F -L data /dev/vdb && mount /data && rm -rf /root/bundle /root/bundle.tar.gz")
+    done = ground.guest.ssh(f"{python} /root/suite.py /dev/vdb /root/ground {trackers}", timeout=LONG)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def lvm(ground: Ground, python: str) -> dict[str, list[str]]:
+    """Run the suite of snapshots on the guest's data disk."""
+    ground.put(LVM_SUITE, "/root/lvm.py")
+    done = ground.guest.ssh(f"{python} /root/lvm.py /dev/vdb /root/lvm", timeout=LONG)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -72,3 +95,94 @@ def test_blktrace_says_what_it_dropped_and_leaves_nothing_behind(
     conformance: dict[str, dict[str, list[str]]], check: str
 ) -> None:
     assert conformance["blktrace"][check] == []
+
+
+@pytest.mark.parametrize("check", list(LVM_CHECKS))
+def test_a_snapshot_below_lvm_stands_in_for_a_long_freeze(lvm: dict[str, list[str]], check: str) -> None:
+    assert lvm[check] == []
+
+
+@pytest.fixture(scope="module")
+def stage(
+    ground: Ground, conformance: object, lvm: object, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
+    """The guest protected by push, with a recovery point in the vault."""
+    guest = ground.guest
+    guest.ssh("mkfs.ext4 -q -F -L data /dev/vdb && mount /data && rm -rf /root/bundle /root/bundle.tar.gz /root/lvm")
+    with open_stage(tmp_path_factory.mktemp("stage")) as stage:
+        stage.address = guest.gateway
+        stage.installer = PushInstaller(ground.bundle)  # type: ignore[assignment]
+        stage.policy = Policy(
+            crash_consistent_interval=timedelta(seconds=10), retention=Retention(keep_all=timedelta(hours=1))
+        )
+        credentials = SSHCredentials(private_key=SecretStr(guest.key_path.read_text()))
+        with stage.process_server():
+            stage.assign(source=Source(address=guest.address, credentials=credentials))
+            stage.wait_points(1, 600)
+            yield stage
+
+
+def told(stage: Stage, since: int) -> str:
+    """Every reason for which disks had to be compared, as status showed them after the first `since` reports."""
+    return "; ".join(report.resync_reason for report in stage.control.reports[MACHINE][since:])
+
+
+def next_point(stage: Stage) -> ReplicationReport:
+    """Wait until everything is in order again and a point was begun and committed after that."""
+    report = stage.control.wait_report(MACHINE, lambda r: r.state is State.REPLICATING and not r.resync_reason, 400)
+    return stage.control.wait_report(MACHINE, lambda r: r.point_count >= report.point_count + 2, 200)
+
+
+def data_disk_is_exact(ground: Ground, stage: Stage) -> bool:
+    """Whether the newest point has the data disk as it is, while nobody writes to it."""
+    point = stage.points()[-1]
+    image = stage.restored(point, next(disk.id for disk in point.manifest.disks if disk.name == "vdb"))
+    try:
+        return mismatches(image, ground.guest.backing_file(1)) == []
+    finally:
+        image.unlink()
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        pytest.param("systemctl restart farshore-agent", id="the agent is restarted"),
+        pytest.param("systemctl kill -s KILL farshore-agent", id="the agent is killed"),
+        pytest.param("", id="the machine is rebooted"),
+    ],
+)
+def test_replication_goes_on_by_comparing_and_says_why(ground: Ground, stage: Stage, break_it: str) -> None:
+    guest, since = ground.guest, len(stage.control.reports[MACHINE])
+    guest.ssh("mountpoint -q /data || mount /data; dd if=/dev/urandom of=/data/before bs=64k count=16 conv=fsync")
+    slot = stage.points()[-1].slot
+    if break_it:
+        guest.ssh(f"{break_it}; dd if=/dev/urandom of=/data/while bs=64k count=16 conv=fsync")
+    else:
+        guest.ssh("systemctl reboot", check=False)
+        stage.control.wait_for(lambda: not guest.is_running() or None, 200)
+        probe(guest.start(), timeout=400)
+        guest.ssh("dd if=/dev/urandom of=/data/while bs=64k count=16 conv=fsync")
+    guest.ssh("umount /data")
+    next_point(stage)
+    assert "the agent was restarted, so what was written meanwhile was not tracked" in told(stage, since)
+    states = {report.state for report in stage.control.reports[MACHINE][since:]}
+    assert State.INITIAL not in states, "no full copy"
+    changed = sum(p.manifest.bytes_changed for p in stage.points() if p.slot > slot)
+    assert changed < 200 << 20, "of more than a gigabyte"
+    assert data_disk_is_exact(ground, stage)
+
+
+def test_a_disk_taken_away_is_told_and_taken_up_when_it_returns(ground: Ground, stage: Stage) -> None:
+    guest, since = ground.guest, len(stage.control.reports[MACHINE])
+    guest.ssh("umount /data 2>/dev/null; echo 1 > $(readlink -f /sys/block/vdb/device/..)/remove; test ! -e /dev/vdb")
+    report = stage.control.wait_report(MACHINE, lambda r: r.state is State.BLOCKED, 200)
+    assert report.reason == "DiskMissing"
+    assert report.message.startswith("no recovery point is taken: disk vdb ")
+    assert "Attach it again" in report.remedy
+    with guest.backing_file(1).open("r+b") as disk:  # it is written elsewhere meanwhile
+        os.pwrite(disk.fileno(), os.urandom(200_000), 40 << 20)
+    guest.ssh("echo 1 > /sys/bus/pci/rescan; for i in $(seq 50); do test -e /dev/vdb && break; sleep 0.2; done")
+    next_point(stage)
+    assert all(len(point.manifest.disks) == 2 for point in stage.points()), "no point lacks a disk"
+    assert "restarted" not in told(stage, since), "the other disk was tracked all the time"
+    assert data_disk_is_exact(ground, stage)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import time
@@ -107,6 +109,55 @@ def test_many_writes_balance_to_the_sector(device: str, tmp_path: Path) -> None:
     finally:
         tracker.stop()
     assert marks.losses == []
+
+
+@pytest.fixture
+def memory_disk(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A loop disk on a file in memory, empty: as fast as a disk can be here."""
+    place = tmp_path / "memory"
+    place.mkdir()
+    sh("mount -t tmpfs -o size=600m tmpfs {place}", place=place)
+    backing = place / "disk.img"
+    backing.touch()
+    os.truncate(backing, 512 << 20)
+    device = loop.attach(backing)
+    yield device, backing
+    assert loop.detach(backing) == []
+    sh("umount {place}", place=place)
+
+
+def test_as_many_writes_as_the_host_can_do_lose_no_event(memory_disk: tuple[str, Path], tmp_path: Path) -> None:
+    """Every other 64 KiB is written sector by sector, as many at once as there can be, for some seconds.
+
+    On a host so busy that the tracker's thread does not run for a second, its buffer may overflow, which is told.
+    What may never be is a block that is written and neither marked nor told of.
+    """
+    device, backing = memory_disk
+    command = ["fio", "--name=x", f"--filename={device}", "--rw=randwrite", "--bs=512", "--ioengine=libaio"]
+    command += ["--iodepth_batch_submit=16", "--iodepth_batch_complete_max=16"]
+    command += ["--iodepth=64", "--direct=1", "--numjobs=2", "--size=256m", "--offset_increment=256m", "--thread"]
+    command += ["--zonemode=strided", "--zonesize=64k", "--zonerange=128k", "--time_based", "--runtime=4"]
+    command += ["--group_reporting", "--output-format=json"]
+    for _ in range(3):
+        marks = Marks()
+        tracker = TraceFsTracker((disk_of(device),), tmp_path / "scratch", "test")
+        tracker.start(marks)
+        try:
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            tracker.barrier()
+        finally:
+            tracker.stop()
+        job = json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0]["write"]
+        print(f"{job['iops']:,.0f} writes a second, {tracker.events_seen:,} events, {marks.losses or 'none lost'}")
+        with backing.open("rb") as image:
+            written = {b for b, data in enumerate(iter(lambda: image.read(65536), b"")) if data.strip(b"\0")}
+        assert len(written) > 1000
+        assert written <= marks.marked or marks.losses
+        if not marks.losses:
+            assert written == marks.marked, "and nothing else is marked"
+            assert tracker.events_seen > job["total_ios"], "writes side by side may complete as one"
+            return
+    raise AssertionError("events were lost each time")
 
 
 CRASHER = """

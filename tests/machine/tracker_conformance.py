@@ -96,7 +96,7 @@ class Ground:
         try:
             hashes = []
             for at in range(0, reader.size, READ_SIZE):
-                data = reader.read(at, READ_SIZE)
+                data = bytes(reader.read(at, READ_SIZE))
                 hashes += [hash(data[o : o + BLOCK_SIZE]) for o in range(0, len(data), BLOCK_SIZE)]
             return hashes
         finally:
