@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from farshore_engine.contract.faults import WaitFault
 from farshore_engine.contract.points import RecoveryPoint
 from farshore_engine.vault.chain import Access, ChainWriter, Fenced, list_slots, read_base, read_slot
 from farshore_engine.vault.decoder import Decoder
@@ -74,7 +76,8 @@ class PruneReport:
 class PruneState:
     """What a machine's prunes carry from one to the next, so that each costs what changed; not thread-safe.
 
-    `sizes`: the packs that are there and their bytes, as the last prune left them.
+    `sizes`: the packs that are there and their bytes, as the last prune left them; `missing`: those that a point needs
+    and that are not.
     """
 
     access: Access
@@ -82,6 +85,7 @@ class PruneState:
     ledger: PackLedger
     nodes: NodeStore
     sizes: dict[PackId, int] = field(default_factory=dict)
+    missing: frozenset[PackId] = frozenset()
 
     @classmethod
     def of(cls, vault: MachineVault, pace: Pace | None = None) -> PruneState:
@@ -134,7 +138,7 @@ def prune(
     for slot in slots:
         if slot.number in kept and not kept[slot.number] and (done := bench.condemn(slot)) is not None:
             condemned.append(done)
-    pins = list_pins(access)
+    pins = _pins_by_now(access) if condemned else {}
     buried, back = [], set(restored)
     for slot in condemned:
         if pins.get(slot.number):
@@ -158,12 +162,34 @@ def _list_packs(access: Access) -> dict[PackId, int]:
 
 
 def _read_chain(state: PruneState, chain: ChainWriter) -> list[SlotSketch]:
-    slots = state.sketch.read()
+    slots = state.sketch.read(chain.head)
     head = slots[-1] if slots else None
     if head is not None and head.kind is not None and head.claim != chain.claim:
         mine = f"{chain.writer} (epoch {chain.epoch})"
         raise Fenced(state.access.names.machine, head.epoch, head.writer, mine)
     return slots
+
+
+def _pins_by_now(access: Access) -> dict[int, tuple[str, ...]]:
+    """List the pins in a list that is not older than this moment: it must show what is put first.
+
+    Raises:
+        WaitFault: it does not, so a pin may be there that it does not show either. Nothing was deleted.
+    """
+    mark = f"list-{secrets.token_hex(8)}"
+    name = access.names.pin(0, mark)
+    access.store.put(name, b"{}")
+    try:
+        pins = list_pins(access)
+    finally:
+        access.store.delete(name)
+    if mark not in pins.get(0, ()):
+        raise WaitFault(
+            f"the storage's list of the pins of {access.names.machine} is behind, so nothing is pruned",
+            "Use a storage whose lists show what was written, as docs/vault-format.md demands",
+            reason="StaleLists",
+        )
+    return pins
 
 
 def _counts(slot: SlotSketch, pins: dict[int, tuple[str, ...]]) -> bool:
@@ -273,7 +299,7 @@ def _sweep(
 ) -> PruneReport:
     """Delete listed packs that nothing needs, looking at the chain as it is now."""
     access, ledger = state.access, state.ledger
-    slots = state.sketch.read()
+    slots = state.sketch.read(chain.head)
     pins = list_pins(access)
     points = [_pinned(s.point, pins) for s in slots if s.point is not None and s.kind is not None and _counts(s, pins)]
     ledger.update(points)
@@ -289,6 +315,8 @@ def _sweep(
         except ObjectLocked:
             locked += 1
     state.sizes = {pack: size for pack, size in listed.items() if pack not in gone}
+    absent = needed - listed.keys() - spared
+    state.missing = frozenset(pack for pack in absent if pack in state.missing or not _there(access, pack))
     ledger.forget(gone)
     return replace(
         report,
@@ -298,7 +326,7 @@ def _sweep(
         points=tuple(point.summary for point in points),
         stored=sum(state.sizes.values()),
         live=sum(ledger.live().values()),
-        missing=frozenset(p for p in needed if p not in listed and p not in spared and not _there(access, p)),
+        missing=state.missing,
         spoiled=ledger.spoiled,
         locked=locked,
     )
