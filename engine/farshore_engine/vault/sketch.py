@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from farshore_engine.blocks.grid import block_count
 from farshore_engine.contract.points import RecoveryPoint
-from farshore_engine.vault.chain import Access, Slot, live_numbers, missing_slots, read_slots
+from farshore_engine.vault.chain import Access, Slot, live_numbers, read_base, read_slots
 from farshore_engine.vault.encoding import Ref
 from farshore_engine.vault.envelope import RecordDamaged
 from farshore_engine.vault.records import (
@@ -75,15 +75,22 @@ class ChainSketch:
         self._access = access
         self._known: dict[int, SlotSketch] = {}
 
-    def read(self) -> list[SlotSketch]:
-        """Return every slot that counts, in order; gaps of the chain are slots that are missing."""
-        numbers = live_numbers(self._access)
-        numbers = sorted([*numbers, *missing_slots(numbers)])
+    def read(self, head: int) -> list[SlotSketch]:
+        """Return every slot that counts, in order; gaps of the chain are slots that are missing.
+
+        `head` is the last slot that is known to be taken. It, those below it, and the one behind it are asked for by
+        number, so that a list that is behind hides no point.
+        """
+        listed = live_numbers(self._access)
+        first = listed[0] if listed else max(read_base(self._access), 1)
+        numbers = sorted({*listed, *range(first, head + 2)})
         self._known = {n: s for n, s in self._known.items() if s.settled and n >= (numbers[0] if numbers else 0)}
         fresh = [n for n in numbers if n not in self._known]
         for at in range(0, len(fresh), BATCH):
             for slot in read_slots(self._access, fresh[at : at + BATCH]):
                 self._known[slot.number] = self._sketch(slot)
+        if numbers[-1] == head + 1 and not self._known[head + 1].version:
+            del self._known[numbers.pop()]  # free, as it should be
         return [self._linked(n) for n in numbers]
 
     def forget(self, number: int) -> None:

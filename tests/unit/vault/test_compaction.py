@@ -168,7 +168,7 @@ def test_the_ledger_knows_what_a_search_finds() -> None:
     del machine.disks["sdb"]
     machine.point("sda", {2: 9}, size=30 * BLOCK_SIZE)
     state = PruneState.of(machine.vault)
-    points = [s.point for s in state.sketch.read() if s.point is not None]
+    points = [s.point for s in state.sketch.read(machine.chain.head) if s.point is not None]
     for subset in (points[:3], points[:5], points, points[1:], points[::2] + points[-1:], points[-1:]):
         chosen = sorted({p.slot: p for p in subset}.values(), key=lambda p: p.slot)
         state.ledger.update(chosen)
