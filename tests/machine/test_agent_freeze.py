@@ -10,15 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.machine.agent_rig import RealDisk, Rig
+from tests.machine.agent_rig import RealDisk, Rig, running_agent
 
 from farshore_engine.agent import syscalls
+from farshore_engine.agent.agent import Variants
 from farshore_engine.agent.freezing import FreezeFailed, Freezer
 from farshore_engine.agent.mounts import Mount, current_mounts
 from farshore_engine.agent.watchdog import Watchdog
+from farshore_engine.wire.messages import PointFailed
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +159,52 @@ def test_a_freeze_without_a_living_watchdog_does_not_happen(disk: RealDisk, runt
     freezer.thaw(opened)
     freezer.close(opened)
     watchdog.stop()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
+def test_a_watchdog_that_fails_inside_a_freeze_keeps_nobody_from_thawing(
+    disk: RealDisk, runtime: Path, how: signal.Signals
+) -> None:
+    watchdog = Watchdog()
+    freezer = Freezer(watchdog, runtime)
+    opened = freezer.open(mounts_of(disk))
+    freezer.freeze(opened, 5)
+    assert watchdog.pid is not None
+    first = watchdog.pid
+    os.kill(first, how)
+    freezer.thaw(opened)
+    assert disk.mount is not None
+    assert not is_frozen(disk.mount)
+    freezer.close(opened)
+    opened = freezer.open(mounts_of(disk))  # with another watchdog
+    assert watchdog.pid not in (None, first)
+    freezer.freeze(opened, 5)
+    freezer.thaw(opened)
+    freezer.close(opened)
+    watchdog.stop()
+
+
+def test_the_policys_bound_ends_a_freeze_and_the_point_is_given_up(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "rig").open()
+    try:
+        mount = rig.disk("ext4", 64).mount
+        assert mount is not None
+        thawed: list[float] = []
+
+        def linger(point: str) -> None:
+            if point.startswith("slow"):
+                thawed.append(thawed_after(mount, 30))
+
+        with running_agent(rig, Variants(on_frozen=linger)) as running:
+            running.peer.settings = replace(running.peer.settings, freeze_bound=1.0)
+            running.peer.wait_synced()
+            failed = running.peer.take_point("slow", retry=False)
+            assert isinstance(failed, PointFailed)
+            assert failed.reason == "FreezeOverran"
+            assert 0.5 < thawed[0] < 10
+            assert running.verdicts[running.peer.take_point("next").id] == []
+    finally:
+        rig.close()
 
 
 def test_a_file_system_frozen_by_somebody_else_is_left_to_them(disk: RealDisk, freezer: Freezer) -> None:

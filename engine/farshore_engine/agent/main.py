@@ -22,12 +22,17 @@ EXIT_STOPPED = 78  # EX_CONFIG: a restart does not help
 
 
 def _run(config: AgentConfig, path: Path) -> int:
+    from farshore_engine.agent import syscalls
     from farshore_engine.agent.agent import Agent
 
     agent = Agent(config, reread=lambda: load(path))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
     log.info("the agent starts", extra={"fields": {"version": VERSION, "machineId": config.machine_id}})
+    try:
+        syscalls.lock_everything()  # what runs inside a freeze must not wait for a page
+    except OSError as error:
+        log.warning("the agent's memory is not locked", extra={"fields": {"error": str(error)}})
     agent.run()
     log.info("the agent has ended")
     return 0

@@ -6,6 +6,9 @@ hears of the agent's death by the end of their socket. Messages on the socket (o
     agent: "arm SECONDS" with the descriptors   watchdog: "armed"
     agent: "disarm"                             watchdog: "idle", or "thawed" if the bound had passed
 
+Under systemd it runs in a scope of its own, beside the agent's unit: whatever ends all processes of that unit at once
+leaves the watchdog alone, which then thaws.
+
 An agent in the middle of FIFREEZE cannot die before the call returns, so its end is seen after the freeze, never
 before.
 """
@@ -13,12 +16,15 @@ before.
 from __future__ import annotations
 
 import os
+import secrets
 import select
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from farshore_engine.agent import syscalls
 
@@ -51,10 +57,19 @@ class Watchdog:
         """Start the process unless it runs; raises OSError."""
         if self.pid is not None:
             return
+        apart = _own_scope()
+        try:
+            self._start(apart)
+        except OSError:
+            if not apart:
+                raise
+            self._start(())  # systemd does not answer: better beside the agent than not at all
+
+    def _start(self, prefix: tuple[str, ...]) -> None:
         self.stop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [*self._interpreter, "-B", "-m", "farshore_engine.agent.watchdog", str(theirs.fileno())]
+            command = [*prefix, *self._interpreter, "-B", "-m", "farshore_engine.agent.watchdog", str(theirs.fileno())]
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
         ours.settimeout(ANSWER_SECONDS * 4)
         self._socket = ours
@@ -103,6 +118,17 @@ class Watchdog:
             self.stop()
             raise WatchdogGone(f"the watchdog answered {answer!r}")
         return answer
+
+
+def _own_scope() -> tuple[str, ...]:
+    """Return what starts a program in a unit and cgroup of its own, if this process is a service of systemd.
+
+    systemd-run becomes that program itself, so its process number and its descriptors stay.
+    """
+    if "INVOCATION_ID" not in os.environ or not Path("/run/systemd/system").is_dir() or not shutil.which("systemd-run"):
+        return ()
+    unit = f"--unit=farshore-watchdog-{os.getpid()}-{secrets.token_hex(2)}"
+    return ("systemd-run", "--scope", "--quiet", "--collect", "--slice=system.slice", unit, "--")
 
 
 def serve(control: socket.socket) -> None:

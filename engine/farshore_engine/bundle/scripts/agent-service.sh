@@ -24,14 +24,15 @@ supervise() {
     echo -1000 2>/dev/null >/proc/self/oom_score_adj
     while [ $stopping = no ]; do
         if [ -f $log ] && [ "$(wc -c <$log)" -gt 5000000 ]; then mv -f $log $log.1; fi
+        exec 3>>$log  # now: to open a file for writing on a frozen file system would wait for the thaw
         # shellcheck disable=SC2086
-        $agent run --config /etc/farshore/agent/config.json </dev/null >>$log 2>&1 &
+        $agent run --config /etc/farshore/agent/config.json </dev/null >&3 2>&1 &
         child=$!
         echo $child >$run.pid
         while kill -0 $child 2>/dev/null; do wait $child; done
         child=
         # shellcheck disable=SC2086
-        $agent thaw </dev/null >>$log 2>&1
+        $agent thaw </dev/null >&3 2>&1
         rm -f $run.pid
         if [ $stopping = no ]; then sleep 5; fi
     done
