@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from rich.table import Table
@@ -11,14 +11,23 @@ from farshore_cli.status import span
 from farshore_engine.contract.points import RecoveryPoint
 
 
-def point_table(found: Sequence[RecoveryPoint], now: datetime) -> Table:
-    """Return one row for each point, in the given order."""
+def point_table(
+    found: Sequence[RecoveryPoint], now: datetime, reasons: Mapping[int, Sequence[str]] | None = None
+) -> Table:
+    """Return one row for each point, in the given order.
+
+    `reasons`: why retention keeps the point in a slot; shown instead of what holds it, which is among them.
+    """
     table = Table(box=None)
-    for title in ("POINT", "TIME (UTC)", "AGE", "CONSISTENCY", "CHANGED", "STORED", "HELD BY"):
-        table.add_column(title, no_wrap=True, overflow="fold" if title == "HELD BY" else "ignore")
+    last = "HELD BY" if reasons is None else "KEPT BECAUSE"
+    for title in ("POINT", "TIME (UTC)", "AGE", "CONSISTENCY", "CHANGED", "STORED", last):
+        table.add_column(
+            title, no_wrap=title != last or reasons is None, overflow="fold" if title == last else "ignore"
+        )
     for point in found:
         row = (point.name, f"{point.time:%Y-%m-%d %H:%M:%S}", span(now - point.time), point.consistency.value)
-        table.add_row(*row, size_text(point.bytes_changed), size_text(point.bytes_stored), ", ".join(point.pins))
+        why = point.pins if reasons is None else reasons.get(point.slot) or ("nothing: the next prune takes it",)
+        table.add_row(*row, size_text(point.bytes_changed), size_text(point.bytes_stored), ", ".join(why))
     return table
 
 

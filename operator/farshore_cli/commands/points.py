@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -12,6 +13,7 @@ from farshore_cli.formats import Format
 from farshore_engine.contract.faults import StopFault
 
 if TYPE_CHECKING:
+    from farshore_engine.contract.assignment import Retention
     from farshore_engine.contract.points import RecoveryPoint
     from farshore_engine.vault.machine import DamagedSlot
     from farshore_operator.api import Resource
@@ -28,6 +30,9 @@ def points(
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Default: the current context's.")] = "",
     output: Annotated[Format, typer.Option("--output", "-o", help="How to show it.")] = Format.TABLE,
     newest: Annotated[int, typer.Option("--newest", help="Show this many; 0: all.")] = 0,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say why the machine's ReplicationPolicy keeps each point.")
+    ] = False,
 ) -> None:
     """List the recovery points of a machine, newest first; its vault's Secrets must be readable to you."""
     from rich.console import Console
@@ -35,21 +40,33 @@ def points(
     from farshore_cli.pointtable import point_table
     from farshore_cli.status import utc_now
 
-    found, damaged = _read(vm, namespace)
+    found, damaged, rules = _read(vm, namespace, explain=explain)
+    reasons = explained(found, rules, utc_now()) if rules is not None else None
     shown = found[:newest] if newest else found
     if output is Format.JSON:
-        print(json.dumps([point.model_dump(mode="json", by_alias=True) for point in shown], indent=2))
+        more = {slot: {"keptBecause": why} for slot, why in (reasons or {}).items()}
+        rows = [point.model_dump(mode="json", by_alias=True) | more.get(point.slot, {}) for point in shown]
+        print(json.dumps(rows, indent=2))
         return
     console = Console(highlight=False)
     if not found:
         console.print(f"{vm} has no recovery point yet: `farshore status` says how far the first copy is.")
     else:
-        console.print(point_table(shown, utc_now()))
+        console.print(point_table(shown, utc_now(), reasons))
     for slot in damaged:
         console.print(f"[red]slot {slot.slot} cannot be read:[/] {slot.why}")
 
 
-def _read(vm: str, namespace: str) -> tuple[list[RecoveryPoint], Sequence[DamagedSlot]]:
+def explained(found: Sequence[RecoveryPoint], rules: Retention, now: datetime) -> dict[int, list[str]]:
+    """Return why each point is kept, by its slot; an empty list for one that the next prune takes."""
+    from farshore_engine.vault.retention import RetentionRules, retain
+
+    return retain(found, RetentionRules.of(rules), now)
+
+
+def _read(
+    vm: str, namespace: str, *, explain: bool
+) -> tuple[list[RecoveryPoint], Sequence[DamagedSlot], Retention | None]:
     from farshore_cli.status import utc_now
     from farshore_engine.vault.stores import open_machine
     from farshore_operator.api import ProtectedVM
@@ -64,9 +81,10 @@ def _read(vm: str, namespace: str) -> tuple[list[RecoveryPoint], Sequence[Damage
     machine = objects.find(ProtectedVM, vm)
     if machine is None:
         raise StopFault(f"there is no ProtectedVM {vm} in namespace {where}", "`farshore status` lists them")
-    access = Resolver("", objects, SecretValues(client, where), utc_now).vault_of(machine)
-    catalogue = open_machine(access, machine_id(where, vm)).catalogue()
-    return sorted(catalogue.summaries(), key=lambda one: one.slot, reverse=True), catalogue.damaged
+    resolver = Resolver("", objects, SecretValues(client, where), utc_now)
+    rules = resolver.policy_of(machine).retention if explain else None
+    catalogue = open_machine(resolver.vault_of(machine), machine_id(where, vm)).catalogue()
+    return sorted(catalogue.summaries(), key=lambda one: one.slot, reverse=True), catalogue.damaged, rules
 
 
 class _Objects:

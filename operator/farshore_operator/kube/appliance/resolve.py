@@ -122,7 +122,7 @@ class Resolver:
             epoch=assignment.epoch,
             desired=wish,
             source=self._source(vm),
-            policy=self._policy(vm),
+            policy=self.policy_of(vm),
             vault=self.vault_of(vm),
             certificate=vm.status.agent.certificate if vm.status.agent else None,
             enrolment_tokens=self._enrolment(vm),
@@ -184,7 +184,8 @@ class Resolver:
             sudo_password=secret(CredentialKey.SUDO_PASSWORD),
         )
 
-    def _policy(self, vm: ProtectedVM) -> Policy:
+    def policy_of(self, vm: ProtectedVM) -> Policy:
+        """Return the policy of a machine; raises a fault that names what does not resolve."""
         spec = self._need(ReplicationPolicy, vm.spec.policy_ref.name, "spec.policyRef").spec
         keep = spec.retention
         return Policy(
