@@ -102,6 +102,34 @@ def test_a_snapshot_below_lvm_stands_in_for_a_long_freeze(lvm: dict[str, list[st
     assert lvm[check] == []
 
 
+FREEZES = """
+import sys, time
+from pathlib import Path
+from farshore_engine.agent.config import own_interpreter
+from farshore_engine.agent.freezing import Freezer
+from farshore_engine.agent.mounts import current_mounts
+from farshore_engine.agent.watchdog import Watchdog
+freezer = Freezer(Watchdog(own_interpreter()), Path("/run/frozen-test"))
+freezer.freeze(freezer.open([m for m in current_mounts() if m.point == "/mnt"]), 600)
+Path("/run/frozen-test/yes").touch()
+time.sleep(600)
+"""
+
+
+def test_a_freeze_ends_when_every_process_of_the_unit_is_killed(ground: Ground, python: str, lvm: object) -> None:
+    """The watchdog is in a unit of its own, so it is there to thaw when nothing else is."""
+    guest = ground.guest
+    (program := guest.directory / "freezes.py").write_text(FREEZES)
+    ground.put(program, "/root/freezes.py")
+    guest.ssh("mkfs.ext4 -q -F /dev/vdb && mount /dev/vdb /mnt")
+    guest.ssh(f"systemd-run --quiet --unit=freezes -p Environment=PYTHONDONTWRITEBYTECODE=1 {python} /root/freezes.py")
+    frozen = "for i in $(seq 600); do test -e /run/frozen-test/yes && exit 0; sleep 0.2; done; exit 1"
+    guest.ssh(frozen, timeout=300)
+    assert guest.ssh("touch /mnt/a >/dev/null 2>&1 & sleep 2; ls /mnt").stdout.split() == ["lost+found"], "it is frozen"
+    assert "farshore-watchdog-" in guest.ssh("systemctl list-units --plain 'farshore-watchdog-*.scope'").stdout
+    guest.ssh("systemctl kill -s KILL --kill-whom=all freezes; touch /mnt/b && umount /mnt", timeout=120)
+
+
 @pytest.fixture(scope="module")
 def stage(
     ground: Ground, conformance: object, lvm: object, tmp_path_factory: pytest.TempPathFactory
