@@ -317,8 +317,8 @@ def test_a_lying_process_server_neither_ends_nor_bloats_an_agent(
                 before = resident()
                 assert running.thread.is_alive()
                 peer.lies = 0.0
-                peer.errors.clear()
                 peer.lose_spool()
+                peer.errors.clear()
                 end = peer.take_point("truth", timeout=90)
                 assert running.verdicts[end.id] == []
                 assert resident() - before < GROWTH
