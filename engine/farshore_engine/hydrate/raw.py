@@ -82,7 +82,7 @@ def update(
     target = Image(image, state.size, fresh=False)
     try:
         work = Work(reader, disk, target, partial(write_state, image), threads, report)
-        done = write_windows(work, state, changed_blocks(base.map(disk), reader.map(disk)))
+        done = write_windows(work, state, changed_blocks(base, reader, disk))
     finally:
         target.close()
     write_state(image, replace(state, complete=True))

@@ -94,8 +94,14 @@ def whole_disk(block_map: BlockMap, *, clear: bool) -> Window:
     return window
 
 
-def changed_blocks(old: BlockMap, new: BlockMap) -> Window:
-    """Return what to write in each window of an update, asked for in order: the blocks that differ, holes included."""
+def changed_blocks(base: PointReader, reader: PointReader, disk: str) -> Window:
+    """Return what to write in each window of an update, asked for in order: the blocks that differ, holes included.
+
+    So is the block in which a smaller base ended: the target holds only a part of it, whatever the maps say.
+    """
+    old, new = base.map(disk), reader.map(disk)
+    torn, rest = divmod(base.disk(disk).size_bytes, BLOCK_SIZE)
+    grown = rest != 0 and base.disk(disk).size_bytes < reader.disk(disk).size_bytes
     pending = diff(old, new)
     held: list[BlockRefs] = []
 
@@ -108,7 +114,12 @@ def changed_blocks(old: BlockMap, new: BlockMap) -> Window:
         every = np.concatenate(held) if held else np.zeros(0, BLOCK_REF)
         inside = every["index"] < first + WINDOW
         held[:] = [every[~inside]] if (~inside).any() else []
-        return every[inside & (every["index"] >= first)]
+        found = every[inside & (every["index"] >= first)]
+        if grown and first <= torn < first + WINDOW and torn not in found["index"]:
+            own = np.zeros(1, BLOCK_REF)
+            own["index"], own["ref"] = torn, new.lookup(torn, 1)
+            found = np.sort(np.concatenate([found, own]), order="index")
+        return found
 
     return window
 

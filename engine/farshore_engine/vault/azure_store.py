@@ -260,7 +260,8 @@ def _etag(answer: Any) -> Version:
 
 def error_code(error: AzureError) -> str:
     """Return the code that the service gave, such as ContainerNotFound; empty if there is none."""
-    return str(getattr(error, "error_code", None) or "")
+    code = getattr(error, "error_code", None)
+    return str(getattr(code, "value", code) or "")  # an enumeration where the client knows the code
 
 
 def _short(error: AzureError) -> str:

@@ -129,10 +129,11 @@ def test_moving_follows_the_disks_size(tmp_path: Path) -> None:
     rig = machine()
     rig.point("sda", {600: 5}, size=700 * BLOCK_SIZE)
     rig.point("sda", {}, size=50 * BLOCK_SIZE)
+    rig.point("sda", {}, size=20 * BLOCK_SIZE + 512)
     names = rig.names()
     image = tmp_path / "i"
     hydrate(reader(rig, names[2]), "sda", image)
-    for base, target in [(2, 3), (3, 4), (4, 3)]:
+    for base, target in [(2, 3), (3, 4), (4, 3), (3, 5), (5, 2)]:
         update(reader(rig, names[base]), reader(rig, names[target]), "sda", image)
         assert image.read_bytes() == rig.points[names[target]]["sda"]
 
