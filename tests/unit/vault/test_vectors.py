@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import struct
+from datetime import UTC, datetime
 
 import numpy as np
 import zstandard
@@ -22,8 +23,8 @@ from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.vault.crypto import MachineKeys, Place, Purpose, kek_id
 from farshore_engine.vault.encoder import Encoder
 from farshore_engine.vault.encoding import BLOCK_REF, REF, refs_from_bytes
-from farshore_engine.vault.keydocument import KeyDocument
-from farshore_engine.vault.keyring import KeyRing, LocalKey, unwrap
+from farshore_engine.vault.keydocument import Erasure, KeyDocument, Wrap
+from farshore_engine.vault.keyring import KeyRing, LocalKey, binding, unwrap
 from farshore_engine.vault.names import MachineNames, PackId
 from farshore_engine.vault.node import Node, node_of
 from farshore_engine.vault.pack import OpenPack
@@ -47,6 +48,18 @@ KEY_JSON = b"""{
   }
  ]
 }"""
+ERASED_JSON = b"""{
+ "format": 1,
+ "machine": "team-a.db",
+ "wraps": [],
+ "erased": {
+  "time": "2025-01-02T03:04:05+00:00",
+  "by": "ada",
+  "reason": "contract ended"
+ }
+}"""
+KEY_ID = "https://contoso.vault.azure.net/keys/farshore/0123456789abcdef0123456789abcdef"
+KEY_VAULT_SEAL = "2ca6e33bd72eb034c0c2bb90bcdca56d3565885de9bfa7e6fd3b681da01c1d19"
 PACK_KEY = "b3f91335173dce273c862684eaf94976e81005890704d65abd2f6ff149e73843"
 CHAIN_KEY = "a06bce7b8c7ba97f99a075f2f619244f0380cac68bfe63ca71cb395c115aa133"
 JOURNAL_KEY = "f1d575e936b137eea971dc19585744fdb07f8bcbd446a6b59c618e06f7c3d53b"
@@ -96,6 +109,24 @@ def test_the_key_document() -> None:
     nonce, wrapped = base64.b64decode(fields["nonce"]), base64.b64decode(fields["wrapped"])
     assert AESGCM(KEK).decrypt(nonce, wrapped, b"farshore/1 data key\0team-a.db") == DATA_KEY
     assert unwrap(KeyDocument.decode(KEY_JSON, MACHINE), KeyRing(LocalKey(KEK))) == KEYS
+
+
+def test_the_plain_text_of_a_wrap_in_key_vault() -> None:
+    assert hashlib.sha256(binding(MACHINE)).hexdigest() == KEY_VAULT_SEAL
+    wrapped = base64.b64encode(bytes(256)).decode()
+    text = json.dumps(
+        {"format": 1, "machine": MACHINE, "wraps": [{"kek": KEY_ID, "algorithm": "RSA-OAEP-256", "wrapped": wrapped}]},
+        indent=1,
+    )
+    document = KeyDocument(MACHINE, (Wrap(KEY_ID, "RSA-OAEP-256", bytes(256)),))
+    assert document.encode() == text.encode()
+    assert KeyDocument.decode(text.encode(), MACHINE) == document
+
+
+def test_an_erased_key_document() -> None:
+    document = KeyDocument.decode(ERASED_JSON, MACHINE)
+    assert document.encode() == ERASED_JSON
+    assert document.erased == Erasure(datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC), "ada", "contract ended")
 
 
 def test_derived_keys() -> None:
