@@ -196,8 +196,9 @@ def _write(vault: MachineVault, point: StoredPoint, job: Job, threads: int) -> N
 def _writers() -> dict[ImageFormat, Callable[..., Progress]]:
     from farshore_engine.hydrate.qcow2 import hydrate_qcow2
     from farshore_engine.hydrate.raw import hydrate
+    from farshore_engine.hydrate.vhd import hydrate_vhd
 
-    return {ImageFormat.RAW: hydrate, ImageFormat.QCOW2: hydrate_qcow2}
+    return {ImageFormat.RAW: hydrate, ImageFormat.QCOW2: hydrate_qcow2, ImageFormat.VHD: hydrate_vhd}
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from farshore_engine.contract.faults import StopFault
@@ -9,6 +10,7 @@ from farshore_engine.contract.tasks import TaskAssignment, TaskResult
 from farshore_engine.hydrate.raw import Progress
 from farshore_engine.hydrate.raw import hydrate as hydrate_disk
 from farshore_engine.hydrate.verify import verify
+from farshore_engine.processserver.progress import ProgressMeter
 from farshore_engine.processserver.tasks.context import (
     TaskContext,
     already_started,
@@ -32,12 +34,14 @@ def hydrate(task: TaskAssignment, context: TaskContext) -> TaskResult:
         disks = disk_files(point, directory)
         total = sum(disk.size_bytes for disk in point.manifest.disks)
         before = moved = 0
+        meter = ProgressMeter()
         for disk, file in zip(point.manifest.disks, disks, strict=True):
             done_before = before
 
             def tell(progress: Progress, name: str = disk.name, base: int = done_before) -> None:
+                meter.note(time.monotonic(), total, base + progress.done)
                 percent = (base + progress.done) * 100 // max(1, total)
-                context.progress(min(99, percent), f"writing disk {name}")
+                context.progress(min(99, percent), f"writing disk {name}: {_pace(meter)}")
 
             moved += hydrate_disk(reader, disk.id, file.path, report=tell).fetched
             before += disk.size_bytes
@@ -51,6 +55,16 @@ def hydrate(task: TaskAssignment, context: TaskContext) -> TaskResult:
         disks_verified=True,
         disk_paths=tuple(str(file.path) for file in disks),
     )
+
+
+def _pace(meter: ProgressMeter) -> str:
+    """Say how much is written, how fast, and how long the rest takes."""
+    found = meter.report()
+    assert found is not None, "a sample was noted just before"
+    words = f"{found.bytes_done / 2**30:.1f} of {found.bytes_total / 2**30:.1f} GiB"
+    if found.rate:
+        words += f", {found.rate / 2**20:.0f} MiB/s"
+    return words if found.eta_seconds is None else f"{words}, {found.eta_seconds} s left"
 
 
 def _check(reader: PointReader, disk: str, image: Path) -> None:
