@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from farshore_engine.contract.assignment import Retention
 from farshore_engine.contract.points import Consistency, RecoveryPoint, point_name
-from farshore_engine.vault.retention import RetentionRules, retain
+from farshore_engine.vault.retention import TIERS, RetentionRules, retain
 
 NOW = datetime(2025, 3, 10, 12, 0, tzinfo=UTC)
 NONE = timedelta(0)
@@ -111,3 +111,40 @@ def test_promises(points: list[RecoveryPoint], rules: RetentionRules, later: int
     assert len(stay) >= min(rules.at_least, len(points))
     survivors = [p for p in points if p.slot in stay]
     assert kept(survivors, rules, now) == stay  # a second prune at once takes nothing more
+
+
+@given(points, rules, st.integers(0, 100_000))
+def test_application_consistent_points_are_never_displaced_by_others(
+    points: list[RecoveryPoint], rules: RetentionRules, later: int
+) -> None:
+    """What is kept of them as one an hour, a day and a week is the same whatever other points there are."""
+    now = NOW + timedelta(minutes=later)
+    app = [p for p in points if p.consistency is Consistency.APP]
+
+    def tiers(some: list[RecoveryPoint]) -> dict[int, list[str]]:
+        found = {
+            slot: [r for r in why if "application-consistent" in r] for slot, why in retain(some, rules, now).items()
+        }
+        return {slot: why for slot, why in found.items() if why}
+
+    assert tiers(points) == tiers(app)
+
+
+@given(points, rules, st.integers(0, 100_000))
+def test_of_each_bucket_the_newest_is_kept(points: list[RecoveryPoint], rules: RetentionRules, later: int) -> None:
+    reasons = retain(points, rules, NOW + timedelta(minutes=later))
+    for tier, limit in (("hourly", rules.hourly), ("daily", rules.daily), ("weekly", rules.weekly)):
+        buckets: dict[tuple[int, ...], RecoveryPoint] = {}
+        for one in points:
+            bucket = TIERS[tier](one.time)
+            buckets[bucket] = max(buckets.get(bucket, one), one, key=lambda p: (p.time, p.slot))
+        newest = sorted(buckets.values(), key=lambda p: (p.time, p.slot), reverse=True)[:limit]
+        held = [slot for slot, why in reasons.items() if any(r.startswith(f"{tier} ") and "app" not in r for r in why)]
+        assert sorted(held) == sorted(p.slot for p in newest)
+
+
+def test_a_locked_point_stays_until_its_lock_ends() -> None:
+    until = NOW + timedelta(minutes=10)
+    points = [point(0, 2), point(500, 1).model_copy(update={"locked_until": until})]
+    assert retain(points, RetentionRules(NONE), NOW)[1] == ["locked until 2025-03-10 12:10 UTC"]
+    assert retain(points, RetentionRules(NONE), until)[1] == []
