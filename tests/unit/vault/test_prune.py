@@ -444,3 +444,28 @@ def test_the_writer_and_sink_of_a_test_are_the_real_ones() -> None:
     rig = Rig()
     assert isinstance(rig.writer, PointWriter)
     assert isinstance(rig.sink, PackUploader)
+
+
+def test_a_damaged_point_holds_back_only_packs_that_it_may_need() -> None:
+    """No pack of a later claim: all of those were kept too, for as long as the damaged point was."""
+    rig = busy_rig()
+    first = rig.vault.find(rig.names()[0])
+    rig.vault.pin(first, "run-1")
+    root = first.manifest.disks[0].root
+    assert root is not None
+    name = rig.vault.access.names.packs + root.pack
+    rig.store.put(name, rig.store.get(name)[0][:100])
+    before = set(packs(rig.store))
+    rig.start()
+    for turn in range(4):
+        rig.point("sda", {1: 500 + turn})
+    later = set(packs(rig.store)) - before
+    report = rig.prune(ONLY_NEWEST)
+    assert "is damaged" in report.withheld and report.spoiled[0].slot == first.slot
+    left = set(packs(rig.store))
+    assert len(later & left) < len(later)
+    assert {pack for pack in before if pack < rig.vault.access.names.pack(PackId(first.slot, 0))} <= left
+    rig.vault.unpin(first.slot, "run-1")
+    rig.prune(ONLY_NEWEST)
+    assert rig.prune(ONLY_NEWEST).withheld == ""
+    rig.check_every_visible_point()
