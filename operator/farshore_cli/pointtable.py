@@ -20,13 +20,16 @@ def point_table(
     """
     table = Table(box=None)
     last = "HELD BY" if reasons is None else "KEPT BECAUSE"
-    for title in ("POINT", "TIME (UTC)", "AGE", "CONSISTENCY", "CHANGED", "STORED", last):
+    grouped = ("CUT",) if any(point.group for point in found) else ()  # points of one instant show the same
+    for title in ("POINT", "TIME (UTC)", "AGE", "CONSISTENCY", *grouped, "CHANGED", "STORED", last):
         table.add_column(
             title, no_wrap=title != last or reasons is None, overflow="fold" if title == last else "ignore"
         )
     for point in found:
-        row = (point.name, f"{point.time:%Y-%m-%d %H:%M:%S}", span(now - point.time), point.consistency.value)
+        row: tuple[str, ...] = (point.name, f"{point.time:%Y-%m-%d %H:%M:%S}", span(now - point.time), point.consistency.value)
         why = point.pins if reasons is None else reasons.get(point.slot) or ("nothing: the next prune takes it",)
+        if grouped:
+            row = (*row, f"{point.group.name}/{point.group.id}" if point.group else "alone")
         table.add_row(*row, size_text(point.bytes_changed), size_text(point.bytes_stored), ", ".join(why))
     return table
 

@@ -85,9 +85,15 @@ def machine_row(vm: ProtectedVM, policies: Sequence[ReplicationPolicy], now: dat
         points=report.point_count if report else 0,
         process_server=status.assignment.process_server if status.assignment else "",
         ready="yes" if failover is not None and failover.status == ConditionStatus.TRUE else "no",
-        todo=status.next_step or ("" if good or ready is None else ready.message),
+        todo=status.next_step or ("" if good or ready is None else ready.message) or _group_trouble(vm),
         churn=_churn(report.churn) if report and report.churn else "",
     )
+
+
+def _group_trouble(vm: ProtectedVM) -> str:
+    """Say what keeps the machine from being cut together with its consistency group."""
+    group = vm.status.condition("ConsistencyGroup")
+    return group.message if group is not None and group.status == ConditionStatus.FALSE else ""
 
 
 def server_row(server: ProcessServer, now: datetime) -> ServerRow:

@@ -36,6 +36,7 @@ from farshore_engine.wire.messages import (
     Pong,
     Refuse,
     Run,
+    Settings,
     Synced,
     TakePoint,
     Welcome,
@@ -90,6 +91,7 @@ class LightAgent:
     freezes: dict[str, tuple[float, float]] = field(default_factory=dict)  # point → from, until
     committed: list[Committed] = field(default_factory=list)
     refused: list[Refuse] = field(default_factory=list)
+    limits: list[int] = field(default_factory=list)  # bandwidth, as it was told
     called_off: list[PointFailed] = field(default_factory=list)
     broken_at: list[str] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
@@ -138,6 +140,7 @@ class LightAgent:
     def _handle(self, stream: TlsStream, message: Message) -> None:
         match message:
             case Welcome():
+                self.limits.append(message.settings.bandwidth_limit)
                 self._seq = message.resume_after
                 self._send_blocks(stream, range(16))
                 self._say(stream, Synced(self._seq))
@@ -154,6 +157,8 @@ class LightAgent:
                 self.called_off.append(message)
                 self._thaw()
                 self._point = ""
+            case Settings():
+                self.limits.append(message.bandwidth_limit)
             case Committed():
                 self.committed.append(message)
             case Ping():

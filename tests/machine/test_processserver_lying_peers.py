@@ -22,7 +22,7 @@ import pytest
 import structlog
 from tests.machine.agent_rig import Rig, make_identity, running_agent
 from tests.machine.agent_slow_disk import write_direct
-from tests.machine.group_rig import Fleet, open_fleet
+from tests.machine.group_rig import POLICY, Fleet, open_fleet
 from tests.machine.light_agent import LightAgent, greeting
 from tests.machine.reference_peer import ReferencePeer
 
@@ -271,6 +271,24 @@ def answer_of(sock: object) -> Message:
     message = decode(found.kind, found.header)
     assert not isinstance(message, Refuse) or message.reason == "NotReady"
     return message
+
+
+def test_a_changed_bandwidth_limit_reaches_a_connected_agent_and_the_appliances_own_does_not(fleet: Fleet) -> None:
+    """The appliance's limit is for all machines together, so no agent can keep it alone."""
+    machine = fleet.machines[0]
+    with ExitStack() as stack:
+        stack.enter_context(fleet.process_server())
+        fleet.control.configure(bandwidth_limit=50 << 20)
+        fleet.assign("")
+        agent = LightAgent(machine, lambda: fleet.identity(machine))
+        stack.callback(agent.stop)
+        agent.start()
+        fleet.wait(lambda: agent.committed, 90, fleet.troubles)
+        for limit in (7 << 20, 0):
+            fleet.control.change("m00", policy=POLICY.model_copy(update={"bandwidth_limit": limit}))
+            fleet.wait(lambda: agent.limits[-1] == limit)  # noqa: B023 - called at once
+    assert agent.limits[0] == 0
+    assert 50 << 20 not in agent.limits
 
 
 class LyingPeer(ReferencePeer):

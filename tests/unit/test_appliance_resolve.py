@@ -128,3 +128,33 @@ def test_a_value_that_is_no_text_is_named_and_not_shown(secret: str, key: str) -
     (broken,) = resolve(objects(), {**SECRETS, secret: {**SECRETS[secret], key: b"\x30\x82\xff"}}).broken
     assert f"key {key} of Secret {secret} is not text" in broken.message
     assert not broken.waits and "x82" not in broken.message
+
+
+def test_a_bandwidth_schedule_changes_the_assignment_when_its_window_opens_and_closes() -> None:
+    """Nothing else changes then, so the process server's snapshot must be made anew by the clock."""
+    window = {"begin": "08:00", "to": "18:00", "limit": "10Mi"}
+    bodies = objects()
+    policy = next(body for body in bodies if body["kind"] == "ReplicationPolicy")
+    policy["spec"] = {"bandwidth": {"limit": "100Mi", "schedule": [window]}}
+    world, clock = World(bodies, SECRETS), [datetime(2026, 1, 1, tzinfo=UTC)]
+    resolver = Resolver("ps-1", world, world, lambda: clock[0])  # type: ignore[arg-type]
+    seen = []
+    for hour in (7, 8, 17, 18):
+        clock[0] = datetime(2026, 1, 1, hour, 30 if hour != 18 else 0, tzinfo=UTC)
+        (machine,) = resolver.resolve().machines
+        seen.append(machine.policy.bandwidth_limit >> 20)
+    assert seen == [100, 10, 10, 100]
+
+
+def test_the_members_of_a_consistency_group_are_those_that_replicate() -> None:
+    bodies = objects()
+    vm = next(body for body in bodies if body["kind"] == "ProtectedVM")
+    vm["spec"]["consistencyGroup"] = "shop"
+    others = [
+        {**vm, "metadata": {"name": name}, "status": {**vm["status"], "desired": desired}}
+        for name, desired in (("db-01", "Replicate"), ("db-02", "Pause"), ("db-03", "Stop"))
+    ]
+    machines = {machine.name: machine for machine in resolve([*bodies, *others]).machines}
+    group = machines["web-01"].consistency_group
+    assert (group.name, group.members) == ("shop", ("shop.db-01", "shop.web-01"))
+    assert machines["db-01"].consistency_group == group

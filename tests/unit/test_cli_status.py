@@ -73,6 +73,12 @@ POLICY = ReplicationPolicy.of(
             {"phase": "InitialReplication", "nextStep": "Wait"}, (Level.BUSY, None, False, "no", "Wait"), id="copying",
         ),
         pytest.param(None, [], {}, (Level.BUSY, None, False, "no", ""), id="just created"),
+        pytest.param(
+            "2026-03-01T11:58:00Z",
+            [condition("Ready", "True"), condition("ConsistencyGroup", "False", "demo.db holds up shop")],
+            {"phase": "Protected"}, (Level.GOOD, timedelta(minutes=2), False, "no", "demo.db holds up shop"),
+            id="its group is held up",
+        ),
     ],
 )  # fmt: skip
 def test_a_machine_s_row(
