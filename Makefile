@@ -20,7 +20,7 @@ test-unit: venv ## Run the tests that take seconds
 lint: venv ## Check style, types and the imports between packages
 	@tests/setup/lint
 
-bench: packages venv ## Measure beside restic, borg, rsync and qemu-img; QUICK=1 for a small run
+bench: packages venv ## Measure beside restic, kopia, borg, rsync and qemu-img; QUICK=1 for a small run
 	@FARSHORE_PACKAGES=tests/bench/debian-packages.txt tests/setup/packages
 	@$(PY) -m tests.bench.run $(if $(QUICK),--quick)
 

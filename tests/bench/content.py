@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,23 +32,32 @@ def half_pieces(size: int) -> Iterator[bytes]:
         yield half_compressible(at + 1, min(PIECE, size - at))
 
 
-def file_pieces(size: int) -> Iterator[bytes]:
-    """Yield `size` bytes of this host's own files, each once, aligned as in a file system; zeros behind them."""
-    pending = bytearray()
+def random_pieces(size: int) -> Iterator[bytes]:
+    """Yield `size` bytes that no program makes smaller."""
+    for at in range(0, size, PIECE):
+        yield np.random.default_rng(at + 2).bytes(min(PIECE, size - at))
+
+
+def sparse_pieces(size: int, every: int) -> Iterator[bytes]:
+    """Yield `size` bytes of zeros, but for each `every`-th piece of 8 MiB, which is half-compressible."""
+    for number, at in enumerate(range(0, size, PIECE)):
+        length = min(PIECE, size - at)
+        yield half_compressible(at + 3, length) if number % every == 0 else bytes(length)
+
+
+def copy_files(folder: Path, size: int) -> None:
+    """Copy this host's own files to a mounted file system, until they are `size` bytes together."""
     for path in _files():
-        pending += path.read_bytes()
-        pending += bytes(-len(pending) % 4096)
-        while len(pending) >= PIECE and size > 0:
-            yield bytes(pending[: min(PIECE, size)])
-            size -= PIECE
-            del pending[:PIECE]
-        if size <= 0:
-            return
-    while size > 0:
-        pending += bytes(max(0, PIECE - len(pending)))
-        yield bytes(pending[: min(PIECE, size)])
-        size -= PIECE
-        pending.clear()
+        length = path.stat().st_size
+        if length > size:
+            continue
+        target = folder / path.relative_to("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        size -= length
+        if size < SMALLEST:
+            break
+    os.sync()
 
 
 def _files() -> Iterator[Path]:
@@ -61,11 +71,13 @@ def _files() -> Iterator[Path]:
 
 
 def fill(device: str, pieces: Iterator[bytes]) -> None:
-    """Write the pieces to a device from its beginning, past the page cache."""
+    """Write the pieces to a new device from its beginning, past the page cache; zeros are there already."""
+    zeros = bytes(PIECE)
     with _Direct(device) as target:
         at = 0
         for piece in pieces:
-            target.write(at, piece)
+            if piece != zeros[: len(piece)]:
+                target.write(at, piece)
             at += len(piece)
 
 

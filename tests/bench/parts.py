@@ -26,6 +26,7 @@ TICK = 0.02  # seconds between two looks at a log
 START_SECONDS = 60.0
 LAST_WORDS = 20_000  # characters
 WELCOME = "the process server bids welcome"
+SYNCED = "all disks are passed over"
 SENT = "a point was sent"
 COMMITTED = "a point is committed"
 FAILED = "no point was made"
@@ -80,6 +81,13 @@ class Parts:
         with self._log.open("wb") as log:
             self._agent = _popen(command, log)
 
+    def stop_agent(self) -> None:
+        """End the agent; `start_agent` begins another one."""
+        assert self._agent is not None
+        self._agent.terminate()
+        self._agent.wait(30)
+        self._agent = None
+
     def stop(self) -> None:
         """End both, the agent first."""
         for process in (self._agent, self._server):
@@ -119,6 +127,10 @@ class Parts:
         self._until(lambda: self.events(WELCOME), START_SECONDS, "the agent did not connect")
         return self.events(WELCOME)[0].time
 
+    def wait_synced(self, after: float, timeout: float) -> None:
+        """Wait until an agent that was started after that time has passed over all disks."""
+        self._until(lambda: any(e.time > after for e in self.events(SYNCED)), timeout, "the disks are not passed over")
+
     def wait_point(self, after: float, timeout: float) -> Point:
         """Return the first point that was asked for after that time."""
         self._until(lambda: any(p.asked > after for p in self.points()), timeout, "no point was made")
@@ -128,6 +140,15 @@ class Parts:
         """Return the CPU seconds that agent and process server have used."""
         assert self._agent is not None
         return _cpu(self._agent.pid) + _cpu(self._server.pid)
+
+    def agent_cpu(self) -> float:
+        """Return the CPU seconds that the agent has used."""
+        assert self._agent is not None
+        return _cpu(self._agent.pid)
+
+    def server_memory(self) -> float:
+        """Return the MiB that the process server has had resident at most."""
+        return _memory(f"/proc/{self._server.pid}/status", "VmHWM")
 
     def received(self) -> int:
         """Return the bytes of blocks that the process server has received, before compression."""
@@ -192,7 +213,8 @@ def running(stage: Stage, interval: float) -> Iterator[Parts]:
 
 
 def _popen(command: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
+    paths = (str(ROOT), os.environ.get("PYTHONPATH", ""))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONFAULTHANDLER": "1"}
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
 
 

@@ -1,17 +1,18 @@
-"""The way of a disk into the vault and back: first copy, a small change, hydration, beside the peers."""
+"""The way of a disk into the vault for the first time, with several kinds of content, beside limits and peers."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import content, peers, vault_rates
-from tests.bench.parts import Parts, Point, running
+from tests.bench import content, vault_rates
+from tests.bench.parts import Parts, running
+from tests.bench.peers import programs
+from tests.bench.peers.programs import Borg, Kopia, Peer, Restic
 from tests.bench.rows import Row
 from tests.machine.agent_rig import RealDisk
 from tests.machine.replication_rig import Stage, open_stage
@@ -21,61 +22,64 @@ from farshore_engine.vault.reader import PointReader
 
 MIB = 1 << 20
 INTERVAL = 3.0  # seconds between points: room to change the disk in between
-ATTEMPTS = 5
-SHARE = 0.01
-PATIENCE = 90.0  # seconds for what should take a few
+PATIENCE = 120.0  # seconds for what should take a few
+STAGED = 256 * MIB  # at most so much of a disk goes through each stage alone
+FACTORS: dict[type[Peer], float] = {Restic: 3.0, Kopia: 3.0, Borg: 1.5}
+OF_LIMIT = 0.7
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is on a disk; `aimed` says whether DESIGN has a target for it, `lay` puts it there."""
+
+    name: str
+    aimed: bool
+    kind: str  # of file system, "" for none
+    lay: Callable[[RealDisk, int], None]
 
 
 @dataclass(frozen=True)
 class First:
-    """The first copy: seconds until its point was in the vault, and CPU seconds of agent and process server."""
+    """A first copy: seconds until its point was in the vault; CPU seconds and MiB of agent and process server."""
 
     seconds: float
     cpu: float
+    agent_memory: float
+    server_memory: float
 
 
-@dataclass(frozen=True)
-class Change:
-    """A change of the disk: bytes of the changed blocks, bytes received, seconds from asking to the committed point."""
-
-    changed: int
-    sent: int
-    seconds: float
+def _raw(pieces: Callable[[int], Iterator[bytes]]) -> Callable[[RealDisk, int], None]:
+    return lambda disk, size: content.fill(disk.device, pieces(size))
 
 
-def whole_story(directory: Path, size: int) -> Iterator[list[Row]]:
-    """Measure a half-compressible disk of `size` bytes in every way; yields rows as they come."""
+def _files(disk: RealDisk, size: int) -> None:
+    assert disk.mount is not None
+    content.copy_files(disk.mount, size * 85 // 100)
+
+
+HALF = Shape("half-compressible", True, "", _raw(content.half_pieces))
+FILES = Shape("a root file system's files on ext4", True, "ext4", _files)
+RANDOM = Shape("incompressible", False, "", _raw(content.random_pieces))
+SPARSE = Shape("nine tenths zeros", False, "", _raw(lambda size: content.sparse_pieces(size, 10)))
+
+
+def first_copy(directory: Path, shape: Shape, size: int) -> Iterator[list[Row]]:
+    """Measure the first copy of a disk of `size` bytes: stages, agent and process server, peers."""
     with _stage(directory) as stage:
-        disk = _disk(stage, content.half_pieces(size), size)
-        parts = vault_rates.stages(disk.device, min(size, 512 * MIB), stage.directory)
-        yield [Row(f"stage: {p.name}", p.cost, "CPU s/GiB") for p in parts]
+        disk = lay_out(stage, shape, size)
+        parts = vault_rates.stages(disk.device, min(size, STAGED), stage.directory)
         with running(stage, INTERVAL) as live:
-            first = _first(live)
-            change = _change(live, disk)
-            memory = live.agent_memory()
-        hydrated = _hydrated(stage, disk)
-        copies = peers.first_copies(stage.directory, disk.backing)
-        content.change(disk.device, seed=99, share=SHARE)
-        timings = peers.later_copies(copies, disk.backing)
-        yield _first_rows("half-compressible", size, first, {n: t.first for n, t in timings.items()})
-        yield _limit_rows(size, first, parts)
-        yield _change_rows(size, change, timings)
-        restores = {name: size / MIB / t.restore for name, t in timings.items()}
-        rate = size / MIB / hydrated
-        yield [
-            Row("hydrate", rate, "MiB/s", "2x restic restore", rate >= 2 * restores["restic"], restores),
-            Row("agent and watchdog, resident at most", memory, "MiB", "at most 80 MiB", memory <= 80),
-        ]
-
-
-def real_files(directory: Path, size: int) -> list[Row]:
-    """Measure the first copy of a disk with real content."""
-    with _stage(directory) as stage:
-        disk = _disk(stage, content.file_pieces(size), size)
-        with running(stage, INTERVAL) as live:
-            first = _first(live)
-        seconds = {name: second for name, (_, second) in peers.first_copies(stage.directory, disk.backing).items()}
-        return _first_rows("real files", size, first, seconds)
+            first = copy_first(live)
+        copies = programs.first_copies(stage.directory, disk.backing)
+        # A mounted file system goes on writing to its superblock, so there is nothing to compare its point with.
+        hydrated = 0.0 if shape.kind else hydrate_newest(stage, disk)
+        name = f"initial replication, {size // MIB} MiB, {shape.name}"
+        if shape.aimed:
+            yield [Row(f"stage, {shape.name}: {p.name}", p.cost, "CPU s/GiB") for p in parts]
+        yield _peer_rows(name, shape, size / MIB / first.seconds, size, copies)
+        yield _limit_rows(name, shape, size, first, parts)
+        if shape is HALF:
+            yield _restore_rows(stage, disk, size, hydrated, copies)
 
 
 @contextmanager
@@ -84,42 +88,35 @@ def _stage(directory: Path) -> Iterator[Stage]:
         yield stage
 
 
-def _disk(stage: Stage, pieces: Iterator[bytes], size: int) -> RealDisk:
-    disk = stage.rig.disk("", size_mib=size // MIB)
-    content.fill(disk.device, pieces)
+def lay_out(stage: Stage, shape: Shape, size: int) -> RealDisk:
+    """Make a disk with that content."""
+    disk = stage.rig.disk(shape.kind, size_mib=size // MIB)
+    shape.lay(disk, size)
     return disk
 
 
-def _first(live: Parts) -> First:
+def copy_first(live: Parts) -> First:
+    """Start the agent and wait for the first point."""
     live.start_agent()
     began = live.wait_welcome()
     cpu = live.cpu()
     point = live.wait_point(0, PATIENCE)
-    return First(point.committed - began, live.cpu() - cpu)
+    return First(point.committed - began, live.cpu() - cpu, live.agent_memory(), live.server_memory())
 
 
-def _change(live: Parts, disk: RealDisk) -> Change:
-    """Change the disk between two points, and see what the next one costs."""
-    for attempt in range(ATTEMPTS):
-        live.wait_point(time.time(), PATIENCE)
-        before = live.received()
-        began = time.time()
-        changed = content.change(disk.device, attempt, SHARE)
-        ended = time.time()
-        point: Point = live.wait_point(began, PATIENCE)
-        if point.asked > ended:
-            return Change(changed, live.received() - before, point.committed - point.asked)
-    raise RuntimeError(f"changing {SHARE:.0%} of the disk takes longer than the {INTERVAL:g} s between two points")
-
-
-def _hydrated(stage: Stage, disk: RealDisk) -> float:
+def hydrate_newest(stage: Stage, disk: RealDisk) -> float:
     """Hydrate the newest point, compare it with the disk, and return the seconds of the hydration."""
     vault = stage.open_vault()
     image = stage.directory / "hydrated.raw"
+    for path in (stage.directory / "vault").rglob("*"):
+        if path.is_file():
+            programs.warm(path)  # as what the peers restore from is
     try:
         point = vault.newest()
         assert point is not None
-        seconds = peers.timed(lambda: hydrate(PointReader(vault, point), disk.id, image, threads=os.cpu_count() or 1))
+        seconds = programs.timed(
+            lambda: hydrate(PointReader(vault, point), disk.id, image, threads=os.cpu_count() or 1)
+        )
     finally:
         vault.close()
     with image.open("rb") as restored, disk.backing.open("rb") as truth:
@@ -129,36 +126,40 @@ def _hydrated(stage: Stage, disk: RealDisk) -> float:
     return seconds
 
 
-def _first_rows(kind: str, size: int, first: First, seconds: dict[str, float]) -> list[Row]:
-    rate = size / MIB / first.seconds
-    rates = {name: size / MIB / s for name, s in seconds.items()}
-    borg = next(value for name, value in rates.items() if name.startswith("borg"))
-    met = rate >= 3 * rates["restic"] and rate >= 1.5 * borg
-    cost = first.cpu / (size / 2**30)
+def _peer_rows(name: str, shape: Shape, rate: float, size: int, copies: dict[str, tuple[Peer, float]]) -> list[Row]:
+    rates = {peer.name: size / MIB / seconds for peer, seconds in copies.values()}
+    rows = [Row(name, rate, "MiB/s", "", None, rates)]
+    for kind, factor in FACTORS.items():
+        if kind.family not in copies:
+            continue
+        ratio = rate / (size / MIB / copies[kind.family][1])
+        wanted = (f"at least {factor:g}", ratio >= factor) if shape.aimed else ("", None)
+        rows.append(Row(f"{name} / {copies[kind.family][0].name}", ratio, "ratio", *wanted))
+    return rows
+
+
+def _limit_rows(name: str, shape: Shape, size: int, first: First, parts: list[vault_rates.Measured]) -> list[Row]:
+    rate, limit, device = size / MIB / first.seconds, vault_rates.limit(parts), parts[0].rate
+    slowest = vault_rates.slowest(parts)
+    share = rate / min(limit, device)
+    wanted = (f"at least {OF_LIMIT:g}", share >= OF_LIMIT) if shape.aimed else ("", None)
+    cores = os.cpu_count() or 1
     return [
-        Row(f"initial replication, {size // MIB} MiB, {kind}", rate, "MiB/s", "3x restic, 1.5x borg", met, rates),
-        Row(f"initial replication, agent and process server, {kind}", cost, "CPU s/GiB"),
-    ]
+        Row(f"{name} / slowest single stage ({slowest.name})", rate / slowest.rate, "ratio", "", None),
+        Row(f"limit, {shape.name}: {cores} cores / sum of the stages", limit, "MiB/s", "", None, {"device": device}),
+        Row(f"{name} / the lower limit", share, "ratio", *wanted),
+        Row(f"{name}: sum of the stages", sum(p.cost for p in parts), "CPU s/GiB"),
+        Row(f"{name}: agent and process server", first.cpu / (size / 2**30), "CPU s/GiB"),
+        Row(f"{name}: process server, resident at most", first.server_memory, "MiB"),
+        Row(f"{name}: agent and watchdog, locked", first.agent_memory, "MiB", "at most 80", first.agent_memory <= 80),
+    ]  # fmt: skip
 
 
-def _limit_rows(size: int, first: First, parts: list[vault_rates.Measured]) -> list[Row]:
-    limit, device = vault_rates.limit(parts), parts[0].rate
-    share = size / MIB / first.seconds / min(limit, device)
-    return [
-        Row("sum of the stages", sum(p.cost for p in parts), "CPU s/GiB"),
-        Row(
-            f"limit: {os.cpu_count()} cores / sum of the stages", limit, "MiB/s", "", None, {"the device alone": device}
-        ),
-        Row("initial replication / the lower limit", share, "ratio", "at least 0.7", share >= 0.7),
-    ]
-
-
-def _change_rows(size: int, change: Change, timings: dict[str, peers.Timings]) -> list[Row]:
-    seconds = {name: t.again for name, t in timings.items()}
-    scanning = [value for name, value in seconds.items() if not name.startswith("qemu")]
-    ratio = change.sent / change.changed
-    name = f"{SHARE:.0%} of {size // MIB} MiB changed"
-    return [
-        Row(f"{name}: a point", change.seconds, "s", "20x faster", min(scanning) >= 20 * change.seconds, seconds),
-        Row(f"{name}: bytes sent / bytes of changed blocks", ratio, "ratio", "at most 1.5", ratio <= 1.5),
-    ]
+def _restore_rows(
+    stage: Stage, disk: RealDisk, size: int, hydrated: float, copies: dict[str, tuple[Peer, float]]
+) -> list[Row]:
+    timings = programs.later_copies(copies, disk.backing)
+    restores = {copies[family][0].name: size / MIB / t.restore for family, t in timings.items()}
+    rate, restic = size / MIB / hydrated, timings.get(Restic.family)
+    target, met = ("", None) if restic is None else ("2x restic restore", rate >= 2 * size / MIB / restic.restore)
+    return [Row(f"hydrate, {size // MIB} MiB, half-compressible", rate, "MiB/s", target, met, restores)]

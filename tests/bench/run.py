@@ -14,10 +14,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from tests.bench import content, freezes, replication, vault_rates
+from tests.bench import changes, content, freezes, metadata, replication, tracking, vault_rates
+from tests.bench.peers import programs
 from tests.bench.rows import Row, show, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,22 +27,51 @@ MIB = 1 << 20
 RESULT = ROOT / "build" / "bench.json"
 
 
-def measure(directory: Path, quick: bool, console: Console) -> Iterator[list[Row]]:
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured: sizes in MiB, seconds of patience for the freezes."""
+
+    disk: int
+    other_disk: int
+    sparse_disk: int
+    changed_disk: int
+    part_with_data: int
+    points: int
+    patience: float
+    rounds: int
+    load: int  # seconds
+    scattered: int
+
+
+FULL = Scale(1024, 512, 2048, 16 * 1024, 8, 300, 420.0, 3, 6, 2000)
+QUICK = Scale(128, 64, 256, 1024, 8, 8, 25.0, 1, 2, 200)
+
+
+def measure(directory: Path, scale: Scale, console: Console) -> Iterator[list[Row]]:
     """Yield rows as they come; says what it does meanwhile."""
-    size = (256 if quick else 1024) * MIB
-    points, patience = (8, 25.0) if quick else (60, 160.0)
 
     def say(what: str) -> None:
-        console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {what}")
+        console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {what} [dim](load {os.getloadavg()[0]:.1f})[/]")
 
+    for name, why in programs.missing().items():
+        console.print(f"[red]{name} is missing in this run:[/] {why}")
     say("the vault alone")
-    yield vault_rates.vault_rows(content.half_compressible(1, size // 2), directory)
-    say("a half-compressible disk: stages, first copy, change, hydration, peers")
-    yield from replication.whole_story(directory, size)
-    say("a disk of real files: first copy, peers")
-    yield replication.real_files(directory, size)
-    say(f"{points} points under load")
-    yield freezes.freeze_rows(directory, points, patience)
+    yield vault_rates.vault_rows(content.half_compressible(1, scale.disk * MIB // 2), directory)
+    yield metadata.metadata_rows(directory, scale.scattered)
+    for shape, size in (
+        (replication.HALF, scale.disk),
+        (replication.FILES, scale.disk),
+        (replication.RANDOM, scale.other_disk),
+        (replication.SPARSE, scale.sparse_disk),
+    ):
+        say(f"a first copy, {shape.name}: stages, parts, peers")
+        yield from replication.first_copy(directory, shape, size * MIB)
+    say("a small change of a large disk")
+    yield changes.change_rows(directory, scale.changed_disk * MIB, scale.part_with_data)
+    say("the cost of tracking")
+    yield tracking.tracking_rows(directory, scale.rounds, scale.load)
+    say(f"{scale.points} points under load")
+    yield freezes.freeze_rows(directory, scale.points, scale.patience)
 
 
 def main() -> int:
@@ -57,7 +88,7 @@ def main() -> int:
     rows: list[Row] = []
     options.directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.directory) as name:
-        for found in measure(Path(name), options.quick, console):
+        for found in measure(Path(name), QUICK if options.quick else FULL, console):
             rows += found
     write(rows, RESULT)
     show(rows, console)

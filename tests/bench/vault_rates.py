@@ -1,4 +1,4 @@
-"""Each stage between a disk and the vault alone, and the vault without agent and network.
+"""Each stage between a disk and the vault alone, as agent and process server do it, and the vault without them.
 
 The sum of the stages' CPU time bounds what the parts can do together: on `n` cores no more than n / sum.
 """
@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from farshore_engine.hydrate.raw import hydrate
 from farshore_engine.vault.directory_store import DirectoryStore
 from farshore_engine.vault.encoder import BATCH, LEVEL, SEGMENT
 from farshore_engine.vault.machine import MachineVault
+from farshore_engine.vault.newfile import create_file
 from farshore_engine.vault.pack import PackSink, SealedPack
 from farshore_engine.vault.reader import PointReader
 from farshore_engine.vault.upload import PackUploader
@@ -86,9 +87,14 @@ def stages(device: str, size: int, directory: Path) -> list[Measured]:
         measured("digests (BLAKE3)", size, lambda: [digest_block(KEK, b) for c in calls for b in _blocks(c)]),
         measured("compression (zstd)", size, lambda: [_compressed(c) for c in calls]),
         measured("encryption (AES-GCM)", size, lambda: _encrypt(kept)),
-        measured("spool: write, sync, read back", size, lambda: _spool(kept, directory)),
+        measured("spool: write and sync", size, lambda: _spool(kept, directory)),
         measured("vault: put with sync", size, lambda: _put(kept, directory)),
     ]
+
+
+def slowest(parts: list[Measured]) -> Measured:
+    """Return the stage with the lowest rate; each was measured in one thread (reading: as many as an agent has)."""
+    return min(parts, key=lambda part: part.rate)
 
 
 def limit(parts: list[Measured]) -> float:
@@ -114,13 +120,13 @@ def vault_rows(data: bytes, directory: Path) -> list[Row]:
 
 
 class _Keep:
-    """A sink that keeps copies of packs in memory."""
+    """A sink that keeps packs in memory."""
 
     def __init__(self, packs: list[SealedPack]) -> None:
         self._packs = packs
 
     def accept(self, pack: SealedPack) -> None:
-        self._packs.append(replace(pack, data=memoryview(bytes(pack.data))))
+        self._packs.append(pack)
 
     def drain(self) -> None:
         return
@@ -174,20 +180,21 @@ def _vault(store: DirectoryStore, sink: PackSink | None) -> _Bench:
 
 
 def _read(device: str, size: int) -> tuple[bytes, Measured]:
-    """Read as the agent does, and give the content too."""
+    """Read as the agent does, letting go of what was read; then give the content too."""
     reader = Reader(device)
-    parts: list[bytes] = []
     try:
         with ThreadPoolExecutor(READ_DEPTH) as workers:
             blocks = np.arange(size // BLOCK_SIZE, dtype=np.int64)
-            found = measured(
-                "read, past the page cache",
-                size,
-                lambda: parts.extend(p for _, _, p in read_ahead(reader, blocks, workers)),
-            )
+
+            def read() -> None:
+                for _ in read_ahead(reader, blocks, workers):
+                    pass
+
+            found = measured("read, past the page cache", size, read)
+            data = b"".join(part for _, _, part in read_ahead(reader, blocks, workers))
     finally:
         reader.close()
-    return b"".join(parts), found
+    return data, found
 
 
 def _blocks(call: memoryview) -> Iterator[memoryview]:
@@ -212,19 +219,17 @@ def _encrypt(packs: list[SealedPack]) -> None:
 
 
 def _spool(packs: list[SealedPack], directory: Path) -> None:
-    path = directory / "spooled"
-    for pack in packs:
-        with path.open("wb", buffering=0) as file:
-            file.write(pack.data)
-            os.fdatasync(file.fileno())
-        path.read_bytes()
-        path.unlink()
+    for number, pack in enumerate(packs):
+        create_file(directory / f"spooled{number}", pack.data)
 
 
 def _put(packs: list[SealedPack], directory: Path) -> None:
+    """Let the vault take over what `_spool` has written, and let go of it."""
     store = DirectoryStore(directory / "put")
-    for number, pack in enumerate(packs):
-        store.put(f"packs/{number}", pack.data, create_only=True)
+    for number in range(len(packs)):
+        path = directory / f"spooled{number}"
+        store.put_file(f"packs/{number}", path)
+        path.unlink()
 
 
 def _tls(calls: list[memoryview], directory: Path) -> None:

@@ -13,6 +13,8 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
+from typing import cast
 
 from farshore_engine.wire.frames import PeerClosed
 
@@ -36,11 +38,12 @@ class TlsStream:
         """Receive at least one byte; 0 at the end of the stream; raises TimeoutError."""
         deadline = min(time.monotonic() + self.timeout, self.receive_until)
         done, size = 0, len(buffer)
+        read = cast("Callable[[int, memoryview], int]", self._sock.read)  # without the detour of its recv_into
         while True:
             try:
                 with self._lock:
                     while done < size:  # a TLS record holds at most 16 KiB: take all that have come in one go
-                        count = self._sock.recv_into(buffer[done:])
+                        count = read(size - done, buffer[done:])
                         if not count:
                             return done
                         done += count
