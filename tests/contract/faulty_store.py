@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from tests.contract.memory_store import MemoryStore
 
@@ -173,3 +175,85 @@ class ForgetfulStore(WrappedStore):
             if lost:
                 self.memory.objects = self.undo[-lost]
                 del self.undo[-lost:]
+
+
+class UnreliableStore(WrappedStore):
+    """A store in bad weather, seeded: it is slow, operations overtake each other, answers and requests get lost, and
+    now and then it answers nothing but 503 for a while. Every promise of `ObjectStore` is kept.
+
+    Args:
+        rate: how often an operation is disturbed, 0 to 1.
+        slow: seconds that an operation may take, so that concurrent ones complete in another order.
+        kinds: of these: "503" (nothing happens), "lost" (it happens, the answer is lost), "storm" (503 for a while),
+            "slow".
+    """
+
+    def __init__(self, inner: ObjectStore, seed: int, kinds: Sequence[str], *, rate: float = 0.1) -> None:
+        super().__init__(inner)
+        self.chance = random.Random(seed)
+        self.kinds = kinds
+        self.rate = rate
+        self.storm = 0  # operations that are still refused
+        self.calm = False
+        self.faults = 0
+        self.local = threading.local()
+
+    def before(self, operation: str, name: str) -> None:
+        with self.lock:
+            self.local.lose, pause = False, 0.0
+            if self.calm:
+                return
+            refused = self.storm > 0
+            self.storm = max(0, self.storm - 1)
+            if not refused and self.chance.random() < self.rate:
+                kind = self.chance.choice(self.kinds)
+                if kind == "storm" and self.chance.random() < 0.7:
+                    return  # it lasts, so it is rarer
+                self.local.lose = kind == "lost"
+                refused = kind in ("503", "storm")
+                if kind == "storm":
+                    self.storm = self.chance.randint(1, 6)
+                if kind == "slow":
+                    pause = self.chance.random() * 0.003
+            self.faults += refused or self.local.lose
+        if pause:
+            time.sleep(pause)
+        if refused:
+            raise WaitFault(f"injected: {operation} {name} was refused", reason="Injected", retry_after=0)
+
+    def after(self, operation: str, name: str) -> None:
+        if self.local.lose:
+            self.local.lose = False
+            raise WaitFault(f"injected: the answer to {operation} {name} was lost", reason="Injected", retry_after=0)
+
+
+class StaleListStore(WrappedStore):
+    """Lists show the names as they were up to `lag` changes ago, and no two lists the same moment. All else is right.
+
+    No store that Farshore supports does this; it must degrade, and never lose a point.
+    """
+
+    def __init__(self, inner: ObjectStore, seed: int, *, lag: int = 12) -> None:
+        super().__init__(inner)
+        self.chance = random.Random(seed)
+        self.lag = lag
+        self.moments: list[dict[str, int]] = [{}]
+
+    def after(self, operation: str, name: str) -> None:
+        with self.lock:
+            now = dict(self.moments[-1])
+            if operation == "delete":
+                now.pop(name, None)
+            else:
+                now[name] = self.inner.head(name)
+            self.moments = [*self.moments[-self.lag :], now]
+
+    def _moment(self) -> dict[str, int]:
+        with self.lock:
+            return self.chance.choice(self.moments) if self.lag else self.moments[-1]
+
+    def list(self, prefix: str) -> Iterator[str]:
+        yield from sorted(name for name in self._moment() if name.startswith(prefix))
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        yield from sorted((name, size) for name, size in self._moment().items() if name.startswith(prefix))

@@ -183,6 +183,8 @@ class ChainWriter:
         for _ in range(ATTEMPTS):
             numbers = live_slots(list_slots(access), read_base(access))
             head = numbers[-1] if numbers else 0
+            while numbers and read_slot(access, head + 1).version:  # taken since, or the list is behind
+                head += 1
             previous = ""
             if numbers:
                 found = read_slot(access, head)
@@ -196,6 +198,9 @@ class ChainWriter:
             try:
                 access.store.put(access.names.slot(slot), data, create_only=True)
             except AlreadyExists:
+                continue
+            if is_below_base(access, slot):  # the slots that were listed are pruned by now
+                access.store.delete(access.names.slot(slot))
                 continue
             return cls(access, writer=writer, epoch=epoch, claim=slot, digest=record_digest(data))
         raise WaitFault(
@@ -248,13 +253,15 @@ class ChainWriter:
                     header.writer if header else "",
                     f"{self.writer} (epoch {self.epoch})",
                 ) from None
-        self._unsettled = None
+        # Until both looks have succeeded the append is unsettled: a store that goes away here is asked again.
         if is_below_base(self._access, slot):  # the fence that held this slot was pruned; what we put is not seen
             self._access.store.delete(name)
+            self._unsettled = None
             raise Fenced(self._access.names.machine, self.epoch + 1, "", f"{self.writer} (epoch {self.epoch})")
-        before, record = (self.head, self._digest), open_record(self._access.keys, slot, data)
+        self._check_end(self.head, self._digest)
+        record = open_record(self._access.keys, slot, data)
+        self._unsettled = None
         self.head, self._digest = slot, record.digest
-        self._check_end(*before)
         return record
 
     def _check_end(self, slot: int, digest: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from farshore_engine.blocks.grid import block_count
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.vault.blockmap import BlockMap
-from farshore_engine.vault.chain import is_below_base, list_slots, live_slots, read_base, read_slot, read_slots
+from farshore_engine.vault.chain import is_below_base, list_slots, live_numbers, read_base, read_slot
 from farshore_engine.vault.encoding import BlockRefs
 from farshore_engine.vault.machine import MachineVault, StoredPoint
 from farshore_engine.vault.mapcheck import Bad, DiskWalk, Fresh, Lost
@@ -156,6 +156,7 @@ def check_machine(
     findings = _Findings(vault)
     if point is None:
         findings.chain()
+        notes += findings.base()
         findings.journals()
         findings.claims(check.packs)
         notes += [f"{name} does not belong in a vault" for name in check.packs.unknown]
@@ -178,20 +179,23 @@ class _Findings:
     found: list[Finding] = field(default_factory=list)
 
     def chain(self) -> None:
-        """Slots that are missing or damaged, and points that a wrong base hides."""
+        """Slots that are missing or damaged."""
         access = self.vault.access
         for damaged in self.vault.catalogue().damaged:
             if is_below_base(access, damaged.slot):
                 continue  # it was pruned while we read
             self.found.append(Finding(access.names.slot(damaged.slot), damaged.why))
+
+    def base(self) -> list[str]:
+        """Return what is wrong with the base; readers see through it, so it spoils nothing."""
+        access = self.vault.access
         base, numbers = read_base(access), list_slots(access)
         if base and base not in numbers:
-            self.found.append(Finding(access.names.base, f"it names slot {base}, which is not there"))
-        hidden = [n for n in numbers if n not in live_slots(numbers, base)]
-        for slot in read_slots(access, hidden):
-            if slot.record is not None and isinstance(slot.record.body, PointManifest):
-                why = f"it hides the point {slot.record.body.name} in slot {slot.number}, which was not pruned"
-                self.found.append(Finding(access.names.base, why))
+            return [f"{access.names.base} names slot {base}, which is not there"]
+        hidden = [number for number in live_numbers(access) if number < base]
+        if hidden:
+            return [f"{access.names.base} names slot {base}, but the chain begins with slot {hidden[0]}"]
+        return []
 
     def journals(self) -> None:
         """Journals of runs that cannot be read."""
