@@ -13,8 +13,8 @@ from tests.bench.replication import MIB, PATIENCE, Shape, _raw, _stage, copy_fir
 from tests.bench.rows import Row
 from tests.machine.agent_rig import RealDisk
 
-INTERVAL = 8.0  # seconds between points: room to change the disk in between
-ATTEMPTS = 4
+INTERVAL = 15.0  # seconds between points: room to change the disk in between
+ATTEMPTS = 6
 SHARE = 0.01
 FACTOR = 20
 SENT = 1.5

@@ -22,7 +22,7 @@ from farshore_engine.vault.reader import PointReader
 
 MIB = 1 << 20
 INTERVAL = 3.0  # seconds between points: room to change the disk in between
-PATIENCE = 120.0  # seconds for what should take a few
+PATIENCE = 300.0  # seconds for what should take a few
 STAGED = 256 * MIB  # at most so much of a disk goes through each stage alone
 FACTORS: dict[type[Peer], float] = {Restic: 3.0, Kopia: 3.0, Borg: 1.5}
 OF_LIMIT = 0.7
