@@ -116,7 +116,7 @@ class PageBlob:
 
         Raises:
             WaitFault: somebody else writes to it, or the service is away.
-            StopFault: access is refused, or no managed disk is that large.
+            StopFault: access is refused, or no page blob is that large.
         """
         self.disk_size, self.size = size, virtual_size(size)
         self.blank = self._make()

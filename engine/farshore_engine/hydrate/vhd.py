@@ -20,7 +20,7 @@ from farshore_engine.vault.reader import PointReader
 
 FOOTER_SIZE = 512
 ALIGNMENT = 1 << 20  # bytes; Azure refuses disks of other sizes
-LARGEST = 32 << 40  # bytes; no managed disk is larger
+LARGEST = (8 << 40) - ALIGNMENT  # bytes; a page blob holds 8 TiB, and the footer has to go in too
 SECTOR = 512
 COOKIE = b"conectix"
 FEATURES = 2  # reserved, always set
@@ -63,13 +63,13 @@ def virtual_size(size: int) -> int:
     """Return the size of the VHD's disk for a disk of `size` bytes.
 
     Raises:
-        StopFault: Azure has no disks that large.
+        StopFault: it would not fit into a page blob.
     """
     rounded = -(-size // ALIGNMENT) * ALIGNMENT
     if rounded > LARGEST:
         raise StopFault(
-            f"a disk of {size} bytes is larger than any managed disk ({LARGEST} bytes)",
-            "Recover it to another target, or split it",
+            f"a disk of {size} bytes is larger than a page blob can hold ({LARGEST} bytes)",
+            "Recover it to a raw or qcow2 image",
             reason="TooLarge",
         )
     return rounded
@@ -104,7 +104,7 @@ def hydrate_vhd(
 
     Raises:
         PointSpoiled, WaitFault: as for `hydrate`.
-        StopFault: also when no managed disk is that large.
+        StopFault: also when no page blob is that large.
     """
     found, manifest = reader.disk(disk), reader.point.manifest
     footer = Footer.of(found.size_bytes, manifest.name, disk, manifest.time)

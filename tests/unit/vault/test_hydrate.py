@@ -14,7 +14,7 @@ from tests.unit.vault.rig import Rig, packs
 
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.contract.faults import StopFault, WaitFault
-from farshore_engine.hydrate import windows
+from farshore_engine.hydrate import raw, windows
 from farshore_engine.hydrate.progress import forget_state, read_state, sidecar
 from farshore_engine.hydrate.qcow2 import hydrate_qcow2
 from farshore_engine.hydrate.raw import Progress, hydrate, update
@@ -227,3 +227,47 @@ def test_a_disk_that_the_point_lacks_is_named(tmp_path: Path) -> None:
         hydrate(reader(rig, rig.names()[0]), "sdz", tmp_path / "i")
     assert "sda" in caught.value.remedy
     assert isinstance(rig.store, MemoryStore)
+
+
+@pytest.mark.parametrize("where", ["while it is emptied", "when it is empty"])
+def test_an_image_that_is_overwritten_is_not_what_it_was_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A kill after the image was emptied and before its new sidecar was written must not leave the old sidecar."""
+    rig = machine()
+    first, last = rig.names()[0], rig.names()[-1]
+    image = tmp_path / "i"
+    hydrate(reader(rig, first), "sda", image)
+
+    def kill(*_: object, **__: object) -> None:
+        if where == "when it is empty":
+            image.write_bytes(b"")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(raw, "Image" if where == "while it is emptied" else "write_state", kill)
+        hydrate(reader(rig, last), "sda", image)
+    with pytest.raises(StopFault):
+        update(reader(rig, first), reader(rig, last), "sda", image)
+    hydrate(reader(rig, first), "sda", image)
+    assert image.read_bytes() == rig.points[first]["sda"]
+
+
+def test_an_image_that_is_cut_is_not_what_it_was_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A move to a smaller disk cuts the image: from before that on, the sidecar must not call it whole."""
+    rig = machine()
+    rig.point("sda", {}, size=50 * BLOCK_SIZE)
+    names = rig.names()
+    image = tmp_path / "i"
+    hydrate(reader(rig, names[2]), "sda", image)
+
+    def kill(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(raw, "Image", kill)
+        update(reader(rig, names[2]), reader(rig, names[3]), "sda", image)
+    with pytest.raises(StopFault, match="is not complete"):
+        update(reader(rig, names[2]), reader(rig, names[1]), "sda", image)
+    update(reader(rig, names[2]), reader(rig, names[3]), "sda", image)
+    assert image.read_bytes() == rig.points[names[3]]["sda"]
