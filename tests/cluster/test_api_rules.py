@@ -112,6 +112,24 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"spec.immutability": {"mode": "Locked"}},
         "immutability.period is missing: say how long a recovery point cannot be deleted, such as 7d",
     ),
+    "immutability of a minute": (
+        "RecoveryVault",
+        {"spec.immutability": {"mode": "Locked", "period": "1m"}},
+        "immutability.period must be at least 1h",
+    ),
+    "immutability of a directory": (
+        "RecoveryVault",
+        {
+            "spec.storage": {"directory": {"path": "/srv/vault"}},
+            "spec.immutability": {"mode": "Locked", "period": "7d"},
+        },
+        "spec.immutability needs storage.azureBlob, because a directory cannot hold files against their owner",
+    ),
+    "a previous key that is none": (
+        "RecoveryVault",
+        {"spec.encryption.previousKeys": [{"remove": True}]},
+        "each of encryption.previousKeys is exactly one key: set its keySecretRef or its keyVault",
+    ),
     # Site
     "block of another provider": (
         "Site",
@@ -361,6 +379,22 @@ def test_a_contradiction_is_refused_with_a_sentence(caller: Caller, case: str) -
 ACCEPTED: dict[str, tuple[str, dict[str, Any]]] = {
     "vault in a directory": ("RecoveryVault", {"spec.storage": {"directory": {"path": "/srv/vault"}}}),
     "vault on an emulator": ("RecoveryVault", {"spec.storage.azureBlob.accountURL": "http://127.0.0.1:10000/account"}),
+    "vault with locks": ("RecoveryVault", {"spec.immutability": {"mode": "Locked", "period": "7d"}}),
+    "vault whose key is rotated from Key Vault": (
+        "RecoveryVault",
+        {
+            "spec.encryption.previousKeys": [
+                {
+                    "keyVault": {
+                        "url": "https://contoso.vault.azure.net",
+                        "keyName": "farshore",
+                        "credentialsSecretRef": {"name": "login"},
+                    },
+                    "remove": True,
+                }
+            ]
+        },
+    ),
     "Site Recovery": ("RecoveryVault", {"spec": {"engine": "siteRecovery", "azure": AZURE_VAULT}}),
     "Windows, left to the operator to judge": ("ProtectedVM", {"spec.source.osType": "windows"}),
     "host name": ("ProtectedVM", {"spec.source.address": "web-01.stack.contoso.com"}),

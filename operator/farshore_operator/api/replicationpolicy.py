@@ -43,12 +43,12 @@ class HookBounds(Model):
 
     rules = (
         Rule(
-            _within("self.timeout", "'1s'", "'10m'"),
+            "!has(self.timeout) || " + _within("self.timeout", "'1s'", "'10m'"),  # the default {} is checked as it is
             "hooks.timeout must be from 1s to 10m",
             path=".timeout",
         ),
         Rule(
-            _within("self.window", "self.timeout", "'30m'"),
+            "!has(self.timeout) || !has(self.window) || " + _within("self.window", "self.timeout", "'30m'"),
             "hooks.window must not be shorter than hooks.timeout, and at most 30m, because applications may be held "
             "for as long",
             path=".window",
