@@ -17,7 +17,7 @@ import numpy as np
 import structlog
 
 from farshore_engine.agent.logs import LOGGER_NAME
-from farshore_engine.processserver import intake, keeper, opening
+from farshore_engine.processserver import housekeeping, intake, keeper, opening
 from farshore_engine.processserver.closedpoint import ClosedPoint
 from farshore_engine.vault import newfile, upload, writer
 from farshore_engine.wire.messages import PointEnd
@@ -249,7 +249,7 @@ def _surroundings(site: Site) -> Iterator[None]:
         (opening, "PointWriter", smaller_packs),
         (upload, "Path", (Path, SimulatedPath)),
         (newfile, "DIRECT_FROM", 1 << 40),
-        (keeper, "PRUNE_EVERY", 2.0),
+        (housekeeping, "PRUNE_EVERY", 2.0),
         (intake, "TICK", 0.5),
         (intake, "SEAL_BYTES", 1 << 19),
         (keeper, "TICK", 0.5),

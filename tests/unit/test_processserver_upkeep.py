@@ -87,10 +87,10 @@ def test_a_pack_that_the_storage_lost_is_asked_for_again(server: Server) -> None
     (path,) = (server.directory / "vault").glob(f"machines/demo.vm/packs/*-{int(ref['random']):016x}")
     path.unlink()
     keeper = PointKeeper(replica, Points())
-    keeper._pruned_at = -1e9
-    keeper._prune()
-    assert keeper._pruner is not None
-    keeper._pruner.join()
+    keeper._housekeeper._ran_at = -1e9
+    keeper._housekeeper.run_if_due()
+    assert keeper._housekeeper._thread is not None
+    keeper._housekeeper._thread.join()
     told, _ = replica.writer.digests_of(DISK, 0, 3)
     assert replica.lost == "the vault lost 1 packs"
     assert not np.array_equal(known, told)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
@@ -18,13 +17,13 @@ from farshore_engine.contract.machine import MachineDescription
 from farshore_engine.contract.points import Consistency, RecoveryPoint
 from farshore_engine.processserver.closedpoint import ClosedPoint
 from farshore_engine.processserver.groups import Standing, Turn
+from farshore_engine.processserver.housekeeping import Housekeeper
 from farshore_engine.processserver.intake import IntakeBroken
+from farshore_engine.processserver.recent import Points as Points
 from farshore_engine.processserver.replica import Replica
 from farshore_engine.processserver.schedule import Asked, due
 from farshore_engine.vault.durability import StoreLost
-from farshore_engine.vault.retention import RetentionRules
-from farshore_engine.vault.stores import key_ring
-from farshore_engine.vault.upkeep import Upkeep, UpkeepReport
+from farshore_engine.vault.upkeep import UpkeepReport
 from farshore_engine.vault.writer import DiskFields, DiskSpoiled, PointFields
 from farshore_engine.wire.messages import Committed
 from farshore_engine.wire.messages import Consistency as WireConsistency
@@ -33,35 +32,11 @@ log = structlog.get_logger(__name__)
 
 TICK = 0.25  # seconds
 RETRY_FIRST, RETRY_MOST = 1.0, 30.0
-PRUNE_EVERY = 60.0  # seconds between two prunes of a machine, at least
 ATTEMPT_PAUSE = 5.0  # seconds after a failed attempt at a point
-RECENT = 5
 SILENCE = 300.0  # seconds for which an agent that owes something may say nothing
 LARGEST_FRAME = 1 << 20  # bytes that an agent sends at a time: under a low limit it is silent between two
 RECONNECTING = 20.0  # seconds in which an agent that was there a moment ago is waited for
 LONG_AWAY = timedelta(minutes=5)
-
-
-@dataclass(frozen=True)
-class Points:
-    """What is known of the machine's points."""
-
-    count: int = 0
-    recent: tuple[RecoveryPoint, ...] = ()  # newest first
-    last_app: RecoveryPoint | None = None
-    oldest: RecoveryPoint | None = None
-
-    def with_new(self, point: RecoveryPoint) -> Points:
-        """Return the state after another point became visible."""
-        app = point if point.consistency is Consistency.APP else self.last_app
-        return Points(self.count + 1, (point, *self.recent)[:RECENT], app, self.oldest or point)
-
-    @classmethod
-    def of(cls, points: list[RecoveryPoint]) -> Points:
-        """Return the state of a chain, `points` oldest first."""
-        apps = [p for p in points if p.consistency is Consistency.APP]
-        newest_first = tuple(reversed(points[-RECENT:]))
-        return cls(len(points), newest_first, apps[-1] if apps else None, points[0] if points else None)
 
 
 class PointKeeper:
@@ -72,18 +47,16 @@ class PointKeeper:
         self.points = points
         self.waiting_for = ""  # what the last retry said, "" when nothing is retried
         self.stopped_by: BaseException | None = None
-        self._asked = _asked_until(points)
+        self._asked = points.asked
         self._asked_before: Asked | None = None  # as it was before the point that is under way
         self._demanded = 0
         self._served = 0
         self._serving = 0
         self._retry = RETRY_FIRST
         self._clock = replica.shared.monotonic
-        self._pruned_at = self._clock()
         self._not_before = 0.0
         self._thread = threading.Thread(target=self._run, name=f"points-{replica.machine_id}", daemon=True)
-        self._pruner: threading.Thread | None = None
-        self._upkeep: Upkeep | None = None
+        self._housekeeper = Housekeeper(replica, self._kept_up)
 
     def start(self) -> None:
         """Begin."""
@@ -92,10 +65,7 @@ class PointKeeper:
     def join(self) -> None:
         """Wait until the thread has ended, after the replica was closed."""
         self._thread.join()
-        if self._upkeep is not None:
-            self._upkeep.stop()
-        if self._pruner is not None:
-            self._pruner.join()
+        self._housekeeper.join()
 
     def take_now(self, timeout: float) -> RecoveryPoint:
         """Have a point made of what the machine holds now, and return it once it is committed.
@@ -278,56 +248,17 @@ class PointKeeper:
             bytesChanged=point.bytes_changed, bytesStored=point.bytes_stored, notes=closed.notes,
             freezeSeconds=round(end.freeze_seconds, 4), seconds=round(self._clock() - started, 3),
         )  # fmt: skip
-        self._prune()
+        self._housekeeper.run_if_due()
 
-    def _prune(self) -> None:
-        """Prune and compact in a thread of its own, seldom, so that the next point is not late."""
-        if self._clock() - self._pruned_at < PRUNE_EVERY or (self._pruner is not None and self._pruner.is_alive()):
-            return
-        self._pruned_at = self._clock()
-        if self._upkeep is None:
-            replica = self._replica
-            self._upkeep = Upkeep(
-                replica.vault, replica.writer, clock=replica.shared.now, pace=replica.shared.pace.shared(),
-                ring=key_ring(replica.assignment.vault), locks=replica.writer.locks, monotonic=replica.shared.monotonic,
-            )  # fmt: skip
-        self._pruner = threading.Thread(target=self._prune_now, name="prune", daemon=True)
-        self._pruner.start()
-
-    def _prune_now(self) -> None:
-        replica, upkeep = self._replica, self._upkeep
-        assert upkeep is not None
-        try:
-            report = upkeep.run(RetentionRules.of(replica.assignment.policy.retention))
-        except Fault as fault:
-            if not replica.closed:
-                log.warning("prune put off", machine=replica.machine_id, message=fault.message)
-            return
-        except Exception:  # the outermost loop of this thread; the next prune finishes what was begun
-            if not replica.closed:
-                log.error("prune failed", machine=replica.machine_id, exc_info=True)
-            return
+    def _kept_up(self, report: UpkeepReport) -> None:
+        """Take over what is left after pruning, and have what the store lost of the newest point sent again."""
         points = Points.of(list(report.prune.points))
-        with replica.changed:
+        with self._replica.changed:
             newer = [p for p in reversed(self.points.recent) if not points.recent or p.slot > points.recent[0].slot]
             for point in newer:
                 points = points.with_new(point)
             self.points = points
-        log.info(
-            "pruned", machine=replica.machine_id, buried=len(report.prune.buried), packs=report.prune.packs_deleted,
-            bytes=report.prune.bytes_deleted, stored=report.prune.stored, live=report.prune.live,
-            carried=report.carried, withheld=report.prune.withheld,
-        )  # fmt: skip
-        self._heal(report)
-
-    def _heal(self, report: UpkeepReport) -> None:
-        """Have what the store lost of the newest point sent again: a disk in full, or the blocks that differ."""
         if report.lost:
             self._replica.compare_again(f"the vault lost {len(report.lost)} packs")
         if report.spoiled is not None and self.stopped_by is None:
             self.stopped_by = DiskSpoiled(self._replica.machine_id, report.spoiled)
-
-
-def _asked_until(points: Points) -> Asked:
-    last: datetime | None = points.recent[0].time if points.recent else None
-    return replace(Asked(last), app=points.last_app.time if points.last_app else None)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,6 @@ from typing import Concatenate, ParamSpec, TypeVar
 from farshore_engine.processserver.budget import Room
 from farshore_engine.processserver.closedpoint import ClosedPoint
 from farshore_engine.processserver.generation import (
-    FORMAT,
     AgentSession,
     Frame,
     Generation,
@@ -36,35 +34,16 @@ from farshore_engine.processserver.generation import (
 )
 from farshore_engine.processserver.journal import (
     Journal,
-    JournalDamaged,
     Kind,
-    Record,
     SyncFailed,
     records,
     sync_directory,
     sync_file,
 )
+from farshore_engine.processserver.written import PREFIX, SpoolDamaged, Written, read_generation
 from farshore_engine.vault.names import PackId
 from farshore_engine.vault.newfile import create_file
 from farshore_engine.vault.pack import SealedPack
-
-PREFIX = "journal-"
-
-
-class _Written:
-    """A generation with the journal that keeps it."""
-
-    def __init__(self, generation: Generation, journal: Journal) -> None:
-        self.generation = generation
-        self.journal = journal
-
-    def record(self, fresh: list[Record]) -> None:
-        """Make records durable and take them in."""
-        self.journal.append(fresh)
-        self.journal.sync()
-        for record in fresh:
-            self.generation.apply(record)
-
 
 S = TypeVar("S", bound="Spool")
 P = ParamSpec("P")
@@ -99,15 +78,15 @@ class Spool:
         self._vault = vault
         self._budget = budget
         self._lock = threading.RLock()
-        self._written: list[_Written] = []
+        self._written: list[Written] = []
         self._held = 0  # bytes of packs that the budget counts for this spool
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.lost = ""  # why an earlier spool was given up at open, for logs
         try:
             if directory in _UNTRUSTED:
-                raise _Damaged("the disk did not keep what was written to it")
+                raise SpoolDamaged("the disk did not keep what was written to it")
             self._restore()
-        except _Damaged as error:
+        except SpoolDamaged as error:
             self.lost = str(error)
             self._empty()
             _UNTRUSTED.discard(directory)
@@ -259,39 +238,22 @@ class Spool:
         journal = Journal.create(self._directory / f"{PREFIX}{number:08d}", first)
         generation = Generation(number)
         generation.apply(first)
-        self._written.append(_Written(generation, journal))
+        self._written.append(Written(generation, journal))
 
     def _restore(self) -> None:
         paths = sorted(self._directory.glob(f"{PREFIX}*"))
         for path in paths:
-            generation, end = self._read(path)
+            generation, end = read_generation(path)
             if generation is None:
                 if path != paths[-1]:
-                    raise _Damaged(f"{path.name} does not say which spool it belongs to")
+                    raise SpoolDamaged(f"{path.name} does not say which spool it belongs to")
                 path.unlink()  # the crash came while it was made; nothing was put into it
                 break
-            self._written.append(_Written(generation, Journal.reopen(path, end)))
+            self._written.append(Written(generation, Journal.reopen(path, end)))
             if generation.vault != self._vault:
-                raise _Damaged("it was filled for another vault")
+                raise SpoolDamaged("it was filled for another vault")
         self._finish_rotation()
         self._check_packs()
-
-    @staticmethod
-    def _read(path: Path) -> tuple[Generation | None, int]:
-        """Return what a journal tells, None if it does not even say what it is, and where its last record ends."""
-        generation, end = None, 0
-        try:
-            for record, end in records(path):  # noqa: B007 - the last one's end is returned
-                if generation is None:
-                    if record.kind is not Kind.OPENED:
-                        return None, 0
-                    generation = Generation(int(path.name.removeprefix(PREFIX)))
-                    if json.loads(record.payload).get("format") != FORMAT:
-                        raise _Damaged("another version wrote it")
-                generation.apply(record)
-        except JournalDamaged:
-            return None, 0
-        return generation, end
 
     def _finish_rotation(self) -> None:
         """Complete a change of generation that a crash cut in two."""
@@ -305,14 +267,14 @@ class Spool:
             old.journal.close()
             old.journal.path.unlink()
         if len(self._written) > 2 or any(w.generation.point is None for w in self._written[:-1]):
-            raise _Damaged("the journals do not follow one another")
+            raise SpoolDamaged("the journals do not follow one another")
 
     def _check_packs(self) -> None:
         wanted = {}
         for pack in self.waiting():
             path = self._path(pack.id)
             if not path.exists() or path.stat().st_size != pack.size:
-                raise _Damaged(f"pack {pack.id} is missing or cut short")
+                raise SpoolDamaged(f"pack {pack.id} is missing or cut short")
             wanted[path.name] = pack.size
         for path in self._directory.iterdir():
             if not path.name.startswith(PREFIX) and path.name not in wanted:
@@ -343,7 +305,3 @@ class Spool:
 
     def _path(self, pack: PackId) -> Path:
         return self._directory / str(pack)
-
-
-class _Damaged(Exception):
-    """The spool cannot be trusted; the text says why."""
