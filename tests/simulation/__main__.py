@@ -13,7 +13,11 @@ import time
 
 def main() -> int:
     if os.environ.get("PYTHONHASHSEED") != "0":
-        os.execve(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "tests.simulation", *sys.argv[1:]],
+            {**os.environ, "PYTHONHASHSEED": "0"},
+        )
     from tests.simulation.faults import any_fault  # noqa: PLC0415 - not before the hashes are fixed
     from tests.simulation.mutations import MUTATIONS  # noqa: PLC0415
     from tests.simulation.schedule import run_schedule  # noqa: PLC0415
@@ -22,10 +26,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="replay one schedule and print its trace")
     parser.add_argument("--seeds", help="run the schedules A-B, and stop at the first that fails")
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="build in a fault of the product first")
+    parser.add_argument("--teeth", nargs="*", help="try mutations, all or those named: each must be found out")
     parser.add_argument("--keep-going", action="store_true", help="run all schedules even if some fail")
     parser.add_argument("--lines", type=int, default=200, help="lines of the trace")
     parser.add_argument("--seconds", type=float, default=0, help="begin no schedule after so many seconds")
     options = parser.parse_args()
+    if options.teeth is not None:
+        return teeth(options.teeth or sorted(MUTATIONS))
     first, _, last = (options.seeds or str(options.seed or 0)).partition("-")
     mutation = MUTATIONS[options.mutation] if options.mutation else None
     failed, points, steps, faults, began = [], 0, 0, 0, time.monotonic()
@@ -34,9 +41,7 @@ def main() -> int:
         if options.seconds and time.monotonic() - began > options.seconds:
             break
         outcome = (
-            run_schedule(seed, any_fault)
-            if mutation is None
-            else run_schedule(seed, mutation.fault, mutation.prepare)
+            run_schedule(seed, any_fault) if mutation is None else run_schedule(seed, mutation.fault, mutation.prepare)
         )
         count += 1
         points, steps, faults = points + outcome.points, steps + outcome.steps, faults + len(outcome.faults)
@@ -53,10 +58,34 @@ def main() -> int:
     taken = time.monotonic() - began
     print(
         f"{count} schedules, {faults} faults, {points} points, {steps} steps in {taken:.1f} s; "
-        + (f"violations with seeds {failed}: replay with python -m tests.simulation --seed {failed[0]}" if failed else "no violation"),
+        + (
+            f"violations with seeds {failed}: replay with python -m tests.simulation --seed {failed[0]}"
+            if failed
+            else "no violation"
+        ),
         flush=True,
     )
     return 1 if failed else 0
+
+
+def teeth(names: list[str]) -> int:
+    """Try mutations; print with which seed each is found out."""
+    from tests.simulation.mutations import MUTATIONS  # noqa: PLC0415 - not before the hashes are fixed
+    from tests.simulation.schedule import run_schedule  # noqa: PLC0415
+
+    missed = 0
+    for name in names:
+        mutation, began = MUTATIONS[name], time.monotonic()
+        for seed in range(mutation.seeds):
+            outcome = run_schedule(seed, mutation.fault, mutation.prepare)
+            if outcome.violations:
+                text = outcome.violations[0].splitlines()[0]
+                print(f"{name}: found with seed {seed} in {time.monotonic() - began:.1f} s: {text}", flush=True)
+                break
+        else:
+            missed += 1
+            print(f"{name}: NOT FOUND with {mutation.seeds} seeds", flush=True)
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

@@ -196,4 +196,3 @@ class Auditor:
     def _record(self, slot: int) -> Record:
         access = self._open().access
         return open_record(access.keys, slot, self.store.get(access.names.slot(slot))[0])
-

@@ -71,7 +71,11 @@ def vault_away(site: Site) -> str:
 
 def vault_flaky(site: Site) -> str:
     chance = site.world.chance
-    seconds, site.weather.refused, site.weather.lost = chance.uniform(2, 12), chance.uniform(0, 0.3), chance.uniform(0, 0.3)
+    seconds, site.weather.refused, site.weather.lost = (
+        chance.uniform(2, 12),
+        chance.uniform(0, 0.3),
+        chance.uniform(0, 0.3),
+    )
 
     def calm() -> None:
         site.weather.refused = site.weather.lost = 0.0

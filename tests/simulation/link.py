@@ -273,4 +273,3 @@ def killed_ends(links: list[Link], process: Process) -> None:
         if process in link.ends:
             link.up.end()
             link.down.end()
-

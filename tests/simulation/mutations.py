@@ -33,7 +33,7 @@ class Mutation:
 
     prepare: Prepare
     fault: Callable[[Site], str] = faults.any_fault
-    seeds: int = 60
+    seeds: int = 200
 
 
 @contextmanager
@@ -116,21 +116,14 @@ def _pins_meet_prunes(site: Site) -> None:
 def sweep_as_first_decided(site: Site) -> AbstractContextManager[None]:
     """Prune does not read the chain again before it deletes packs: a point that a pin brought back is forgotten."""
     _pins_meet_prunes(site)
-    sweep = pruning._sweep
+    sweep, counts = pruning._sweep, pruning._counts
 
-    class Stale:
-        def __init__(self, vault: Any, kept: Any) -> None:
-            self._vault, self._kept = vault, kept
+    def once(state: Any, chain: Any, report: Any, *others: Any) -> Any:
+        def as_decided(slot: Any, pins: Any) -> bool:
+            return counts(slot, pins) and report.kept.get(slot.number, ["new"]) != []
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._vault, name)
-
-        def catalogue(self) -> Any:
-            found = self._vault.catalogue()
-            return replace(found, points=tuple(p for p in found.points if self._kept.get(p.slot, True)))
-
-    def once(vault: Any, chain: Any, report: Any, *others: Any) -> Any:
-        return sweep(Stale(vault, report.kept), chain, report, *others)
+        with patched(pruning, "_counts", as_decided):
+            return sweep(state, chain, report, *others)
 
     return patched(pruning, "_sweep", once)
 
@@ -138,14 +131,7 @@ def sweep_as_first_decided(site: Site) -> AbstractContextManager[None]:
 def pins_unseen(site: Site) -> AbstractContextManager[None]:
     """Prune does not look for pins again after it has condemned."""
     _pins_meet_prunes(site)
-    calls = {"n": 0}
-    listing = pruning.list_pins
-
-    def first_only(access: Any) -> Any:
-        calls["n"] += 1
-        return listing(access) if calls["n"] % 2 else {}
-
-    return patched(pruning, "list_pins", first_only)
+    return patched(pruning, "_pins_by_now", lambda access: {})
 
 
 def flight_unseen(site: Site) -> AbstractContextManager[None]:

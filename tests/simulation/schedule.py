@@ -61,7 +61,9 @@ class Site:
         self.store = MemoryStore()
         self.store._lock = Lock()  # type: ignore[assignment]
         sizes = [chance.choice((5, 12, 24, 40)) for _ in range(chance.choice((1, 2)))]
-        disks = {f"sd{'ab'[n]}": np.zeros(size * PAGES - chance.choice((0, 3)), np.uint32) for n, size in enumerate(sizes)}
+        disks = {
+            f"sd{'ab'[n]}": np.zeros(size * PAGES - chance.choice((0, 3)), np.uint32) for n, size in enumerate(sizes)
+        }
         for number, pages in enumerate(disks.values()):
             used = int(pages.size * chance.choice((0.0, 0.3, 0.9)))
             pages[:used] = np.arange(1, used + 1, dtype=np.uint32) + 1_000_000 * (number + 1)
@@ -184,9 +186,13 @@ class Site:
         self.agent.start()
 
 
-def run_schedule(seed: int, fault: Callable[[Site], str], prepare: Callable[[Site], Any] = lambda site: None) -> Outcome:
+def run_schedule(
+    seed: int, fault: Callable[[Site], str], prepare: Callable[[Site], Any] = lambda site: None
+) -> Outcome:
     """Run one schedule; `prepare` may build in a fault of the product. Every module of the engine is as before at the end."""
-    scratch = Path(tempfile.mkdtemp(prefix="farshore-simulation-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    scratch = Path(
+        tempfile.mkdtemp(prefix="farshore-simulation-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+    )
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         return _run(seed, fault, prepare, scratch, stack)
@@ -216,7 +222,9 @@ def _run(
         except Stuck as error:
             site.auditor.broken(str(error))
         violations = [*site.auditor.violations, *world.crashes]
-        return Outcome(seed, violations, list(world.lines), len(site.auditor.points), world.steps, world.now, site.faults)
+        return Outcome(
+            seed, violations, list(world.lines), len(site.auditor.points), world.steps, world.now, site.faults
+        )
     finally:
         if world is not None:
             world.end()
@@ -294,7 +302,9 @@ def _logs(site: Site) -> Iterator[None]:
         raise structlog.DropEvent
 
     before = structlog.get_config()
-    structlog.configure(processors=[keep], cache_logger_on_first_use=False, logger_factory=structlog.ReturnLoggerFactory())
+    structlog.configure(
+        processors=[keep], cache_logger_on_first_use=False, logger_factory=structlog.ReturnLoggerFactory()
+    )
     logger = logging.getLogger(LOGGER_NAME)
     handler = _Capture(world)
     level, propagate = logger.level, logger.propagate
@@ -308,5 +318,3 @@ def _logs(site: Site) -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
-
-

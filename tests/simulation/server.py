@@ -142,7 +142,11 @@ class SimulatedServer:
                     self.around.auditor.spoiled(str(error))
                 if isinstance(error, Fenced):
                     self.around.fenced(self.name, error.epoch)
-                if error is not None and not isinstance(error, Fault | OSError) and type(error).__name__ != "IntakeBroken":
+                if (
+                    error is not None
+                    and not isinstance(error, Fault | OSError)
+                    and type(error).__name__ != "IntakeBroken"
+                ):
                     world.crashes.append(f"{self.name}: the keeper stopped by {error!r}")
                 continue
             if assignment is None:

@@ -322,4 +322,3 @@ def differences(snapshot: Snapshot, disk: str, data: bytes | bytearray, unmarked
 def grid(source: Source) -> dict[str, int]:
     """Return the number of blocks of each disk."""
     return {disk: block_count(source.size(disk)) for disk in source.disks}
-

@@ -79,7 +79,11 @@ class SimulatedStore:
     def __getattr__(self, name: str) -> Any:
         """What the port has besides and does not change anything."""
         found = getattr(self._inner, name)
-        return (lambda *arguments: self._ask(f"{name} {arguments}", lambda: found(*arguments))) if callable(found) else found
+        return (
+            (lambda *arguments: self._ask(f"{name} {arguments}", lambda: found(*arguments)))
+            if callable(found)
+            else found
+        )
 
     def delete(self, name: str) -> None:
         def effect() -> None:

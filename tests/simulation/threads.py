@@ -326,7 +326,9 @@ class Future:
 class Executor:
     """ThreadPoolExecutor: at most so many tasks at a time, each gone when there is no work."""
 
-    def __init__(self, max_workers: int | None = None, thread_name_prefix: str = "pool", *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, max_workers: int | None = None, thread_name_prefix: str = "pool", *args: Any, **kwargs: Any
+    ) -> None:
         self._most = max_workers or 4
         self._name = thread_name_prefix
         self._jobs: deque[tuple[Future, Callable[[], Any]]] = deque()

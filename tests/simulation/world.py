@@ -233,7 +233,9 @@ class World:
         """Call something in the hub at a virtual time; what is for the same time comes in the order of these calls."""
         heapq.heappush(self._timers, (moment, next(self._numbers), call))
 
-    def run(self, until: float, done: Callable[[], bool] = lambda: False, before: Callable[[], None] = lambda: None) -> bool:
+    def run(
+        self, until: float, done: Callable[[], bool] = lambda: False, before: Callable[[], None] = lambda: None
+    ) -> bool:
         """Run until a virtual time or until `done`, which is looked at when time passes; `before` runs before each step.
 
         Returns whether `done` said so.

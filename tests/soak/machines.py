@@ -116,23 +116,25 @@ class SoakMachine:
             assert disk.mount is not None
             common = ["nice", "fio", f"--directory={disk.mount}", "--thread", "--time_based", "--output=/dev/null"]
             common.append(f"--runtime={int(seconds) + 60}")
-            jobs = ["--name=direct", "--rw=randwrite", "--bs=4k", "--size=12m", "--direct=1", "--ioengine=libaio"]
-            jobs += ["--iodepth=4", f"--rate_iops={int(120 * self.rate)}"]
-            jobs += ["--name=random", "--rw=randwrite", "--bsrange=4k-64k", "--size=12m", "--fsync=20"]
-            jobs += [f"--rate={int(1024 * self.rate)}k"]
-            jobs += ["--name=sequence", "--rw=write", "--bs=64k", "--size=16m", "--fsync=50", "--buffer_compress_percentage=50"]
-            jobs += [f"--rate={int(1024 * self.rate)}k"]
-            jobs += ["--name=mapped", "--rw=randwrite", "--bs=4k", "--size=8m", "--ioengine=mmap", f"--rate_iops={int(60 * self.rate)}"]
+            # What is written again and again stays below the agent's frozen buffer, so that a point can be made of
+            # it however slow the host is: less than 24 MiB of each machine.
+            share = 4 // len(self.disks)
+            jobs = ["--name=direct", "--rw=randwrite", "--bs=4k", f"--size={share}m", "--direct=1"]
+            jobs += ["--ioengine=libaio", "--iodepth=4", f"--rate_iops={int(60 * self.rate)}"]
+            jobs += ["--name=random", "--rw=randwrite", "--bsrange=4k-64k", f"--size={share}m", "--fsync=20"]
+            jobs += [f"--rate={int(512 * self.rate)}k"]
+            jobs += ["--name=sequence", "--rw=write", "--bs=64k", f"--size={share}m", "--fsync=50"]
+            jobs += ["--buffer_compress_percentage=50", f"--rate={int(512 * self.rate)}k"]
+            jobs += ["--name=mapped", "--rw=randwrite", "--bs=4k", f"--size={share}m", "--ioengine=mmap"]
+            jobs += [f"--rate_iops={int(30 * self.rate)}"]
             self.load.append(subprocess.Popen([*common, *jobs], start_new_session=True))
             churn = (
-                f"i=0; while :; do dd if=/dev/urandom of={disk.mount}/c$((i%10)) bs=64k count=$((1+i%16)) status=none "
-                f"conv=fsync; rm -f {disk.mount}/c$(((i*7)%10)); "
+                f"i=0; while :; do dd if=/dev/urandom of={disk.mount}/c$((i%4)) bs=64k count=$((1+i%8)) status=none "
+                f"conv=fsync; rm -f {disk.mount}/c$(((i*3)%4)); "
                 f"fallocate -p -o $(((i%30)*65536)) -l 131072 {disk.mount}/random.0.0 2>/dev/null; "
-                f"i=$((i+1)); sleep {0.5 / self.rate:.2f}; done"
+                f"i=$((i+1)); sleep {1 / self.rate:.2f}; done"
             )
-            self.load.append(
-                subprocess.Popen(["bash", "-c", churn], start_new_session=True, stderr=subprocess.DEVNULL)
-            )
+            self.load.append(subprocess.Popen(["bash", "-c", churn], start_new_session=True, stderr=subprocess.DEVNULL))
 
     def stop_load(self) -> None:
         """End the load."""

@@ -15,6 +15,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -43,6 +44,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--keep", action="store_true", help="leave logs and vault in their directory")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _end)  # so that disks and processes are cleaned up then too
     directory = Path(tempfile.mkdtemp(prefix="farshore-soak-"))
     print(f"soak of {options.minutes:g} minutes, seed {options.seed}, in {directory}", flush=True)
     seconds = options.minutes * 60
@@ -83,13 +85,22 @@ def main() -> int:
     return 1 if failed else 0
 
 
+def _end(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def simulate(seconds: float) -> subprocess.Popen[str]:
     """Run simulated schedules beside the real thing."""
     first = int(time.time()) % 10_000_000
     command = [sys.executable, "-m", "tests.simulation", "--seeds", f"{first}-{first + 10**6}"]
     command += ["--seconds", f"{seconds:.0f}", "--keep-going", "--lines", "60"]
     return subprocess.Popen(
-        ["nice", "-n", "19", *command], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ["nice", "-n", "19", *command],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
@@ -103,7 +114,9 @@ def watch(site: Site, began: float) -> None:
         if time.monotonic() - told >= 60:
             told = time.monotonic()
             counts = [sum(1 for key in list(site.seen) if key[0] == m.name) for m in site.machines]
-            newest = [max((s.time for k, s in list(site.seen.items()) if k[0] == m.name), default=0.0) for m in site.machines]
+            newest = [
+                max((s.time for k, s in list(site.seen.items()) if k[0] == m.name), default=0.0) for m in site.machines
+            ]
             ages = [f"{time.time() - at:.0f} s" for at in newest]
             checked = sum(1 for seen in list(site.seen.values()) if seen.checked)
             print(
@@ -227,7 +240,14 @@ def on_azurite(site: Site, azurite: Azurite, seconds: float) -> list[Row]:
             site.wrong.append(f"{machine.name} {name} is named as spoiled by vault check, and restores")
     return [
         Row("two points of each machine after Azurite was killed last", round(healed, 1), "s", "comes", healed >= 0),
-        Row("points in Azurite: exact", exact, "points", "exact or named", not site.wrong, note=f"{spoiled} named as spoiled"),
+        Row(
+            "points in Azurite: exact",
+            exact,
+            "points",
+            "exact or named",
+            not site.wrong,
+            note=f"{spoiled} named as spoiled",
+        ),
     ]
 
 

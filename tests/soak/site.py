@@ -267,5 +267,3 @@ def revealed(vault: VaultAccess) -> str:
         document["storage"]["connectionString"] = secret.get_secret_value()
     document["key"] = ""
     return json.dumps(document)
-
-
