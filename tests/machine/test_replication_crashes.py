@@ -222,7 +222,8 @@ def test_a_full_spool_holds_the_agent_back_and_loses_nothing(stage: Stage) -> No
         used = stage.control.wait_for(
             lambda: (a := stage.control.appliance_report) is not None and a.spool.used_bytes > 12 << 20 and a.spool, 60
         )
-        time.sleep(8)
+        stage.control.wait_report("vm", lambda r: "the spool is full" in r.message and "retried in" in r.message, 60)
+        time.sleep(6)  # so that the appliance has reported again
         last = stage.control.appliance_report
         assert last is not None
         assert used

@@ -5,7 +5,6 @@ It can be killed at any moment: everything that matters is in the state director
 
 from __future__ import annotations
 
-import random
 import shutil
 import threading
 import time
@@ -16,14 +15,14 @@ from pathlib import Path
 
 import structlog
 
-from farshore_engine.contract.assignment import BrokenAssignment, MachineAssignment
+from farshore_engine.contract.assignment import MachineAssignment
 from farshore_engine.contract.controlplane import Appliance, ControlPlane, Snapshot
 from farshore_engine.contract.faults import WaitFault
 from farshore_engine.contract.points import RecoveryPoint
-from farshore_engine.contract.replication import AgentReport, ReplicationReport, State
 from farshore_engine.hydrate.memory import keep_freed_memory
 from farshore_engine.machines.runtime import MachineRuntime
 from farshore_engine.processserver import memory as memories
+from farshore_engine.processserver.broken import BrokenMachines
 from farshore_engine.processserver.budget import SpoolBudget
 from farshore_engine.processserver.dataport import DataPort as Listener
 from farshore_engine.processserver.encoders import FairEncoders
@@ -33,7 +32,7 @@ from farshore_engine.processserver.installer import DataPort, Installer
 from farshore_engine.processserver.machine import MachineSupervisor, Surroundings
 from farshore_engine.processserver.metrics import Metrics
 from farshore_engine.processserver.replica import Replica, Shared
-from farshore_engine.processserver.reporting import Cadence, Reporter
+from farshore_engine.processserver.reporting import Cadence
 from farshore_engine.processserver.statedir import exclusive
 from farshore_engine.processserver.taskrunner import TaskRunner
 from farshore_engine.processserver.tasks import TaskContext
@@ -83,7 +82,9 @@ class ProcessServer:
         self._encoders = FairEncoders(settings.encoders)
         self._supervisors: dict[str, MachineSupervisor] = {}
         self._leaving: dict[str, threading.Thread] = {}
-        self._broken: dict[str, Reporter] = {}
+        self._broken = BrokenMachines(
+            lambda name, report: control_plane.report_machine(name, report), settings.state_dir, settings.cadence
+        )
         self._lock = threading.Lock()
         self._listener: Listener | None = None
         self._snapshot: Snapshot | None = None
@@ -160,8 +161,8 @@ class ProcessServer:
             self._serve_machine(name, assignment)
         for name, trouble in broken.items():
             if name not in self._supervisors:  # one that is served goes on with what it was assigned last
-                self._report_broken(name, trouble)
-        self._broken = {name: reporter for name, reporter in self._broken.items() if name in broken}
+                self._broken.report(trouble, self._appliance.name, _now(), time.monotonic())
+        self._broken.keep(broken)
 
     def _serve_machine(self, name: str, assignment: MachineAssignment) -> None:
         with self._lock:
@@ -191,25 +192,6 @@ class ProcessServer:
 
         self._leaving[name] = threading.Thread(target=leave, name=f"leave-{name}", daemon=True)
         self._leaving[name].start()
-
-    def _report_broken(self, name: str, trouble: BrokenAssignment) -> None:
-        if name not in self._broken:
-            self._broken[name] = Reporter(
-                lambda report: self._control_plane.report_machine(name, report), self._settings.cadence, random.Random()
-            )
-        appliance = self._appliance
-        known = memories.load(memories.path(self._settings.state_dir, trouble.machine_id))
-        report = ReplicationReport(
-            process_server=appliance.name,
-            epoch=0,
-            state=State.WAITING if trouble.waits else State.BLOCKED,
-            message=trouble.message,
-            remedy=trouble.remedy,
-            reason="BrokenReference",
-            agent=AgentReport(host_key=known.host_key) if known.host_key else None,  # a pinned key stays pinned
-            updated_at=_now(),
-        )
-        self._broken[name].offer(report, time.monotonic())
 
     def _serve_data_port(self, appliance: Appliance) -> None:
         self._budget.resize(appliance.spool_bytes)
