@@ -152,6 +152,15 @@ class LedgerModel(RuleBasedStateMachine):
         del self.server.cuts[name]
         self.ledger.fail(name)
 
+    @rule()
+    def sample(self) -> None:
+        """What is believed clean is the same on both sides: else the sample after a point would be a false alarm."""
+        if self.hand:
+            return
+        self._deliver_all()
+        clean = self.ledger.clean(DISK, numbers(*range(BLOCKS)))
+        assert [b for b in range(BLOCKS) if clean[b] and self.source[b] != self.server.replica[b]] == []
+
     # -- losses ----------------------------------------------------------------------------------------------------
 
     @rule(block=st.integers(0, BLOCKS - 1), cut=st.booleans())
@@ -191,6 +200,24 @@ class LedgerModel(RuleBasedStateMachine):
         self._hang_up()
         self.ledger.resume(self.server.durable)
         self.ledger.begin_resync(DISK)
+
+    @rule(sent=st.booleans(), gone=st.booleans())
+    def another_disk_comes(self, sent: bool, gone: bool) -> None:
+        """It is written to, its frames and ours are numbered together, and it may go before they have arrived."""
+        self._hang_up()
+        self.ledger.fit({DISK: BLOCKS, "other": 8})
+        self.ledger.resume(self.server.durable)
+        if not self.ledger.can_delta("other"):
+            self.ledger.begin_full("other")
+        if sent:
+            self.ledger.mark("other", numbers(1), numbers(3))
+            blocks = self.ledger.take(Need.DIRTY, "other")
+            self.server.flying.append((self.ledger.sent(Need.DIRTY, "other", blocks), {}))
+        if gone:
+            self._hang_up()
+            self.ledger.fit({DISK: BLOCKS})
+            self.ledger.resume(self.server.durable)
+        assert self.ledger.can_delta(DISK)
 
     def _hang_up(self) -> None:
         self.hand.clear()

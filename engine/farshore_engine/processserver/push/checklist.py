@@ -111,8 +111,9 @@ def kernel_features(facts: Facts, needs: Needs) -> Check:
     if not _can_trace(facts):
         return warning(
             name,
-            f"kernel {facts.kernel} offers no block events in tracefs, so changes are found by comparing hashes",
-            "Each point reads the whole disk; a kernel with tracefs and CONFIG_BLK_DEV_IO_TRACE avoids that",
+            f"kernel {facts.kernel} offers no block events in tracefs: the agent tries blktrace, and where that is "
+            "refused too, changes are found by comparing hashes",
+            "To compare, each point reads the whole disk; a kernel with tracefs and CONFIG_BLK_DEV_IO_TRACE avoids that",
         )
     if unfreezable:
         listed = ", ".join(f"{m.point} ({m.kind})" for m in unfreezable[:5])
