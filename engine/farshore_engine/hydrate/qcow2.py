@@ -1,15 +1,18 @@
 """A recovery point as a qcow2 image: hydrated to raw beside it, then converted by QEMU's own tool.
 
-The raw image is needed for the time of the conversion, so there must be room for both.
+The raw image is needed for the time of the conversion, so there must be room for both. An interrupted run resumes the
+raw image; the conversion begins anew.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 from farshore_engine.contract.faults import StopFault
+from farshore_engine.hydrate.image import translated
 from farshore_engine.hydrate.progress import forget_state
 from farshore_engine.hydrate.raw import THREADS, Progress, Report, hydrate, silent
 from farshore_engine.vault.reader import PointReader
@@ -39,7 +42,23 @@ def hydrate_qcow2(
             "Check space and permissions",
             reason="ImageError",
         )
-    unfinished.replace(image)
+    _settle(unfinished, image)
     forget_state(raw)
     raw.unlink()
     return progress
+
+
+def _settle(unfinished: Path, image: Path) -> None:
+    """Give the finished image its name, durably: `qemu-img` does not wait for the disk."""
+    with translated(image):
+        _sync(unfinished, os.O_RDONLY)
+        unfinished.replace(image)
+        _sync(image.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
