@@ -113,7 +113,7 @@ def kernel_features(facts: Facts, needs: Needs) -> Check:
             name,
             f"kernel {facts.kernel} offers no block events in tracefs: the agent tries blktrace, and where that is "
             "refused too, changes are found by comparing hashes",
-            "To compare, each point reads the whole disk; a kernel with tracefs and CONFIG_BLK_DEV_IO_TRACE avoids that",
+            "Comparing reads the whole disk for each point, which tracefs and CONFIG_BLK_DEV_IO_TRACE avoid",
         )
     if unfreezable:
         listed = ", ".join(f"{m.point} ({m.kind})" for m in unfreezable[:5])
