@@ -10,6 +10,8 @@ import json
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,8 +25,6 @@ from farshore_cli.vaultplace import Place, vault_command
 from farshore_engine.contract.faults import StopFault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from farshore_engine.nbd.serving import PointServer
     from farshore_engine.nbd.streaming import Streamed
     from farshore_engine.vault.machine import StoredPoint
@@ -63,9 +63,6 @@ def serve(
     if socket is not None and listen:
         raise StopFault("both --socket and --listen are given", "Give one of them", reason="BadOptions")
     _log_to_stderr()
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
     opened = open_place(place)
     machine = opened.named(vm)
     where = TcpAddress.parse(listen) if listen else (socket or Path(f"{machine}.sock")).absolute()
@@ -79,11 +76,24 @@ def serve(
             streaming=stream,
             report=_teller(),
         )
-        with PointServer(vault, chosen.manifest.name, where, options) as served:
+        with _until_told() as ended, PointServer(vault, chosen.manifest.name, where, options) as served:
             _show(served, chosen, options.disks, output)
             ended.wait()
     finally:
         vault.close()
+
+
+@contextmanager
+def _until_told() -> Iterator[threading.Event]:
+    """Give an event that SIGTERM and SIGINT set, so that everything is undone in order."""
+    ended = threading.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: ended.set()) for number in numbers]
+    try:
+        yield ended
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _show(served: PointServer, point: StoredPoint, disks: tuple[str, ...], output: Format) -> None:
