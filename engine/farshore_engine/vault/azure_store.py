@@ -25,7 +25,15 @@ from azure.storage.blob import BlobServiceClient, ContainerClient
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
-from farshore_engine.vault.store import AlreadyExists, ObjectNotFound, Version, VersionMismatch, checked_name
+from farshore_engine.vault.store import (
+    WHOLE_MAX,
+    AlreadyExists,
+    ObjectNotFound,
+    ObjectTooLarge,
+    Version,
+    VersionMismatch,
+    checked_name,
+)
 
 ONE_REQUEST = 64 << 20  # bytes up to which an object is put and got in one request
 CONNECT = 5.0  # seconds
@@ -113,6 +121,8 @@ class AzureBlobStore:
 
         def attempt(_: int) -> tuple[bytes, Version]:
             stream = blob.download_blob(max_concurrency=1)
+            if stream.size > WHOLE_MAX:
+                raise ObjectTooLarge(name, stream.size)
             return stream.readall(), str(stream.properties.etag)
 
         return self._retried(f"read {name}", attempt, name)

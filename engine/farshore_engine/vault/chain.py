@@ -18,7 +18,7 @@ from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.vault.crypto import MachineKeys
 from farshore_engine.vault.durability import StoreLost
 from farshore_engine.vault.envelope import RecordDamaged
-from farshore_engine.vault.names import MachineNames
+from farshore_engine.vault.names import SLOT_DIGITS, MachineNames
 from farshore_engine.vault.records import (
     FenceBody,
     PointManifest,
@@ -29,7 +29,7 @@ from farshore_engine.vault.records import (
     record_digest,
     seal_record,
 )
-from farshore_engine.vault.store import AlreadyExists, ObjectNotFound, ObjectStore, Version
+from farshore_engine.vault.store import AlreadyExists, ObjectNotFound, ObjectStore, ObjectTooLarge, Version
 
 READERS = 8  # slots read at once
 MISSING_MOST = 1000  # slots that are named as missing
@@ -73,7 +73,7 @@ def list_slots(access: Access) -> list[int]:
     """Return the numbers of the slots that exist, ascending."""
     prefix = access.names.slots
     tails = (name[len(prefix) :] for name in access.store.list(prefix))
-    return [int(tail) for tail in tails if len(tail) == 12 and tail.isdigit()]
+    return [int(tail) for tail in tails if len(tail) == SLOT_DIGITS and tail.isascii() and tail.isdigit()]
 
 
 def read_base(access: Access) -> int:
@@ -83,7 +83,7 @@ def read_base(access: Access) -> int:
         return int(data)
     except ObjectNotFound:
         return 0
-    except ValueError:
+    except (ValueError, ObjectTooLarge):
         return 0  # only a hint: the slots themselves are authenticated
 
 
@@ -127,6 +127,8 @@ def read_slot(access: Access, number: int) -> Slot:
         data, version = access.store.get(access.names.slot(number))
     except ObjectNotFound:
         return Slot(number, "", None, b"", "it is missing")
+    except ObjectTooLarge:
+        return Slot(number, "too large", None, b"", "it is too large")
     try:
         return Slot(number, version, open_record(access.keys, number, data), data)
     except RecordDamaged as error:

@@ -128,6 +128,8 @@ class Decoder:
 
     def load(self, span: Span) -> tuple[AESGCM, memoryview]:
         """Fetch a span's bytes and the cipher of its pack."""
+        if span.offset + span.length > PACK_MAX:
+            raise RecordSpoiled(span.pack, "cannot be as large as its map says")
         cipher = self._cached(span.pack)
         head = span.offset if cipher is None and span.offset <= GAP else 0  # the header comes along if it is near
         try:

@@ -21,7 +21,15 @@ from blake3 import blake3
 
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.vault.newfile import create_file
-from farshore_engine.vault.store import AlreadyExists, ObjectNotFound, Version, VersionMismatch, checked_name
+from farshore_engine.vault.store import (
+    WHOLE_MAX,
+    AlreadyExists,
+    ObjectNotFound,
+    ObjectTooLarge,
+    Version,
+    VersionMismatch,
+    checked_name,
+)
 
 TEMPORARY = ".tmp"
 LOCKS = ".locks"
@@ -104,6 +112,8 @@ class DirectoryStore:
         """See ObjectStore."""
         path = self._path(name)
         with _translated(f"read {name} below {self._root}", name):
+            if (size := path.stat().st_size) > WHOLE_MAX:
+                raise ObjectTooLarge(name, size)
             data = path.read_bytes()
         return data, _version(data)
 

@@ -18,6 +18,7 @@ import zstandard
 from cryptography.exceptions import InvalidTag
 
 from farshore_engine.vault.crypto import SALT_SIZE, TAG_SIZE, ZERO_NONCE, MachineKeys, Purpose, new_salt
+from farshore_engine.vault.jsontext import parse_object
 
 MAGIC = b"FSRECv01"
 LENGTH = struct.Struct(">I")
@@ -61,11 +62,9 @@ def parse(data: bytes) -> SealedRecord:
     if length > MAX_HEADER or len(data) < start + length + TAG_SIZE:
         raise RecordDamaged("it is cut short")
     try:
-        header = json.loads(data[start : start + length])
+        header = parse_object(data[start : start + length])
     except ValueError as error:
-        raise RecordDamaged("its header is not JSON") from error
-    if not isinstance(header, dict):
-        raise RecordDamaged("its header is not an object")
+        raise RecordDamaged("its header is not a JSON object") from error
     return SealedRecord(header, data[: start + length], data[start + length :])
 
 
@@ -86,7 +85,7 @@ def open_body(keys: MachineKeys, purpose: Purpose, record: SealedRecord) -> byte
 def unzstd(packed: bytes, limit: int) -> bytes:
     """Decompress one frame that states its size; raises ZstdError for more than `limit` bytes, before they are made."""
     size = zstandard.frame_content_size(packed)
-    if not 0 <= size <= limit:
+    if not 0 < size <= limit:  # 0 also stands for a frame to be skipped, however long it says that it is
         raise zstandard.ZstdError(f"a frame of {size} bytes, at most {limit} are allowed")
     return zstandard.ZstdDecompressor(max_window_size=1 << 24).decompress(
         packed, max_output_size=limit, allow_extra_data=False

@@ -9,6 +9,7 @@ from farshore_engine.contract.faults import StopFault
 from farshore_engine.vault.chain import Access
 from farshore_engine.vault.crypto import Purpose
 from farshore_engine.vault.envelope import RecordDamaged, open_body, parse, seal
+from farshore_engine.vault.jsontext import parse_object
 from farshore_engine.vault.names import checked_run
 from farshore_engine.vault.store import AlreadyExists
 
@@ -52,7 +53,8 @@ class RunJournal:
     def entries(self, run: str) -> list[dict[str, Any]]:
         """Return the entries of a run in order, up to the first number that is missing."""
         prefix = f"{self._access.names.journals}{checked_run(run)}/"
-        numbers = [int(name[len(prefix) :]) for name in self._access.store.list(prefix)]
+        tails = [name[len(prefix) :] for name in self._access.store.list(prefix)]
+        numbers = [int(tail) for tail in tails if len(tail) == 6 and tail.isascii() and tail.isdigit()]
         dense = [number for place, number in enumerate(numbers) if number == place]
         return [self._read(run, number) for number in dense]
 
@@ -68,11 +70,11 @@ class RunJournal:
             place = {"format": FORMAT, "machine": self._access.names.machine, "run": run, "sequence": sequence}
             if {name: record.header.get(name) for name in place} != place:
                 raise RecordDamaged("it belongs elsewhere")
-            entry = json.loads(open_body(self._access.keys, Purpose.JOURNAL, record))
+            entry = parse_object(open_body(self._access.keys, Purpose.JOURNAL, record))
         except (RecordDamaged, ValueError) as error:
             raise StopFault(
                 f"entry {sequence} of the journal of run {run} is damaged: {error}",
                 "Look at the machine by hand before the run is continued",
                 reason="JournalDamaged",
             ) from error
-        return dict(entry)
+        return entry

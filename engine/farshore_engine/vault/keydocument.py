@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from farshore_engine.contract.faults import StopFault
+from farshore_engine.vault.jsontext import parse_object
 
 KEY_FORMAT = 1
 
@@ -57,9 +58,9 @@ class KeyDocument:
             StopFault: it is damaged, of a newer format, or belongs to another machine.
         """
         try:
-            content: dict[str, Any] = json.loads(document)
+            content = parse_object(document)
             form, owner = content["format"], content["machine"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise damaged_key(machine, "it is not a key document") from error
         if form != KEY_FORMAT:
             raise StopFault(
@@ -71,7 +72,7 @@ class KeyDocument:
             wraps = tuple(_wrap_of(wrap) for wrap in content["wraps"])
             gone = content.get("erased")
             erased = Erasure(datetime.fromisoformat(gone["time"]), gone["by"], gone["reason"]) if gone else None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise damaged_key(machine, "it is not a key document") from error
         return cls(machine, wraps, erased)
 

@@ -20,7 +20,9 @@ from farshore_engine.vault.chain import (
     read_slots,
 )
 from farshore_engine.vault.decoder import Decoder
+from farshore_engine.vault.envelope import RecordDamaged
 from farshore_engine.vault.journal import RunJournal
+from farshore_engine.vault.jsontext import parse_object
 from farshore_engine.vault.keyring import KeyRing, key_report, open_keys, read_document, rotate
 from farshore_engine.vault.names import SLOT_DIGITS, MachineNames, checked_machine, checked_prefix, vault_file
 from farshore_engine.vault.nodestore import CACHED, NodeStore
@@ -199,7 +201,7 @@ class MachineVault:
         """
         tail = name.rpartition("-")[2]
         why = None
-        if tail.isdigit() and len(tail) <= SLOT_DIGITS and self._counts(int(tail)):
+        if tail.isascii() and tail.isdigit() and len(tail) <= SLOT_DIGITS and self._counts(int(tail)):
             slot, follower = read_slots(self.access, [int(tail), int(tail) + 1])
             found = self.judge(slot, follower, list_pins(self.access).get(slot.number, ()))
             if isinstance(found, StoredPoint) and found.manifest.name == name:
@@ -238,7 +240,10 @@ class MachineVault:
         if behind is not None and behind.header.previous != record.digest:
             return DamagedSlot(slot.number, f"it is not the record that slot {slot.number + 1} follows")
         if isinstance(record.body, TombstoneBody) and record.body.phase is TombstonePhase.CONDEMNED and pins:
-            record = open_record(self.access.keys, slot.number, record.body.original_record())
+            try:
+                record = open_record(self.access.keys, slot.number, record.body.original_record())
+            except RecordDamaged as error:
+                return DamagedSlot(slot.number, f"the point in its tombstone cannot be read: {error}")
         if isinstance(record.body, PointManifest):
             return StoredPoint(record, record.body, pins)
         return None
@@ -260,7 +265,7 @@ def _check_vault(store: ObjectStore, prefix: str, create: bool, clock: Callable[
             _check_vault(store, prefix, False, clock)
         return
     try:
-        form = json.loads(data)["format"]
+        form = parse_object(data)["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise StopFault(f"{name} is damaged", "Restore it from a copy of the vault", reason="VaultDamaged") from error
     if form != VAULT_FORMAT:

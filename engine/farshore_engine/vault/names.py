@@ -11,6 +11,7 @@ from farshore_engine.contract.faults import StopFault
 MACHINE_ID = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 RUN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 SLOT_DIGITS = 12
+PACK = re.compile(r"[0-9]{12}-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -27,10 +28,9 @@ class PackId:
     @classmethod
     def parse(cls, text: str) -> PackId:
         """Read what `str` wrote; raises ValueError."""
-        claim, _, random = text.partition("-")
-        if len(claim) != 12 or len(random) != 16:
+        if not PACK.fullmatch(text):
             raise ValueError(f"not a pack: {text!r}")
-        return cls(int(claim), int(random, 16))
+        return cls(int(text[:SLOT_DIGITS]), int(text[SLOT_DIGITS + 1 :], 16))
 
     @classmethod
     def new(cls, claim: int) -> PackId:

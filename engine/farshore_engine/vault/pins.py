@@ -10,6 +10,7 @@ import json
 
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.vault.chain import Access, read_slot
+from farshore_engine.vault.names import SLOT_DIGITS
 from farshore_engine.vault.records import RecordKind
 
 
@@ -44,6 +45,6 @@ def list_pins(access: Access) -> dict[int, tuple[str, ...]]:
     pins: dict[int, tuple[str, ...]] = {}
     for name in access.store.list(prefix):
         slot, _, pin = name[len(prefix) :].partition("/")
-        if slot.isdigit() and pin:
+        if len(slot) == SLOT_DIGITS and slot.isascii() and slot.isdigit() and pin:
             pins[int(slot)] = (*pins.get(int(slot), ()), pin)
     return pins

@@ -6,10 +6,10 @@ import base64
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from blake3 import blake3
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from farshore_engine.contract.machine import MachineDescription
 from farshore_engine.contract.model import Status
@@ -17,9 +17,11 @@ from farshore_engine.contract.points import Consistency, GroupCut, RecoveryPoint
 from farshore_engine.vault.crypto import MachineKeys, Purpose
 from farshore_engine.vault.encoding import Ref
 from farshore_engine.vault.envelope import RecordDamaged, SealedRecord, open_body, parse, seal
-from farshore_engine.vault.names import PackId
+from farshore_engine.vault.names import PACK, PackId
 
 FORMAT = 1
+MOST_DISKS = 1024  # of a machine; each costs every reader something
+LARGEST_DISK = 1 << 50  # bytes; more is a lie, and would be counted through
 
 
 class RecordKind(StrEnum):
@@ -40,10 +42,10 @@ class TombstonePhase(StrEnum):
 class RefModel(Status):
     """A reference as it stands in a manifest."""
 
-    pack: str
-    offset: int
-    length: int
-    digest: str
+    pack: Annotated[str, Field(pattern=f"^{PACK.pattern}$")]
+    offset: Annotated[int, Field(ge=0, lt=1 << 32)]
+    length: Annotated[int, Field(gt=0, lt=1 << 32)]
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
     @classmethod
     def of(cls, ref: Ref | None) -> RefModel | None:
@@ -62,7 +64,7 @@ class PointDisk(Status):
 
     id: str
     name: str
-    size_bytes: int
+    size_bytes: Annotated[int, Field(ge=0, le=LARGEST_DISK)]
     root: RefModel | None = None
 
 
@@ -73,7 +75,7 @@ class PointManifest(Status):
     time: datetime  # of the freeze
     consistency: Consistency
     notes: tuple[str, ...] = ()
-    disks: tuple[PointDisk, ...]
+    disks: Annotated[tuple[PointDisk, ...], Field(max_length=MOST_DISKS)]
     machine: MachineDescription
     bytes_changed: int = 0
     bytes_stored: int = 0
@@ -107,7 +109,10 @@ class TombstoneBody(Status):
         """Return the bytes of the point's record; only while condemned."""
         if self.original is None:
             raise RecordDamaged("the point is buried")
-        return base64.b64decode(self.original)
+        try:
+            return base64.b64decode(self.original, validate=True)
+        except ValueError as error:
+            raise RecordDamaged("its tombstone does not hold the point's record") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from farshore_engine.contract.faults import StopFault
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 MAX_NAME = 512
+WHOLE_MAX = 64 << 20  # bytes of an object that is read in one piece
 
 Version = str  # opaque; changes whenever the content of an object changes
 
@@ -26,6 +27,17 @@ class AlreadyExists(Exception):
 
 class VersionMismatch(Exception):
     """A conditional put met another version, or no object."""
+
+
+class ObjectTooLarge(StopFault):
+    """An object that is read in one piece is larger than any that Farshore writes: somebody else put it there."""
+
+    def __init__(self, name: str, size: int) -> None:
+        super().__init__(
+            f"{name} has {size} bytes, and no object of a vault has more than {WHOLE_MAX}",
+            "Restore it from a copy of the vault, and find out who wrote it",
+            reason="ObjectTooLarge",
+        )
 
 
 class ObjectLocked(StopFault):
@@ -64,7 +76,7 @@ class ObjectStore(Protocol):
         ...
 
     def get(self, name: str) -> tuple[bytes, Version]:
-        """Return content and version; raises ObjectNotFound."""
+        """Return content and version; raises ObjectNotFound, and ObjectTooLarge for more than WHOLE_MAX bytes."""
         ...
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
