@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from farshore_engine.blocks.grid import block_count
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.vault.blockmap import BlockMap
-from farshore_engine.vault.chain import Access
+from farshore_engine.vault.chain import Access, list_slots, read_slot
 from farshore_engine.vault.crypto import MachineKeys
 from farshore_engine.vault.envelope import RecordDamaged
 from farshore_engine.vault.keydocument import KeyDocument
@@ -31,7 +31,7 @@ from farshore_engine.vault.nodestore import MapSpoiled
 from farshore_engine.vault.pace import Pace
 from farshore_engine.vault.pack import PACK_MAGIC
 from farshore_engine.vault.records import RecordKind, open_record
-from farshore_engine.vault.store import LockedVersion, LockingStore, ObjectNotFound, ObjectStore
+from farshore_engine.vault.store import LockedVersion, LockingStore, ObjectLocked, ObjectNotFound, ObjectStore
 
 FINEST, COARSEST = timedelta(hours=1), timedelta(days=7)
 THREADS = 8
@@ -192,14 +192,25 @@ def open_locks(vault: MachineVault, rule: LockRule, claim: int, clock: Callable[
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What `recover` did: the names of objects that were brought back, and of locked ones that nothing verifies."""
+    """What `recover` did, as names of objects.
+
+    Attributes:
+        objects: brought back.
+        spoiled: locked ones of which no version verifies.
+        removed: slots behind the head that the machine's key does not open; they stood in the way of its writers.
+        stuck: such slots that are locked themselves.
+    """
 
     objects: tuple[str, ...]
     spoiled: tuple[str, ...]
+    removed: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
 
 
 def recover(store: ObjectStore, names: MachineNames, ring: KeyRing, now: datetime) -> Recovered:
-    """Bring back the locked versions of a machine's objects that somebody deleted or overwrote; it can be repeated.
+    """Bring back the locked versions of a machine's objects that somebody deleted or overwrote, and clear its head.
+
+    It can be repeated.
 
     Of several locked versions of an object the one counts that verifies: packs and slots are written once, so it is the
     first of these; the key document changes when keys are rotated, so it is the last that the ring opens.
@@ -226,7 +237,23 @@ def recover(store: ObjectStore, names: MachineNames, ring: KeyRing, now: datetim
         elif not _holds(store, name, good):
             store.put(name, good)
             back.append(name)
-    return Recovered(tuple(back), tuple(spoiled))
+    removed, stuck = _clear_head(Access(store, names, keys))
+    return Recovered(tuple(back), tuple(spoiled), removed, stuck)
+
+
+def _clear_head(access: Access) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Remove what somebody put behind the head of the chain."""
+    removed, stuck = [], []
+    for number in reversed(list_slots(access)):
+        if read_slot(access, number).record is not None:
+            break
+        name = access.names.slot(number)
+        try:
+            access.store.delete(name)
+            removed.append(name)
+        except ObjectLocked:
+            stuck.append(name)
+    return tuple(removed), tuple(stuck)
 
 
 def _good(store: LockingStore, versions: Iterable[LockedVersion], verifies: Callable[[bytes], bool]) -> bytes | None:

@@ -23,8 +23,9 @@ def recover(
     """Bring back the locked versions of objects that somebody deleted or overwrote.
 
     For a vault with immutability, whose storage keeps what is locked: the names are given their content back, so that
-    the points can be listed and restored. It can be repeated, and changes nothing that is as it should be. Change the
-    storage credential first. A machine that was deleted altogether is not seen: name it.
+    the points can be listed and restored; slots that somebody put behind the head of a chain go. It can be repeated,
+    and changes nothing that is as it should be. Change the storage credential first. A machine that was deleted
+    altogether is not seen: name it.
     """
     from farshore_cli.status import utc_now
     from farshore_engine.vault.immutability import recover as bring_back
@@ -41,7 +42,9 @@ def recover(
             failed.append(machine)
             print(f"{machine}: not recovered: {fault}")
             continue
-        print(f"{machine}: {len(done.objects)} objects were brought back")
+        print(f"{machine}: {len(done.objects)} objects were brought back, {len(done.removed)} false slots removed")
+        for name in done.stuck:
+            print(f"{machine}: {name} is false and locked: until its lock ends nobody can write this machine's chain")
         for name in done.spoiled:
             print(f"{machine}: no locked version of {name} verifies")
     if failed:

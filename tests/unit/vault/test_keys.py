@@ -8,6 +8,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.contract.faulty_store import DyingStore, Killed, RecordingStore
 from tests.contract.memory_store import MemoryStore
 from tests.unit.vault.rig import KEK, MACHINE, START, Rig
@@ -16,7 +18,7 @@ from farshore_engine.contract.faults import StopFault
 from farshore_engine.vault.chain import Fenced
 from farshore_engine.vault.erasure import erase_machine
 from farshore_engine.vault.keydocument import ErasedKey, KeyDocument
-from farshore_engine.vault.keyring import KeyRing, LocalKey, Previous, WrongKey, rotate
+from farshore_engine.vault.keyring import KeyRing, LocalKey, Previous, WrongKey, rotate, unwrap
 from farshore_engine.vault.machine import MachineVault
 
 OLD, NEW, OTHER = LocalKey(KEK), LocalKey(bytes(range(100, 132))), LocalKey(bytes(range(200, 232)))
@@ -162,3 +164,15 @@ def test_an_erasure_that_is_killed_is_finished_by_repeating_it(after_effect: boo
         erase_machine(vault, by="ada", reason="", writer="cli", clock=rig.clock)
         with pytest.raises(ErasedKey):
             MachineVault.open(store, KEK, MACHINE)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=400), st.integers(0, 400), st.sampled_from(["cut", "insert", "replace"]))
+def test_a_key_document_that_somebody_broke_is_refused_and_does_no_more(junk: bytes, at: int, how: str) -> None:
+    good = KeyDocument(MACHINE, (OLD.wrap(bytes(32), MACHINE), NEW.wrap(bytes(32), MACHINE))).encode()
+    broken = {"cut": good[:at], "insert": good[:at] + junk + good[at:], "replace": good[:at] + junk}[how]
+    for data in (broken, junk, b"[" * 5000, b'{"format": 1, "machine": "team-a.db", "wraps": [], "erased": [1]}'):
+        try:
+            unwrap(KeyDocument.decode(data, MACHINE), KeyRing(OLD))
+        except StopFault as fault:
+            assert fault.remedy
