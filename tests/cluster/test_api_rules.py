@@ -219,6 +219,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "spec.retention.daily in body should be greater than or equal to 0",
     ),
     # ProtectedVM
+    "consistency group in capitals": (
+        "ProtectedVM",
+        {"spec.consistencyGroup": "Shop DB"},
+        "this is not the name of a consistency group: write lower-case letters, digits and dashes, such as shop-db",
+    ),
     "host key as ssh-keyscan prints it, with the address": (
         "ProtectedVM",
         {"spec.source.hostKey": "10.0.0.4 ssh-ed25519 AAAA"},
