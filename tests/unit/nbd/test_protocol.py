@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.unit.nbd import client as nbd
 from tests.unit.nbd.client import Client, Refused, meta, name_data
 
@@ -313,3 +315,19 @@ def test_it_does_not_listen_where_others_could_connect(text: str) -> None:
 )
 def test_addresses_of_this_host(text: str, host: str, port: int) -> None:
     assert TcpAddress.parse(text) == TcpAddress(host, port)
+
+
+@given(said=st.binary(max_size=200), after=st.sampled_from([b"", HELLO, HELLO + OPTION, HELLO + OPTION + REQUEST[:8]]))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_bytes_do_harm(place: Path, device: MemoryDevice, said: bytes, after: bytes) -> None:
+    device.read_only = True  # valid writes would be no harm, but they would change what is compared
+    with Client(place) as client:
+        try:
+            client.send(after + said)
+            client.socket.shutdown(socket.SHUT_WR)
+            assert client.hung_up()
+        except OSError:
+            pass  # hung up on before everything was sent
+    with Client(place) as client:
+        client.go("sda")
+        assert client.read(0, 64) == device.content[:64]
