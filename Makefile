@@ -1,5 +1,5 @@
 # Every target sets up what it needs, once, in $FARSHORE_CACHE (~/.cache/farshore); a second run starts in seconds.
-.PHONY: help demo test test-unit lint bench crds dev-up dev-down venv packages tools clean clean-cache
+.PHONY: help demo test test-unit lint bench soak crds dev-up dev-down venv packages tools clean clean-cache
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -23,6 +23,9 @@ lint: venv ## Check style, types and the imports between packages
 bench: packages venv ## Measure beside restic, kopia, borg, rsync and qemu-img; QUICK=1 for a small run
 	@FARSHORE_PACKAGES=tests/bench/debian-packages.txt tests/setup/packages
 	@$(PY) -m tests.bench.run $(if $(QUICK),--quick)
+
+soak: tools ## Load, kills with -9 and drills for half an hour, every point compared; MINUTES=3 for a short one
+	@$(PY) -m tests.soak.run --minutes $(or $(MINUTES),30)
 
 crds: venv ## Generate the CRDs (crds/, chart) from the models in operator/farshore_operator/api
 	@$(PY) -m farshore_operator.api.generate
