@@ -1,4 +1,4 @@
-"""A writer is stopped between its last check and its put, on the real stores; another one takes over; it goes on (invariant 4)."""
+"""Invariant 4 on the real stores: a writer is stopped between its last check and its put, replaced, and continued."""
 
 from __future__ import annotations
 

@@ -3,13 +3,15 @@
     python processserver_process.py DIRECTORY
 
 The directory holds `wanted.json` (what is assigned, and the port for metrics if they are wanted) and `authority/`,
-and takes `reports.jsonl`.
+and takes `reports.jsonl`. Where it holds `stall`, the process removes that and stops itself, as by SIGSTOP, between its
+last check and the put of the next point.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -22,11 +24,28 @@ from farshore_engine.contract.assignment import Policy, VaultAccess
 from farshore_engine.contract.replication import ReplicationReport
 from farshore_engine.processserver.reporting import Cadence
 from farshore_engine.processserver.service import ProcessServer, Settings
+from farshore_engine.vault.directory_store import DirectoryStore
 from farshore_operator.report.logs import configure
+
+
+def stall_when_asked(directory: Path) -> None:
+    """Stop before the next put of a slot, once there is a file that asks for it."""
+    put = DirectoryStore.put
+
+    def stalling(
+        self: DirectoryStore, name: str, data: bytes | bytearray | memoryview, *, create_only: bool = False
+    ) -> str:
+        if "/chain/0" in name and (directory / "stall").exists():
+            (directory / "stall").unlink()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return put(self, name, data, create_only=create_only)
+
+    DirectoryStore.put = stalling  # type: ignore[method-assign]
 
 
 def main(directory: Path) -> None:
     configure("info", "json")
+    stall_when_asked(directory)
     wanted = json.loads((directory / "wanted.json").read_text())
     control = MemoryControlPlane(Authority.at(directory / "authority"), spool_bytes=wanted["spool_bytes"])
     vault = (

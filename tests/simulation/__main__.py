@@ -18,9 +18,9 @@ def main() -> int:
             [sys.executable, "-m", "tests.simulation", *sys.argv[1:]],
             {**os.environ, "PYTHONHASHSEED": "0"},
         )
-    from tests.simulation.faults import any_fault  # noqa: PLC0415 - not before the hashes are fixed
-    from tests.simulation.mutations import MUTATIONS  # noqa: PLC0415
-    from tests.simulation.schedule import run_schedule  # noqa: PLC0415
+    from tests.simulation.faults import any_fault
+    from tests.simulation.mutations import MUTATIONS
+    from tests.simulation.schedule import run_schedule
 
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="replay one schedule and print its trace")
@@ -70,8 +70,8 @@ def main() -> int:
 
 def teeth(names: list[str]) -> int:
     """Try mutations; print with which seed each is found out."""
-    from tests.simulation.mutations import MUTATIONS  # noqa: PLC0415 - not before the hashes are fixed
-    from tests.simulation.schedule import run_schedule  # noqa: PLC0415
+    from tests.simulation.mutations import MUTATIONS
+    from tests.simulation.schedule import run_schedule
 
     missed = 0
     for name in names:

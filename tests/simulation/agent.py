@@ -1,4 +1,4 @@
-"""The real agent (agent.agent.Agent) on a simulated machine: only what touches the kernel or the network is replaced."""
+"""The real agent on a simulated machine: only what touches the kernel or the network is replaced."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.simulation.link import AgentChannel
+from tests.simulation.source import SimulatedFreezer, SimulatedReader, SimulatedTracker, Source
+from tests.simulation.world import Process, World
+
 from farshore_engine.agent import agent as module
 from farshore_engine.agent import snapshot, tracking
 from farshore_engine.agent.agent import Agent, Variants
@@ -15,9 +19,6 @@ from farshore_engine.agent.config import AgentConfig, Server
 from farshore_engine.agent.ledger import Ledger
 from farshore_engine.agent.tracker.interface import TrackedDisk
 from farshore_engine.blocks import bitmap
-from tests.simulation.link import AgentChannel
-from tests.simulation.source import SimulatedFreezer, SimulatedReader, SimulatedTracker, Source
-from tests.simulation.world import Process, World
 
 MACHINE_ID = "demo.vm"
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from farshore_engine.blocks.grid import block_count
-from farshore_engine.contract.faults import Fault
-from farshore_engine.contract.points import Consistency
-from farshore_engine.vault.chain import live_slots, list_slots, read_base
-from farshore_engine.vault.machine import MachineVault, StoredPoint
-from farshore_engine.vault.reader import PointReader
-from farshore_engine.vault.records import Record, RecordKind, TombstoneBody, open_record
 from tests.contract.memory_store import MemoryStore
 from tests.simulation.agent import MACHINE_ID
 from tests.simulation.server import KEK
 from tests.simulation.source import Source, differences
 from tests.simulation.world import World
+
+from farshore_engine.blocks.grid import block_count
+from farshore_engine.contract.faults import Fault
+from farshore_engine.contract.points import Consistency
+from farshore_engine.vault.chain import list_slots, live_slots, read_base
+from farshore_engine.vault.machine import MachineVault, StoredPoint
+from farshore_engine.vault.reader import PointReader
+from farshore_engine.vault.records import Record, RecordKind, TombstoneBody, open_record
 
 
 @dataclass

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tests.simulation.agent import MACHINE_ID
+from tests.simulation.server import KEK
+from tests.simulation.source import differences
+from tests.simulation.world import Process, World
+
 from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.contract.points import Consistency
 from farshore_engine.hydrate.raw import hydrate
 from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.reader import PointReader, PointSpoiled
-from tests.simulation.agent import MACHINE_ID
-from tests.simulation.server import KEK
-from tests.simulation.source import differences
-from tests.simulation.world import Process, World
 
 
 class Drill:

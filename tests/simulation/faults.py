@@ -181,7 +181,7 @@ def replace_vault(site: Site) -> str:
 
 
 def grow_disk(site: Site) -> str:
-    import numpy as np  # noqa: PLC0415 - only here
+    import numpy as np
 
     disk = site.world.chance.choice(sorted(site.source.disks))
     more = site.world.chance.choice((1, 16, 40))
@@ -226,6 +226,6 @@ def _mostly_the_active(site: Site) -> str:
 
 
 def _recovery_vault(site: Site) -> Callable[[], Any]:
-    from tests.simulation.server import open_vault  # noqa: PLC0415 - beside its only use
+    from tests.simulation.server import open_vault
 
     return lambda: open_vault(site.store_of(site.operator), site.world)

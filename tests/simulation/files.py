@@ -151,7 +151,7 @@ class FileSystem:
                     data.extend(bytes(length - len(data)))
             elif fate < 0.6:  # all of it, a part, or only its length arrived
                 part = content if fate < 0.3 else content[: chance.randrange(len(content) + 1)]
-                if 0.5 < fate:
+                if fate > 0.5:
                     part = bytes(len(part))
                 if len(data) < offset:
                     data.extend(bytes(offset - len(data)))

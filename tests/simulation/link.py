@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections import deque
 
+from tests.simulation.threads import Condition, Lock
+from tests.simulation.world import Process, World
+
 from farshore_engine.agent.channel import Received, _FrameBuffer
 from farshore_engine.wire.frames import FrameKind, PeerClosed, WireError, encode_prefix
 from farshore_engine.wire.messages import Message, Ping, Pong, decode
-from tests.simulation.threads import Condition, Lock
-from tests.simulation.world import Process, World
 
 WINDOW = 1 << 19  # bytes on the way in one direction, at most
 PING_SECONDS, HANG_UP_SECONDS = 10.0, 30.0

@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from tests.simulation import faults
+from tests.simulation.schedule import Site
+
 from farshore_engine.agent.ledger import NEEDS, Ledger, Need
 from farshore_engine.processserver import opening
 from farshore_engine.processserver import replica as replicas
@@ -21,8 +24,6 @@ from farshore_engine.vault import prune as pruning
 from farshore_engine.vault.chain import ChainWriter, read_slot
 from farshore_engine.vault.records import RecordHeader, RecordKind, open_record, seal_record
 from farshore_engine.vault.store import AlreadyExists
-from tests.simulation import faults
-from tests.simulation.schedule import Site
 
 Prepare = Callable[[Site], AbstractContextManager[None] | None]
 
@@ -88,13 +89,13 @@ def no_fsync(site: Site) -> Iterator[None]:
 
 @contextmanager
 def acknowledge_first(site: Site) -> Iterator[None]:
-    """The spool acknowledges frames before it stores them, and nobody compares what was acknowledged with what is there."""
+    """The spool acknowledges frames before it stores them, and nobody compares afterwards what is there."""
     store = Intake._store
 
     def early(self: Intake, packs: Any, items: Any, on_durable: Callable[[int], None]) -> None:
         if items:
             on_durable(items[-1].seq)
-        site.world.sleep(0.05)
+        site.world.sleep(0.5)
         store(self, packs, items, on_durable)
 
     with trusting(site), patched(Intake, "_store", early):
@@ -137,7 +138,7 @@ def pins_unseen(site: Site) -> AbstractContextManager[None]:
 def flight_unseen(site: Site) -> AbstractContextManager[None]:
     """Prune does not spare the packs in flight."""
     site.weather.slow, site.wanted.interval = 0.4, 1.0
-    from farshore_engine.vault.writer import PointWriter  # noqa: PLC0415 - beside its only use
+    from farshore_engine.vault.writer import PointWriter
 
     return patched(PointWriter, "in_flight", property(lambda self: frozenset()))
 

@@ -15,12 +15,6 @@ from typing import Any
 
 import numpy as np
 import structlog
-
-from farshore_engine.agent.logs import LOGGER_NAME
-from farshore_engine.processserver import housekeeping, intake, keeper, opening
-from farshore_engine.processserver.closedpoint import ClosedPoint
-from farshore_engine.vault import newfile, upload, writer
-from farshore_engine.wire.messages import PointEnd
 from tests.contract import memory_store
 from tests.contract.memory_store import MemoryStore
 from tests.simulation.agent import SimulatedAgent, on_simulated_machine
@@ -34,6 +28,12 @@ from tests.simulation.source import PAGES, Source
 from tests.simulation.store import SimulatedStore, Weather
 from tests.simulation.threads import Lock, engine_modules, replaced
 from tests.simulation.world import EPOCH, Process, Stuck, World
+
+from farshore_engine.agent.logs import LOGGER_NAME
+from farshore_engine.processserver import housekeeping, intake, keeper, opening
+from farshore_engine.processserver.closedpoint import ClosedPoint
+from farshore_engine.vault import newfile, upload, writer
+from farshore_engine.wire.messages import PointEnd
 
 SETTLED = 150.0  # seconds after the last fault within which a new point must be visible
 SERVERS = ("ps-1", "ps-2")
@@ -103,7 +103,7 @@ class Site:
         if server.process.dead or server.port is None:
             raise ConnectionRefusedError(name)
         link = Link(self.world, self.agent.process, server.process, self.slow_link)
-        self.links = [known for known in self.links if not known.broken][-8:] + [link]
+        self.links = [*[known for known in self.links if not known.broken][-8:], link]
         server.port.accept(link)
         return AgentChannel(link)
 
@@ -189,7 +189,7 @@ class Site:
 def run_schedule(
     seed: int, fault: Callable[[Site], str], prepare: Callable[[Site], Any] = lambda site: None
 ) -> Outcome:
-    """Run one schedule; `prepare` may build in a fault of the product. Every module of the engine is as before at the end."""
+    """Run one schedule; `prepare` may build in a fault of the product. The engine is as before at the end."""
     scratch = Path(
         tempfile.mkdtemp(prefix="farshore-simulation-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
     )
@@ -201,7 +201,7 @@ def run_schedule(
 def _run(
     seed: int, fault: Callable[[Site], str], prepare: Callable[[Site], Any], scratch: Path, stack: ExitStack
 ) -> Outcome:
-    from tests.simulation.world import here  # noqa: PLC0415 - beside its only use
+    from tests.simulation.world import here
 
     site = Site.__new__(Site)
     stack.enter_context(replaced([*engine_modules(), memory_store]))
@@ -296,7 +296,7 @@ def _logs(site: Site) -> Iterator[None]:
         text = " ".join(f"{k}={v}" for k, v in event.items() if k not in ("event", "machine", "exc_info"))
         world.note(f"{event.get('event')} {text}")
         if event.get("exc_info"):
-            import traceback  # noqa: PLC0415 - rare
+            import traceback
 
             world.note(traceback.format_exc())
         raise structlog.DropEvent

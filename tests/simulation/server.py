@@ -13,6 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretBytes
+from tests.simulation.agent import MACHINE_ID
+from tests.simulation.files import FileSystem
+from tests.simulation.link import Link, ServerStream
+from tests.simulation.store import SimulatedStore
+from tests.simulation.threads import Lock, monotonic
+from tests.simulation.world import EPOCH, Process, World
 
 from farshore_engine.contract.assignment import (
     Desired,
@@ -37,12 +43,6 @@ from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.writer import DiskSpoiled
 from farshore_engine.wire.frames import PeerClosed, WireError
 from farshore_engine.wire.messages import Enrolled, Refuse
-from tests.simulation.agent import MACHINE_ID
-from tests.simulation.files import FileSystem
-from tests.simulation.link import Link, ServerStream
-from tests.simulation.store import SimulatedStore
-from tests.simulation.threads import Lock, monotonic
-from tests.simulation.world import EPOCH, Process, World
 
 KEK = b"k" * 32
 

@@ -1,7 +1,7 @@
 """The machine that is protected: disks of known content, programs that write to them, the kernel's tracing, freezes.
 
-A disk is kept as one number for each 4 KiB page; a page's bytes are its number again and again, 0 is a page of zeros. So a
-copy of a disk at any instant, which is what a point must restore, costs nothing.
+A disk is kept as one number for each 4 KiB page; a page's bytes are its number again and again, 0 is a page of zeros.
+So a copy of a disk at any instant, which is what a point must restore, costs nothing.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tests.simulation.threads import Lock
+from tests.simulation.world import EPOCH, Process, World
 
 from farshore_engine.agent.freezing import FreezeFailed, Opened
 from farshore_engine.agent.tracker.interface import Sink
 from farshore_engine.blocks.grid import BLOCK_SIZE, block_count
-from tests.simulation.threads import Lock
-from tests.simulation.world import EPOCH, Process, World
 
 PAGE = 4096
 PAGES = BLOCK_SIZE // PAGE

@@ -1,7 +1,7 @@
 """The vault's store as each process sees it: slow, at times away or flaky, and deaf to whoever asked when it is done.
 
-A request leaves, takes effect, and is answered: a process may die or be stalled before each of these, and a request that
-has left may take effect after the death of its sender.
+A request leaves, takes effect, and is answered: a process may die or be stalled before each of these, and a request
+that has left may take effect after the death of its sender.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from farshore_engine.contract.faults import WaitFault
-from farshore_engine.vault.store import Version
 from tests.contract.memory_store import MemoryStore
 from tests.simulation.world import Process, World
+
+from farshore_engine.contract.faults import WaitFault
+from farshore_engine.vault.store import Version
 
 T = TypeVar("T")
 Effect = Callable[[str, str, bytes], None]

@@ -67,7 +67,7 @@ class Task(greenlet):
             self.work()
         except Killed:
             pass
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told by the schedule
             if not self.process.dead:
                 self.world.crashes.append(f"{self!r} died of {error!r}\n{traceback.format_exc()}")
         finally:
@@ -236,7 +236,7 @@ class World:
     def run(
         self, until: float, done: Callable[[], bool] = lambda: False, before: Callable[[], None] = lambda: None
     ) -> bool:
-        """Run until a virtual time or until `done`, which is looked at when time passes; `before` runs before each step.
+        """Run until a virtual time, or until `done`, which is looked at when time passes; `before` runs before a step.
 
         Returns whether `done` said so.
         """

@@ -61,7 +61,7 @@ def _move(vault: MachineVault, before: StoredPoint | None, point: StoredPoint, p
 
 
 def check_vault(site: Site, machine: SoakMachine, points: bool = False) -> list[str]:
-    """Check all of a machine's vault with every byte; return the findings, or the names of the points that they spoil."""
+    """Check a machine's vault with every byte; return the findings, or the names of the points that they spoil."""
     vault = site.vault_of(machine)
     try:
         report = check_machine(vault, read_data=True)

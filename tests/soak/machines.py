@@ -1,7 +1,7 @@
 """The machines of a soak: real disks under a mixed load, a real agent each, and the truth of every freeze.
 
-The truth is a digest of each 64 KiB block of each disk, taken from the clone that the agent made inside the freeze; so that
-hundreds of freezes can be kept.
+The truth is a digest of each 64 KiB block of each disk, taken from the clone that the agent made inside the freeze, so
+that hundreds of freezes can be kept.
 """
 
 from __future__ import annotations

@@ -2,15 +2,17 @@
 
     python -m tests.soak.run --minutes 30
 
-Three parts: undisturbed (two fifths of the time; here the interval between points is measured), kills of agents, process
-server and hydrator at random moments (two fifths), both in a directory vault with fsync; and Azurite as the vault,
-killed with -9 too (one fifth): it loses what it acknowledged, so a point restores exactly or is named as spoiled. Beside all of
-it run simulated schedules (tests/simulation). A failed promise fails the soak; a missed number is only told.
+Three parts: undisturbed (two fifths of the time; here the interval between points is measured), kills of agents,
+process server and hydrator at random moments (two fifths), both in a directory vault with fsync; and Azurite as the
+vault, killed with -9 too (one fifth): it loses what it acknowledged, so a point restores exactly or is named as
+spoiled. Beside all of it run simulated schedules (tests/simulation). A failed promise fails the soak; a missed number
+is only told.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -64,7 +66,7 @@ def main() -> int:
         azurite = Azurite(directory / "azurite")
         rows += on_azurite(site, azurite, seconds * 0.2)
     except Exception as error:  # noqa: BLE001 - told as a row, after all is cleaned up
-        import traceback  # noqa: PLC0415 - only here
+        import traceback
 
         traceback.print_exc()
         site.wrong.append(f"the soak ended early: {error!r}")
@@ -120,8 +122,8 @@ def watch(site: Site, began: float) -> None:
             ages = [f"{time.time() - at:.0f} s" for at in newest]
             checked = sum(1 for seen in list(site.seen.values()) if seen.checked)
             print(
-                f"{(told - began) / 60:5.1f} min  {site.part:12}  points {counts}, newest {ages} old, {checked} compared, "
-                f"kills {site.kills}, spool {site.spooled() >> 20} MiB, wrong {len(site.wrong)}",
+                f"{(told - began) / 60:5.1f} min  {site.part:12}  points {counts}, newest {ages} old, "
+                f"{checked} compared, kills {site.kills}, spool {site.spooled() >> 20} MiB, wrong {len(site.wrong)}",
                 flush=True,
             )
 
@@ -231,7 +233,7 @@ def on_azurite(site: Site, azurite: Azurite, seconds: float) -> list[Row]:
     site.stop_server()
     exact = spoiled = 0
     for machine in site.machines:
-        named = {name for name in check_vault(site, machine, points=True)}
+        named = set(check_vault(site, machine, points=True))
         good, bad = compare_all(site, machine, may_be_spoiled=True), site.spoiled_of(machine)
         exact, spoiled = exact + good, spoiled + len(bad)
         for name in sorted(bad - named):
@@ -256,7 +258,7 @@ def summary(site: Site, simulation: subprocess.Popen[str]) -> list[Row]:
     gaps, growth = [], []
     for machine in site.machines:
         times = sorted(s.time for k, s in site.seen.items() if k[0] == machine.name and s.part == "undisturbed")
-        gaps += [later - earlier for earlier, later in zip(times[1:], times[2:], strict=False)]
+        gaps += [later - earlier for earlier, later in itertools.pairwise(times[1:])]
     for samples in site.memory.values():
         if len(samples) >= 24:
             quarter = len(samples) // 4
@@ -271,17 +273,21 @@ def summary(site: Site, simulation: subprocess.Popen[str]) -> list[Row]:
     late_gaps = sum(gap > LATE for gap in gaps)
     longest, middle = max(gaps, default=0.0), statistics.median(gaps) if gaps else 0.0
     percent = max((g[0] for g in growth), default=0.0)
+    compared = sum(seen.checked > 0 for seen in site.seen.values())
+    kills = json.dumps(site.kills)
+    times = f"median {middle:.1f} s, {late_gaps} of {len(gaps)} later, load {os.getloadavg()[2]:.1f}"
+    slopes = ", ".join(f"{slope:+.0f} KiB/min at {kib / 1024:.0f} MiB" for _, slope, kib in sorted(growth)[-4:])
+    schedules = float(line.split(" ")[0]) if line[:1].isdigit() else 0.0
+    simulated = simulation.returncode == 0 and schedules > 0
+    exact = not site.wrong
     return [
         Row("points made", len(site.seen), "points", "", True, must=False),
-        Row("points restored and compared with their freeze", sum(s.checked > 0 for s in site.seen.values()), "points", "all exact", not site.wrong),
-        Row("drills in processes that were killed", site.drills, "drills", "all exact", not site.wrong, note=json.dumps(site.kills)),
-        Row("longest gap between points, undisturbed", round(longest, 1), "s", f"<= {LATE:g}", 0 < longest <= LATE, must=False,
-            note=f"median {middle:.1f} s, {late_gaps} of {len(gaps)} later, load {os.getloadavg()[2]:.1f}"),
-        Row("growth of resident memory, worst process", round(percent, 1), "%", "<= 10", percent <= 10, must=False,
-            note=", ".join(f"{g[1]:+.0f} KiB/min at {g[2] / 1024:.0f} MiB" for g in sorted(growth, reverse=True)[:4])),
-        Row("simulated schedules", float(line.split(" ")[0]) if line[:1].isdigit() else 0.0, "seeds", "no violation",
-            simulation.returncode == 0, note=line),
-    ]  # fmt: skip
+        Row("points restored and compared with their freeze", compared, "points", "all exact", exact),
+        Row("drills in processes that were killed", site.drills, "drills", "all exact", exact, note=kills),
+        Row("longest gap, undisturbed", round(longest, 1), "s", f"<= {LATE:g}", 0 < longest <= LATE, False, times),
+        Row("growth of resident memory", round(percent, 1), "%", "<= 10", percent <= 10, must=False, note=slopes),
+        Row("simulated schedules", schedules, "seeds", "no violation", simulated, note=line),
+    ]
 
 
 if __name__ == "__main__":

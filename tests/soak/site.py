@@ -1,9 +1,9 @@
-"""The site of a soak: machines, one process server for all of them, a vault; what can be killed in it, and what is seen."""
+"""The site of a soak: machines, one process server for all of them, a vault; what is killed in it, what is seen."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-
 import random
 import re
 import shutil
@@ -207,10 +207,8 @@ class Site:
             elif "azurite" not in self.part and not self.ended.is_set():
                 self.wrong.append(f"{machine.name} {point.manifest.name}: hydration ends with {code}")
         finally:
-            try:
+            with contextlib.suppress(Fault):
                 vault.unpin(point.slot, "drill")
-            except Fault:
-                pass
             vault.close()
 
     def _hydrated(self, machine: SoakMachine, point: StoredPoint, place: Path) -> int:
