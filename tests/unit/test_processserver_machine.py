@@ -67,7 +67,7 @@ def test_a_supervisor_goes_on_after_a_look_that_failed(tmp_path: Path, monkeypat
             failed.set()
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(served, "_renew", once)
+    monkeypatch.setattr(served._deployment, "renew", once)
     served.start()
     try:
         assert reported.wait(WAIT)
@@ -92,9 +92,9 @@ def test_a_used_token_stays_used_whatever_else_is_remembered_meanwhile(
 
     monkeypatch.setattr(memories, "save", slow_once)
     with ThreadPoolExecutor(1) as other:
-        note = other.submit(served._remember, version="1")
+        note = other.submit(served._deployment.remember, version="1")
         assert saving.wait(WAIT)
-        served._remember(tokens=("used",))
+        served._deployment.remember(tokens=("used",))
         enrolled.set()
         note.result(WAIT)
     kept = memories.load(memories.path(tmp_path, "demo.vm"))

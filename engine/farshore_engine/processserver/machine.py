@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import random
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 import structlog
 
-from farshore_engine.agent.enrol import expired
-from farshore_engine.contract.assignment import Desired, MachineAssignment, Source
-from farshore_engine.contract.faults import Fault, StopFault, WaitFault
+from farshore_engine.contract.assignment import Desired, MachineAssignment
+from farshore_engine.contract.faults import Fault, WaitFault
 from farshore_engine.contract.points import RecoveryPoint
-from farshore_engine.contract.replication import Check, KeyReport, ReplicationReport
-from farshore_engine.processserver import memory as memories
-from farshore_engine.processserver.identity import MachineIdentity, fits, renewal_due
-from farshore_engine.processserver.installer import AgentIdentity, DataPort, Installer
+from farshore_engine.contract.replication import KeyReport, ReplicationReport
+from farshore_engine.processserver.deployment import Deployment
+from farshore_engine.processserver.deployment import Surroundings as Surroundings
 from farshore_engine.processserver.keeper import PointKeeper, Points
 from farshore_engine.processserver.machinereport import Known, report_of
 from farshore_engine.processserver.opening import open_replica
-from farshore_engine.processserver.replica import Link, Replica, Shared
-from farshore_engine.processserver.reporting import Cadence, Reporter
+from farshore_engine.processserver.replica import Link, Replica
+from farshore_engine.processserver.reporting import Reporter
 from farshore_engine.processserver.steps import Decision, Failure, LocalState, Step, next_step
 from farshore_engine.vault.chain import Fenced
 from farshore_engine.vault.durability import StoreLost
@@ -39,19 +33,6 @@ AFTER_ERROR = 5.0  # the same when a look failed
 REASSIGNED = "Reassigned"  # reason of the fault with which a replica is opened anew, not a failure
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What a supervisor needs of its process server. `ca` and `data_port` are asked for when they are needed."""
-
-    state_dir: Path
-    shared: Shared
-    installer: Installer
-    ca: Callable[[], str]
-    data_port: Callable[[], DataPort]
-    report: Callable[[str, ReplicationReport], None]
-    cadence: Cadence
-
-
 class MachineSupervisor:
     """See the module. `assign`, `replica_of_agent` and `take_point` are called from other threads."""
 
@@ -59,25 +40,19 @@ class MachineSupervisor:
         """Nothing happens before `start`."""
         self._assignment = assignment
         self._around = around
-        directory = memories.directory(around.state_dir, assignment.machine_id)
-        self._memory_path = memories.path(around.state_dir, assignment.machine_id)
-        self._memory = memories.load(self._memory_path)
-        self._identity = MachineIdentity(directory, assignment.machine_id)
+        self._deployment = Deployment(assignment.machine_id, around)
         self._wake = threading.Condition()
         self._stopping = False
         self._replica: Replica | None = None
         self._keeper: PointKeeper | None = None
         self._points = Points()
         self._link = Link()
-        self._checks: tuple[Check, ...] = ()
-        self._preflighted = False
         self._failure: Failure | None = None
         self._doing = ""
         self._vault_epoch = 0
         self._keys: KeyReport | None = None  # how they stood when the vault was open last
         self._restart: frozenset[str] = frozenset()
         self._doubt = False  # the store lost what it had acknowledged
-        self._renewing = ""  # the certificate that another one was asked for
         self._away_since: datetime | None = around.shared.now()
         self._reporter = Reporter(lambda r: around.report(assignment.name, r), around.cadence, random.Random())
         self._thread = threading.Thread(target=self._run, name=f"machine-{assignment.name}", daemon=True)
@@ -116,7 +91,7 @@ class MachineSupervisor:
             if _relevant(before) != _relevant(assignment):
                 self._failure = None
             if before.source != assignment.source:
-                self._preflighted, self._checks = False, ()
+                self._deployment.source_changed()
             self._wake.notify_all()
 
     def replica_of_agent(self) -> Replica | Refuse:
@@ -137,17 +112,7 @@ class MachineSupervisor:
 
     def enrol(self, token: str) -> Enrolled | Refuse:
         """Give a machine that was installed by hand its identity, once for each token."""
-        digest = hashlib.sha256(token.encode()).hexdigest()
-        with self._wake:
-            wanted = [t.get_secret_value() for t in self._assignment.enrolment_tokens]
-            good = [t for t in wanted if hmac.compare_digest(t.encode(), token.encode())]
-            if not good or digest in self._memory.tokens or expired(token, self._around.shared.now().timestamp()):
-                return Refuse("BadToken", "the token is unknown, expired or used up", 60.0)
-            certificate = self._assignment.certificate
-            if certificate is None or not fits(self._identity.key, certificate):
-                return Refuse("NoCertificateYet", "the machine's certificate is not signed yet", 5.0)
-            self._remember(tokens=(*self._memory.tokens, digest))
-        return Enrolled(certificate=certificate, key=self._identity.key_pem(), ca=self._around.ca())
+        return self._deployment.enrol(self._assignment, token)
 
     # -- the thread ------------------------------------------------------------------------------------------------
 
@@ -171,7 +136,7 @@ class MachineSupervisor:
         self._look_after_replica()
         now = self._around.shared.now()
         assignment = self._assignment
-        self._renew(assignment, now)
+        self._deployment.renew(assignment, now)
         decision = next_step(assignment, self._local(assignment), now)
         self._offer(decision)
         if decision.step is not Step.NONE:
@@ -186,12 +151,11 @@ class MachineSupervisor:
                 case Step.CLOSE:
                     self._close("replication ends")
                 case Step.PREFLIGHT:
-                    self._preflight(assignment)
+                    self._deployment.preflight(assignment)
                 case Step.INSTALL:
                     self._install(assignment)
                 case Step.UNINSTALL:
-                    self._around.installer.uninstall(self._source(assignment))
-                    self._remember(uninstalled=True, installed="")
+                    self._deployment.uninstall(assignment)
             self._failure = None
         except Fault as fault:
             self._fail(step, fault)
@@ -225,38 +189,11 @@ class MachineSupervisor:
         with self._wake:
             self._replica, self._keeper = replica, keeper
         keeper.start()
-        if self._memory.uninstalled:
-            self._remember(uninstalled=False)
-
-    def _preflight(self, assignment: MachineAssignment) -> None:
-        source = self._source(assignment)
-        outcome = self._around.installer.preflight(source, self._around.data_port())
-        self._checks = outcome.checks
-        if outcome.host_key:
-            self._remember(host_key=outcome.host_key)
-        if outcome.errors:
-            first = outcome.errors[0]
-            raise StopFault(first.message, first.remedy, reason=first.name)
-        self._preflighted = True
+        if self._deployment.memory.uninstalled:
+            self._deployment.remember(uninstalled=False)
 
     def _install(self, assignment: MachineAssignment) -> None:
-        if assignment.certificate is None:
-            raise WaitFault("the machine's certificate is not signed yet", reason="NoCertificateYet")
-        identity = AgentIdentity(
-            machine_id=assignment.machine_id,
-            servers=(self._around.data_port(),),
-            ca=self._around.ca(),
-            certificate=assignment.certificate,
-            key=self._identity.key_pem(),
-        )
-        self._preflighted = False  # the next installation is checked anew
-        outcome = self._around.installer.install(self._source(assignment), identity, self._progress)
-        self._remember(
-            installed=self._fingerprint(assignment),
-            version=outcome.version,
-            host_key=outcome.host_key,
-            uninstalled=False,
-        )
+        self._deployment.install(assignment, self._progress)
         if self._away_since is not None:
             self._away_since = self._around.shared.now()
 
@@ -280,8 +217,8 @@ class MachineSupervisor:
             self._away_since = None
         elif self._away_since is None:
             self._away_since = self._around.shared.now()
-        if first_copy is not None and self._memory.initial_seconds == 0:
-            self._remember(initial_bytes=first_copy[0], initial_seconds=max(first_copy[1], 0.001))
+        if first_copy is not None and self._deployment.memory.initial_seconds == 0:
+            self._deployment.remember(initial_bytes=first_copy[0], initial_seconds=max(first_copy[1], 0.001))
         error = keeper.stopped_by
         if error is None:
             return
@@ -314,50 +251,21 @@ class MachineSupervisor:
         if keeper is not None and keeper.stopped_by is None:
             keeper.stopped_by = WaitFault(reason, reason=REASSIGNED)
 
-    def _renew(self, assignment: MachineAssignment, now: datetime) -> None:
-        """Ask for another certificate once two thirds of this one's life are over."""
-        certificate = assignment.certificate
-        if certificate is not None and certificate != self._renewing and renewal_due(certificate, now):
-            self._identity.renew()
-            self._renewing = certificate
-
     # -- what is known ---------------------------------------------------------------------------------------------
 
     def _local(self, assignment: MachineAssignment) -> LocalState:
         return LocalState(
             opened=self._replica is not None,
-            certified=assignment.certificate is not None and fits(self._identity.key, assignment.certificate),
-            preflighted=self._preflighted,
-            installed=self._memory.installed == self._fingerprint(assignment),
-            uninstalled=self._memory.uninstalled,
+            certified=self._deployment.certified(assignment),
+            preflighted=self._deployment.preflighted,
+            installed=self._deployment.installed(assignment),
+            uninstalled=self._deployment.memory.uninstalled,
             away_since=self._away_since,
             mode=self._link.mode,
             synced=self._link.synced,
             failure=self._failure,
             missing=self._replica.missing if self._replica is not None else (),
         )
-
-    def _fingerprint(self, assignment: MachineAssignment) -> str:
-        """Return what an installation depends on, as a digest."""
-        port = self._around.data_port()
-        source = assignment.source
-        parts = (
-            assignment.certificate, self._around.ca(), port.host, port.port, source.address, source.port,
-            source.include_disks, source.exclude_disks, self._around.installer.bundle_version(),
-        )  # fmt: skip
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-    def _source(self, assignment: MachineAssignment) -> Source:
-        """Return the source with the host key that was seen first, if the operator has not pinned it yet."""
-        source = assignment.source
-        if source.host_key is None and self._memory.host_key:
-            return source.model_copy(update={"host_key": self._memory.host_key})
-        return source
-
-    def _remember(self, **changes: object) -> None:
-        with self._wake:  # an enrolment must not be forgotten because something else is remembered meanwhile
-            self._memory = self._memory.model_copy(update=changes)
-            memories.save(self._memory_path, self._memory)
 
     def _offer(self, decision: Decision) -> None:
         self._reporter.offer(self._report(decision), self._around.shared.monotonic())
@@ -370,13 +278,13 @@ class MachineSupervisor:
             keeper=self._keeper,
             link=self._link,
             points=self._points,
-            memory=self._memory,
-            checks=self._checks,
+            memory=self._deployment.memory,
+            checks=self._deployment.checks,
             failure=self._failure,
             doing=self._doing,
             vault_epoch=self._vault_epoch,
             keys=self._keys,
-            certificate_request=self._identity.request,
+            certificate_request=self._deployment.certificate_request,
         )
         return report_of(known, self._around.shared, self._around.shared.now())
 
