@@ -10,8 +10,10 @@ import errno
 import json
 import logging
 import os
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from farshore_engine.agent.watchdog import Watchdog
 
 log = logging.getLogger(LOGGER_NAME)
 
+HURRIED = -15  # nice value
 NO_FREEZE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS)
 
 
@@ -45,6 +48,25 @@ class Opened:
     frozen_at: float = 0.0  # seconds since the epoch, before the first FIFREEZE
     began: float = 0.0  # monotonic
     seconds: float = 0.0  # first FIFREEZE to last thaw
+
+
+def hurry() -> None:
+    """Put the calling thread before the programs that wait for the thaw; without effect where that is not allowed."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), HURRIED)
+
+
+@contextmanager
+def hurried() -> Iterator[None]:
+    """Do the same for the length of the block."""
+    thread = threading.get_native_id()
+    before = os.getpriority(os.PRIO_PROCESS, thread)
+    hurry()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, before)
 
 
 class Freezer:
@@ -113,6 +135,7 @@ class Freezer:
         Raises:
             FreezeFailed: one is frozen by somebody else, or fails; everything is thawed then.
         """
+        self.flush(opened)  # once more, right before: what is dirty in memory now is written inside the freeze
         try:
             self._watchdog.arm(opened.descriptors, bound)
         except OSError as error:

@@ -22,7 +22,7 @@ from typing import Protocol
 
 from farshore_engine.agent import snapshot as snapshots
 from farshore_engine.agent.barrier import Barrier
-from farshore_engine.agent.freezing import FreezeFailed, Freezer, Opened
+from farshore_engine.agent.freezing import FreezeFailed, Freezer, Opened, hurried
 from farshore_engine.agent.hooks import HookOrder, Hooks
 from farshore_engine.agent.ledger import Ledger, Need
 from farshore_engine.agent.logs import HANDLER
@@ -225,7 +225,7 @@ class PointMaker:
         """Freeze, read the rest, thaw; returns what is in the buffer, and blocks written in the window by disk."""
         order, opened, outlet = work.order, work.opened, work.outlet
         opened.unfreezable.clear()
-        with HANDLER.held():
+        with HANDLER.held(), hurried():
             self._freezer.freeze(opened, order.bound)
             try:
                 self._tracker.barrier()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from farshore_engine.agent import syscalls
-from farshore_engine.agent.freezing import FreezeFailed
+from farshore_engine.agent.freezing import FreezeFailed, hurry
 from farshore_engine.agent.ledger import Ledger, Need
 from farshore_engine.agent.replicate import FrameWriter, Outlet
 from farshore_engine.agent.snapshot import Snapshot
 from farshore_engine.agent.source import Reader, aligned, read_ahead, reads_of
 from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes
+
+READERS = 4
 
 
 class RestTooLarge(Exception):
@@ -64,6 +66,8 @@ class Rest:
         self._ledger = ledger
         self._readers = readers
         self._workers = workers
+        # Of its own, because it goes before the machine's programs, which copying ahead must not.
+        self._hurried = ThreadPoolExecutor(READERS, "frozen-reader", hurry)
         area, self.locked = syscalls.locked_buffer(size)
         self._buffer = memoryview(area)
 
@@ -106,7 +110,7 @@ class Rest:
             target = self._buffer[read.at : read.at + aligned(read.length)]
             self._readers[read.disk].read_into(target, read.first * BLOCK_SIZE, read.length)
 
-        for _ in self._workers.map(fill, plan.reads):
+        for _ in self._hurried.map(fill, plan.reads):
             pass
 
     def send(self, plan: Plan, outlet: Outlet) -> None:

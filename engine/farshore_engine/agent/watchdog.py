@@ -30,6 +30,7 @@ from farshore_engine.agent import syscalls
 
 MAX_MOUNTS = 253  # descriptors in one packet (SCM_MAX_FD of the kernel)
 ANSWER_SECONDS = 5.0
+START_SECONDS = 60.0  # an interpreter takes long to start on a machine that is under load; nothing is frozen yet
 
 
 class WatchdogGone(OSError):
@@ -71,7 +72,7 @@ class Watchdog:
         with theirs:
             command = [*prefix, *self._interpreter, "-B", "-m", "farshore_engine.agent.watchdog", str(theirs.fileno())]
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
-        ours.settimeout(ANSWER_SECONDS * 4)
+        ours.settimeout(START_SECONDS)
         self._socket = ours
         self._expect(b"idle")  # its greeting
         ours.settimeout(ANSWER_SECONDS)

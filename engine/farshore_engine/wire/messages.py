@@ -110,7 +110,7 @@ class Settings(Message):
     kind: ClassVar[FrameKind] = FrameKind.SETTINGS
     bandwidth_limit: int = 0  # bytes per second, 0: none
     freeze_bound: float = 10.0  # seconds after which the watchdog thaws
-    precopy_target: int = 16 << 20  # bytes left to copy under the freeze, at most
+    precopy_target: int = 4 << 20  # bytes left to copy under the freeze, at most
     paused: bool = False
     hooks: tuple[str, ...] = ()  # shipped hooks that run beside the machine's own at an application-consistent point
     hook_timeout: float = 30.0  # seconds that one call of a hook may take
