@@ -37,6 +37,7 @@ SEAL_AGE = 1.0, 10.0  # seconds that a frame waits for its pack to fill: at leas
 GAPS = 3.0  # a pause of so many usual ones between two frames means that nothing more comes for now
 SEAL_BYTES = 32 << 20  # unacknowledged bytes from which on the open pack is sealed: half of what an agent sends ahead
 ZERO_STEP = 1 << 16  # blocks of a run of zeros that are looked up at a time
+FRESH = 3  # packs that stay in memory until they are uploaded; the others are read from the spool then
 TICK = 0.2  # seconds
 
 
@@ -88,6 +89,7 @@ class Intake:
         self._items: deque[_Item] = deque()
         self._sealed: list[SealedPack] = []
         self._stored: set[PackId] = set()
+        self._fresh: dict[PackId, memoryview] = {}
         self._accepted = self._spooled = 0  # packs
         self._flushing = 0
         self._came_at, self._gap = clock(), 0.0  # when the last frame came, and the usual time between two
@@ -289,7 +291,8 @@ class Intake:
         self._spool.store(packs, [Frame(item.seq, item.disk, item.refs.result()) for item in items])
         self._budget.add(-sum(item.size for item in items))
         for pack in packs:
-            self._submit(pack.id)  # before `drain` hears of it: a pack that nobody uploads yet would not be waited for
+            # Before `drain` hears of it: a pack that nobody uploads yet would not be waited for.
+            self._submit(pack.id, pack.data)
         with self._changed:
             self._spooled += len(packs)
             self._storing = False
@@ -297,5 +300,7 @@ class Intake:
         if items:
             on_durable(items[-1].seq)
 
-    def _submit(self, pack: PackId) -> None:
-        self._uploader.submit(pack, lambda: self._spool.path_of(pack))
+    def _submit(self, pack: PackId, content: memoryview | None = None) -> None:
+        if content is not None and len(self._fresh) < FRESH and not self._uploader.takes_files:
+            self._fresh[pack] = content
+        self._uploader.submit(pack, lambda: self._fresh.pop(pack, None) or self._spool.path_of(pack))

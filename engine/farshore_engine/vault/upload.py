@@ -57,6 +57,11 @@ class PackUploader:
         self._uploaded = uploaded
         self._unproven: set[PackId] = set()  # put since the last drain
 
+    @property
+    def takes_files(self) -> bool:
+        """Whether the store takes over files, so that nobody needs their content in memory."""
+        return isinstance(self._store, FileStore)
+
     def accept(self, pack: SealedPack) -> None:
         """See PackSink; blocks while `depth` packs are on their way."""
         self.submit(pack.id, lambda: pack.data)
