@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import content, vault_rates
+from tests.bench import content, recovery, vault_rates
 from tests.bench.parts import Parts, running
 from tests.bench.peers import programs
 from tests.bench.peers.programs import Borg, Kopia, Peer, Restic
@@ -79,6 +79,7 @@ def first_copy(directory: Path, shape: Shape, size: int) -> Iterator[list[Row]]:
         yield _peer_rows(name, shape, size / MIB / first.seconds, size, copies)
         yield _limit_rows(name, shape, size, first, parts)
         if shape is HALF:
+            yield recovery.first_block_rows(stage.open_vault, stage.directory)
             yield _restore_rows(stage, disk, size, hydrated, copies)
 
 

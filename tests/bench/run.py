@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from tests.bench import changes, content, freezes, metadata, replication, tracking, vault_rates
+from tests.bench import changes, content, freezes, metadata, recovery, replication, tracking, vault_rates
 from tests.bench.peers import programs
 from tests.bench.rows import Row, show, write
 
@@ -41,10 +41,11 @@ class Scale:
     rounds: int
     load: int  # seconds
     scattered: int
+    boots: bool
 
 
-FULL = Scale(1024, 512, 1024, 16 * 1024, 8, 300, 360.0, 3, 5, 2000)
-QUICK = Scale(128, 64, 256, 1024, 8, 8, 25.0, 1, 2, 200)
+FULL = Scale(1024, 512, 1024, 16 * 1024, 8, 300, 360.0, 3, 5, 2000, True)
+QUICK = Scale(128, 64, 256, 1024, 8, 8, 25.0, 1, 2, 200, False)
 
 
 def measure(directory: Path, scale: Scale, console: Console) -> Iterator[list[Row]]:
@@ -67,6 +68,11 @@ def measure(directory: Path, scale: Scale, console: Console) -> Iterator[list[Ro
     yield tracking.tracking_rows(directory, scale.rounds, scale.load)
     say(f"{scale.points} points under load")
     yield freezes.freeze_rows(directory, scale.points, scale.patience)
+    if scale.boots:
+        say("a boot from a point, and from a local disk")
+        with tempfile.TemporaryDirectory(dir=directory) as name:
+            (Path(name) / "guest").mkdir()
+            yield recovery.boot_rows(Path(name))
     for shape, size in ((replication.RANDOM, scale.other_disk), (replication.SPARSE, scale.sparse_disk)):
         say(f"a first copy, {shape.name}: stages, parts, peers")
         yield from replication.first_copy(directory, shape, size * MIB)
