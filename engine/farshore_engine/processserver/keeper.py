@@ -89,7 +89,9 @@ class PointKeeper:
                 elif self._clock() > back:
                     break
                 if self._clock() > deadline:
-                    why = self.waiting_for or self._replica.attempts.fault or "the agent has not sent it yet"
+                    attempts = self._replica.attempts
+                    why = self.waiting_for or attempts.fault or attempts.blocked_by[0]
+                    why = why or "the agent has not sent it yet"
                     raise WaitFault(f"the point was not committed in {timeout:.0f} s: {why}", reason="PointLate")
                 changed.wait(TICK)
             while self._replica.spool.committing is not None and not self._replica.closed:
