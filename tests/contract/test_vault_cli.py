@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -259,6 +260,21 @@ def test_a_spoiled_point_is_not_exported_and_the_others_are(tmp_path: Path, key_
     assert not list((tmp_path / "home").iterdir())
     terminal.ok("export", "db", first, "image")
     assert (tmp_path / "home/image").read_bytes() == rig.points[first]["sda"]
+
+
+def test_an_export_in_other_formats(tmp_path: Path, key_file: Path) -> None:
+    rig = Rig(DirectoryStore(tmp_path / "vault"))
+    point = rig.point("sda", {1: 1, 30: 30}, 32 * 65536)
+    terminal = Terminal(tmp_path / "home", {"FARSHORE_VAULT_KEY_FILE": str(key_file)})
+    terminal.environment["FARSHORE_VAULT_DIRECTORY"] = str(tmp_path / "vault")
+    terminal.ok("export", "db", "Latest", "image", "--format", "vhd")
+    data = (tmp_path / "home/image").read_bytes()
+    assert data[: 32 * 65536] == rig.points[point.name]["sda"] and data[-512:-504] == b"conectix"
+    refused = terminal.run("export", "db", "Latest", "image")
+    assert refused.returncode == 1 and "--force" in refused.stderr
+    terminal.ok("export", "db", "Latest", "image", "--format", "qcow2", "--force")
+    subprocess.run(["qemu-img", "convert", "-O", "raw", "image", "raw"], cwd=tmp_path / "home", check=True)
+    assert (tmp_path / "home/raw").read_bytes() == rig.points[point.name]["sda"]
 
 
 def test_a_killed_export_goes_on_and_lets_go_of_its_pin(tmp_path: Path, key_file: Path) -> None:

@@ -119,7 +119,10 @@ def prepare(vault: MachineVault, point: StoredPoint, job: Job, *, force: bool) -
         return
     state, root = read_state(job.file), job.disk.root.digest if job.disk.root is not None else ""
     mine = (vault.access.names.machine, job.disk.id, job.disk.size_bytes, root)
-    if state is not None and (state.machine, state.disk, state.size, state.root) == mine and not state.base:
+    same = state is not None and (state.machine, state.disk, state.size, state.root) == mine and not state.base
+    tail = job.format is ImageFormat.RAW and job.file.stat().st_size > job.disk.size_bytes  # a VHD has a footer
+    empty = job.file.is_file() and job.file.stat().st_blocks == 0  # one that was killed when it had just begun
+    if (same and not tail) or empty:
         return
     if not force:
         raise StopFault(
