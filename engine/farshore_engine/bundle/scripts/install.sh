@@ -27,7 +27,7 @@ if [ "$here" != "$ROOT/$ID" ] && [ ! -f "$ROOT/$ID/bundle.json" ]; then
     fi
     mv "$ROOT/.partial-$ID" "$ROOT/$ID"
 fi
-mkdir -p /etc/farshore/recovery.d
+mkdir -p /etc/farshore/recovery.d /etc/farshore/hooks.d
 if [ $# -gt 0 ] || [ ! -f /etc/farshore/agent/config.json ]; then
     "$ROOT/$ID/bin/farshore-agent" enrol "$@"
 fi

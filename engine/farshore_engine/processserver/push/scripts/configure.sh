@@ -3,8 +3,8 @@
 # shellcheck shell=sh disable=SC2154
 set -eu
 umask 077
-mkdir -p /etc/farshore/recovery.d /etc/farshore/agent
-chmod 755 /etc/farshore /etc/farshore/recovery.d
+mkdir -p /etc/farshore/recovery.d /etc/farshore/hooks.d /etc/farshore/agent
+chmod 755 /etc/farshore /etc/farshore/recovery.d /etc/farshore/hooks.d
 chmod 700 /etc/farshore/agent
 echo "was $(cat /etc/farshore/agent/config.json 2>/dev/null || true)"
 new=/etc/farshore/.agent.new

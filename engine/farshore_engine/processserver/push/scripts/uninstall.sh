@@ -44,8 +44,8 @@ fi
 
 rm -rf /etc/farshore/agent /etc/farshore/.agent.new /var/lib/farshore /run/farshore "$ROOT"
 rm -f /run/$name.pid /run/$name.supervisor.pid /var/log/$name.log /var/log/$name.log.1
-# The scripts in recovery.d are the user's, so they stay, and so does their directory.
-rmdir /etc/farshore/recovery.d /etc/farshore 2>/dev/null
+# The scripts in recovery.d and hooks.d are the user's, so they stay, and so do their directories.
+rmdir /etc/farshore/recovery.d /etc/farshore/hooks.d /etc/farshore 2>/dev/null
 
 for path in "$unit" /etc/init.d/$name /etc/farshore/agent-service /etc/farshore/agent /var/lib/farshore "$ROOT"; do
     if [ -e "$path" ]; then echo "$path"; fi
