@@ -14,7 +14,7 @@ from tests.machine.test_boot_from_point import Ground
 
 from farshore_engine.hydrate.raw import hydrate
 from farshore_engine.machines.spec import RunningMachine
-from farshore_engine.nbd.serving import PointServer, ServeOptions
+from farshore_engine.nbd.serving import PointServer
 from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.reader import PointReader
 
@@ -66,27 +66,39 @@ def first_block_rows(open_vault: Callable[[], MachineVault], directory: Path) ->
     ]
 
 
-def boot_rows(directory: Path) -> list[Row]:
-    """Boot a guest from a local disk and from a point that streams in, each until its sshd greets."""
-    ground = Ground(directory / "guest")
+def boot_rows(directory: Path, rounds: int = 2) -> list[Row]:
+    """Boot a guest from a local disk and from a point that streams in, in turns, until its sshd greets; the best count.
+
+    `directory` is empty; everything in it is the bench's.
+    """
+    place = directory / "guest"
+    place.mkdir()
+    ground = Ground(place)
     try:
         reader, _ = _newest(ground.vault)
-        hydrate(reader, "vda", ground.overlay)
-        local = _boot(ground, nbd=False)
-        for path in ground.directory.glob("disk-0.raw*"):
-            path.unlink()
-        options = ServeOptions(overlays={"vda": ground.overlay})
-        with PointServer(ground.vault, ground.point.name, ground.socket, options):
-            served = _boot(ground, nbd=True)
+        found: dict[bool, list[float]] = {False: [], True: []}
+        for _ in range(rounds):
+            hydrate(reader, "vda", ground.overlay)
+            found[False].append(_boot(ground, nbd=False))
+            _remove(ground)
+            with ground.serving():
+                found[True].append(_boot(ground, nbd=True))
+            _remove(ground)
     finally:
         ground.runtime.stop("guest.drill")
         ground.vault.close()
+    local, served = min(found[False]), min(found[True])
     ratio = served / local
     return [
         Row("boot from a local disk until sshd answers", local, "s"),
         Row("boot over NBD while the disk streams in", served, "s", "", None, {"local disk": local}),
         Row("boot over NBD beside a local disk", ratio, "x", "at most 1.2x", ratio <= 1.2),
     ]
+
+
+def _remove(ground: Ground) -> None:
+    for path in ground.directory.glob("disk-0.raw*"):
+        path.unlink()
 
 
 def _boot(ground: Ground, *, nbd: bool) -> float:
@@ -138,8 +150,7 @@ def main() -> None:
     from tests.bench.rows import show
 
     with tempfile.TemporaryDirectory() as name:
-        (Path(name) / "guest").mkdir()
-        show(boot_rows(Path(name)), Console())
+        show(boot_rows(Path(name), rounds=1), Console())
 
 
 if __name__ == "__main__":

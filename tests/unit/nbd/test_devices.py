@@ -313,7 +313,7 @@ def test_a_server_that_is_killed_loses_no_write_that_it_acknowledged(tmp_path: P
     model = bytearray(rig.points[name]["sda"])
     random_ = random.Random(7)
     arguments = [str(tmp_path / "store"), MACHINE, name, str(tmp_path)]
-    for turn in range(5):
+    for turn in range(4):
         server = subprocess.Popen([sys.executable, "-c", SERVER, *arguments], stdout=subprocess.PIPE, cwd=REPOSITORY)
         try:
             assert server.stdout is not None
