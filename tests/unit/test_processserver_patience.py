@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -127,11 +128,11 @@ def test_an_agent_that_cannot_or_need_not_speak_keeps_its_connection(replica: Re
     if what == "is paused":
         replica.assignment = replica.assignment.model_copy(update={"desired": Desired.PAUSE})
     for _ in range(10):
-        replica._taking_in = what == "is held back"
-        clock.seconds += SILENCE / 2
-        keeper._look_for_silence()
+        with replica.silence.busy() if what == "is held back" else nullcontext():
+            clock.seconds += SILENCE / 2
+            keeper._look_for_silence()
         if what == "says something":
-            replica.heard()
+            replica.silence.broken()
     assert agent.cuts == 0
 
 

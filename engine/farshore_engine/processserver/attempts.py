@@ -87,7 +87,7 @@ class Attempts:
             if session is None or self.blocked_by[0]:
                 return False
             self.current = Attempt(point, consistency, replica.shared.now().timestamp(), group, note)
-            replica.heard()
+            replica.silence.broken()
         try:
             session.send(TakePoint(point, consistency, bool(group)))
         except PeerClosed:

@@ -15,7 +15,7 @@ import structlog
 
 from farshore_engine.blocks.grid import Indexes
 from farshore_engine.contract.assignment import Desired, MachineAssignment
-from farshore_engine.contract.replication import Disk, TransferProgress
+from farshore_engine.contract.replication import TransferProgress
 from farshore_engine.processserver.attempts import Attempts
 from farshore_engine.processserver.budget import SpoolShare
 from farshore_engine.processserver.generation import AgentSession
@@ -25,6 +25,7 @@ from farshore_engine.processserver.progress import ProgressMeter
 from farshore_engine.processserver.session import Session
 from farshore_engine.processserver.shared import Link as Link
 from farshore_engine.processserver.shared import Shared as Shared
+from farshore_engine.processserver.silence import Silence
 from farshore_engine.processserver.spool import Spool
 from farshore_engine.processserver.syncmode import Held, plan_sync
 from farshore_engine.vault.machine import MachineVault
@@ -73,8 +74,7 @@ class Replica:
     def __post_init__(self) -> None:
         """Begin without an attempt."""
         self.attempts = Attempts(self)
-        self._heard_at = self.shared.monotonic()
-        self._taking_in = False
+        self.silence = Silence(self.shared.monotonic)
 
     # -- the session -----------------------------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ class Replica:
         """Take over from an earlier session of the machine and return the answer to Hello."""
         with self.changed:
             earlier, self.session = self.session, session
-            self.heard()
+            self.silence.broken()
         self.attempts.abandon("its agent connected anew")
         if earlier is not None:
             earlier.cut()
@@ -97,7 +97,7 @@ class Replica:
         with self.changed:
             self.meter = ProgressMeter()
             self.healing = session if self.lost else None
-            self.link = self._link_of(session, mode, plan.resync_reason)
+            self.link = Link.of(session.hello, mode, plan.resync_reason, self.shared.now())
             if mode is SyncMode.FULL and self.writer.last is None and self.first_copy_since is None:
                 self.first_copy_since = self.shared.monotonic()
             self.changed.notify_all()
@@ -159,7 +159,7 @@ class Replica:
         with self.changed:
             if self.session is not session:
                 return
-            self.heard()
+            self.silence.broken()
             if self.healing is session:
                 self.lost, self.healing = "", None
             self.link = replace(self.link, synced=True)
@@ -195,7 +195,7 @@ class Replica:
     def progressed(self, session: Session, message: Progress) -> None:
         """Note how far the pass over the disks is."""
         with self.changed:
-            self.heard()
+            self.silence.broken()
             if self.session is session:
                 self.meter.note(self.shared.monotonic(), message.total, message.done)
 
@@ -258,22 +258,12 @@ class Replica:
             with contextlib.suppress(PeerClosed):
                 session.send(self.settings())
 
-    def heard(self) -> None:
-        """The agent said something, or something was asked of it."""
-        self._heard_at = self.shared.monotonic()
-
     @property
     def silent_for(self) -> float:
-        """Seconds for which an agent that owes something (its disks, a point) has said nothing; 0 if it owes nothing.
-
-        Pings do not count: an agent whose session hangs answers them still.
-        """
+        """Seconds for which an agent that owes something (its disks, a point) has said nothing, else 0."""
         with self.changed:
             owes = self.session is not None and (self.attempts.current is not None or not self.link.synced)
-            if not owes or self._taking_in or self.assignment.desired is not Desired.REPLICATE:
-                self._heard_at = self.shared.monotonic()
-                return 0.0
-            return self.shared.monotonic() - self._heard_at
+            return self.silence.seconds(owes=owes and self.assignment.desired is Desired.REPLICATE)
 
     def disconnect(self, reason: str) -> None:
         """Take no more from the agent, at once; `close` must follow."""
@@ -313,20 +303,6 @@ class Replica:
             lost=self.lost,
         )
 
-    def _link_of(self, session: Session, mode: SyncMode | None, resync_reason: str) -> Link:
-        hello = session.hello
-        return Link(
-            connected=True,
-            version=hello.agent_version,
-            tracker=hello.tracker,
-            tracker_reason=hello.tracker_reason,
-            last_seen=self.shared.now(),
-            disks=tuple(Disk(id=d.id, name=d.name, size_bytes=d.size) for d in hello.disks),
-            mode=mode,
-            resync_reason=resync_reason,
-            clock_skew=hello.clock - self.shared.now().timestamp(),
-        )
-
     def _acknowledge(self, session: Session, seq: int) -> None:
         with contextlib.suppress(PeerClosed):
             session.send(Ack(seq))
@@ -334,8 +310,7 @@ class Replica:
     @contextlib.contextmanager
     def _turn_of(self, session: Session) -> Iterator[None]:
         """Let one frame of the current session in, once no point is being committed: the writer knows no two points."""
-        self._taking_in = True
-        try:
+        with self.silence.busy():
             with self.changed:
                 self.changed.wait_for(
                     lambda: self.closed or self.session is not session or self.spool.committing is None
@@ -344,6 +319,3 @@ class Replica:
                 if self.closed or self.session is not session:
                     raise PeerClosed("the session was replaced")
                 yield
-        finally:
-            self._taking_in = False
-            self.heard()

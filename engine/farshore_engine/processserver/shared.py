@@ -16,7 +16,7 @@ from farshore_engine.processserver.encoders import FairEncoders
 from farshore_engine.processserver.groups import Groups
 from farshore_engine.processserver.metrics import Metrics
 from farshore_engine.vault.pace import Pace
-from farshore_engine.wire.messages import SyncMode
+from farshore_engine.wire.messages import Hello, SyncMode
 
 
 @dataclass(frozen=True)
@@ -71,3 +71,18 @@ class Link:
     synced: bool = False
     resync_reason: str = ""
     clock_skew: float = 0.0  # seconds that the agent's clock is ahead
+
+    @classmethod
+    def of(cls, hello: Hello, mode: SyncMode | None, resync_reason: str, now: datetime) -> Link:
+        """Return what a Hello tells."""
+        return cls(
+            connected=True,
+            version=hello.agent_version,
+            tracker=hello.tracker,
+            tracker_reason=hello.tracker_reason,
+            last_seen=now,
+            disks=tuple(Disk(id=d.id, name=d.name, size_bytes=d.size) for d in hello.disks),
+            mode=mode,
+            resync_reason=resync_reason,
+            clock_skew=hello.clock - now.timestamp(),
+        )
