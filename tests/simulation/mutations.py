@@ -61,6 +61,7 @@ def no_mark_at_completion(site: Site) -> None:
 def clear_after_read(site: Site) -> None:
     """The mark is cleared when the block is sent instead of before it is read."""
     site.agent.clear_before_read = False
+    site.source.idle, site.source.writers = 0.01, 3
 
 
 @contextmanager

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import importlib
 import pkgutil
 import random
@@ -479,6 +480,7 @@ PLACES: dict[int, Any] = {
 PARTS = ("agent", "vault", "hydrate", "processserver", "blocks", "wire")
 
 
+@functools.cache
 def engine_modules() -> list[types.ModuleType]:
     """Import and return every module of the parts that are simulated."""
     found = []
@@ -498,19 +500,19 @@ def _fake_of(value: object) -> Any:
     return entry[1] if entry is not None and entry[0] is value else None
 
 
-Undo = Callable[[], None]
+Change = tuple[Callable[[Any], None], Any, Any]  # how to set it, what it is really, what it is while simulated
 
 
-def _replace_in_function(function: types.FunctionType, undo: list[Undo]) -> None:
+def _in_function(function: types.FunctionType) -> Iterator[Change]:
     """Defaults of arguments, and what a dataclass's `__init__` took hold of."""
     defaults = function.__defaults__
     if defaults and any(_fake_of(d) is not None for d in defaults):
-        function.__defaults__ = tuple(_fake_of(d) or d for d in defaults)
-        undo.append(lambda: setattr(function, "__defaults__", defaults))
+        fakes = tuple(_fake_of(d) or d for d in defaults)
+        yield functools.partial(setattr, function, "__defaults__"), defaults, fakes
     keywords = function.__kwdefaults__
     if keywords and any(_fake_of(d) is not None for d in keywords.values()):
-        function.__kwdefaults__ = {k: _fake_of(d) or d for k, d in keywords.items()}
-        undo.append(lambda: setattr(function, "__kwdefaults__", keywords))
+        others = {k: _fake_of(d) or d for k, d in keywords.items()}
+        yield functools.partial(setattr, function, "__kwdefaults__"), keywords, others
     for cell in function.__closure__ or ():
         try:
             value = cell.cell_contents
@@ -518,29 +520,36 @@ def _replace_in_function(function: types.FunctionType, undo: list[Undo]) -> None
             continue
         fake = _fake_of(value)
         if fake is not None:
-            cell.cell_contents = fake
-            undo.append(lambda cell=cell, value=value: setattr(cell, "cell_contents", value))  # type: ignore[misc]
+            yield functools.partial(setattr, cell, "cell_contents"), value, fake
+
+
+def _in_module(module: types.ModuleType) -> Iterator[Change]:
+    for name, value in list(vars(module).items()):
+        fake = _fake_of(value)
+        if fake is not None:
+            yield functools.partial(setattr, module, name), value, fake
+        elif isinstance(value, types.FunctionType) and value.__module__ == module.__name__:
+            yield from _in_function(value)
+        elif isinstance(value, type) and value.__module__ == module.__name__:
+            for member in vars(value).values():
+                function = getattr(member, "__func__", member)
+                if isinstance(function, types.FunctionType):
+                    yield from _in_function(function)
+
+
+@functools.cache
+def _changes(modules: tuple[types.ModuleType, ...]) -> list[Change]:
+    return [change for module in modules for change in _in_module(module)]
 
 
 @contextmanager
 def replaced(modules: list[types.ModuleType]) -> Iterator[None]:
     """Let the engine run on the simulated primitives."""
-    undo: list[Undo] = []
+    changes = _changes(tuple(modules))
     try:
-        for module in modules:
-            for name, value in list(vars(module).items()):
-                fake = _fake_of(value)
-                if fake is not None:
-                    setattr(module, name, fake)
-                    undo.append(lambda m=module, n=name, v=value: setattr(m, n, v))  # type: ignore[misc]
-                elif isinstance(value, types.FunctionType) and value.__module__ == module.__name__:
-                    _replace_in_function(value, undo)
-                elif isinstance(value, type) and value.__module__ == module.__name__:
-                    for member in vars(value).values():
-                        function = getattr(member, "__func__", member)
-                        if isinstance(function, types.FunctionType):
-                            _replace_in_function(function, undo)
+        for change, _, fake in changes:
+            change(fake)
         yield
     finally:
-        for call in reversed(undo):
-            call()
+        for change, real, _ in changes:
+            change(real)
