@@ -94,7 +94,7 @@ class Trickle:
         self.fileno = sock.fileno
         self.setblocking = sock.setblocking
 
-    def recv_into(self, buffer: memoryview) -> int:
+    def read(self, size: int, buffer: memoryview) -> int:
         try:
             return self.sock.recv_into(buffer[:1])
         except BlockingIOError:
