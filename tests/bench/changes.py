@@ -40,7 +40,7 @@ def change_rows(directory: Path, size: int, every: int) -> list[Row]:
         content.change(disk.device, seed=99, share=SHARE)
         timings = programs.later_copies(copies, disk.backing, restore=False)
     name = f"{SHARE:.0%} of a disk of {size / 2**30:g} GiB ({size // every // MIB} MiB of data) changed"
-    seconds = {copies[family][0].name: t.again for family, t in timings.items()}
+    seconds = {copies[family].peer.name: t.again for family, t in timings.items()}
     fastest, ratio = min(seconds.values()), change.sent / change.changed
     met = fastest >= FACTOR * change.seconds
     return [

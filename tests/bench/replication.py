@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.bench import content, recovery, vault_rates
 from tests.bench.parts import Parts, running
 from tests.bench.peers import programs
-from tests.bench.peers.programs import Borg, Kopia, Peer, Restic
+from tests.bench.peers.programs import Borg, Copy, Kopia, Peer, Restic
 from tests.bench.rows import Row
 from tests.machine.agent_rig import RealDisk
 from tests.machine.replication_rig import Stage, open_stage
@@ -76,7 +76,7 @@ def first_copy(directory: Path, shape: Shape, size: int) -> Iterator[list[Row]]:
         name = f"initial replication, {size // MIB} MiB, {shape.name}"
         if shape.aimed:
             yield [Row(f"stage, {shape.name}: {p.name}", p.cost, "CPU s/GiB") for p in parts]
-        yield _peer_rows(name, shape, size / MIB / first.seconds, size, copies)
+        yield _peer_rows(name, shape, size, first, copies)
         yield _limit_rows(name, shape, size, first, parts)
         if shape is HALF:
             yield recovery.first_block_rows(stage.open_vault, stage.directory)
@@ -127,15 +127,19 @@ def hydrate_newest(stage: Stage, disk: RealDisk) -> float:
     return seconds
 
 
-def _peer_rows(name: str, shape: Shape, rate: float, size: int, copies: dict[str, tuple[Peer, float]]) -> list[Row]:
-    rates = {peer.name: size / MIB / seconds for peer, seconds in copies.values()}
-    rows = [Row(name, rate, "MiB/s", "", None, rates)]
+def _peer_rows(name: str, shape: Shape, size: int, first: First, copies: dict[str, Copy]) -> list[Row]:
+    rates = {copy.peer.name: size / MIB / copy.seconds for copy in copies.values()}
+    costs = {copy.peer.name: copy.cpu / (size / 2**30) for copy in copies.values()}
+    rows = [
+        Row(name, size / MIB / first.seconds, "MiB/s", "", None, rates),
+        Row(f"{name}: agent and process server", first.cpu / (size / 2**30), "CPU s/GiB", "", None, costs),
+    ]
     for kind, factor in FACTORS.items():
         if kind.family not in copies:
             continue
-        ratio = rate / (size / MIB / copies[kind.family][1])
+        ratio = copies[kind.family].seconds / first.seconds
         wanted = (f"at least {factor:g}", ratio >= factor) if shape.aimed else ("", None)
-        rows.append(Row(f"{name} / {copies[kind.family][0].name}", ratio, "ratio", *wanted))
+        rows.append(Row(f"{name} / {copies[kind.family].peer.name}", ratio, "ratio", *wanted))
     return rows
 
 
@@ -150,17 +154,14 @@ def _limit_rows(name: str, shape: Shape, size: int, first: First, parts: list[va
         Row(f"limit, {shape.name}: {cores} cores / sum of the stages", limit, "MiB/s", "", None, {"device": device}),
         Row(f"{name} / the lower limit", share, "ratio", *wanted),
         Row(f"{name}: sum of the stages", sum(p.cost for p in parts), "CPU s/GiB"),
-        Row(f"{name}: agent and process server", first.cpu / (size / 2**30), "CPU s/GiB"),
         Row(f"{name}: process server, resident at most", first.server_memory, "MiB"),
         Row(f"{name}: agent and watchdog, locked", first.agent_memory, "MiB", "at most 80", first.agent_memory <= 80),
     ]  # fmt: skip
 
 
-def _restore_rows(
-    stage: Stage, disk: RealDisk, size: int, hydrated: float, copies: dict[str, tuple[Peer, float]]
-) -> list[Row]:
+def _restore_rows(stage: Stage, disk: RealDisk, size: int, hydrated: float, copies: dict[str, Copy]) -> list[Row]:
     timings = programs.later_copies(copies, disk.backing)
-    restores = {copies[family][0].name: size / MIB / t.restore for family, t in timings.items()}
+    restores = {copies[family].peer.name: size / MIB / t.restore for family, t in timings.items()}
     rate, restic = size / MIB / hydrated, timings.get(Restic.family)
     target, met = ("", None) if restic is None else ("2x restic restore", rate >= 2 * size / MIB / restic.restore)
     return [Row(f"hydrate, {size // MIB} MiB, half-compressible", rate, "MiB/s", target, met, restores)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.bench import freezes, replication, vault_rates
-from tests.bench.peers.programs import Borg, Kopia, Peer, Restic, Rsync
+from tests.bench.peers.programs import Borg, Copy, Kopia, Peer, Restic, Rsync
 from tests.bench.replication import HALF, SPARSE, First, Shape
 from tests.bench.rows import Row, figure, write
 from tests.bench.vault_rates import Measured
@@ -16,10 +16,13 @@ from tests.bench.vault_rates import Measured
 MIB = 1 << 20
 
 
-def copies(directory: Path, **rates: float) -> dict[str, tuple[Peer, float]]:
+def copies(directory: Path, **rates: float) -> dict[str, Copy]:
     """Peers whose first copy of 100 MiB ran at these MiB/s."""
     kinds: dict[str, type[Peer]] = {"restic": Restic, "kopia": Kopia, "borg": Borg, "rsync": Rsync}
-    return {kinds[n].family: (kinds[n](directory / n, directory / "disk"), 100 / rate) for n, rate in rates.items()}
+    return {
+        kinds[name].family: Copy(kinds[name](directory / name, directory / "disk"), 100 / rate, 1.0)
+        for name, rate in rates.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -48,8 +51,11 @@ def test_quantiles_are_values_that_were_measured(name: str, values: list[float],
 def test_each_peer_has_its_own_factor(
     tmp_path: Path, shape: Shape, rate: float, rates: dict[str, float], met: list[bool | None]
 ) -> None:
-    first, *ratios = replication._peer_rows("copy", shape, rate, 100 * MIB, copies(tmp_path, **rates))
-    assert first.value == rate
+    made = First(100 / rate, 0.5, 79.0, 200.0)
+    first, cost, *ratios = replication._peer_rows("copy", shape, 100 * MIB, made, copies(tmp_path, **rates))
+    assert first.value == pytest.approx(rate)
+    assert cost.value == pytest.approx(0.5 * 1024 / 100)
+    assert list(cost.peers.values()) == pytest.approx([1024 / 100] * len(rates))
     assert sorted(first.peers.values()) == pytest.approx(sorted(rates.values()))
     assert [row.met for row in ratios] == met
     assert ratios[0].value == pytest.approx(rate / rates["restic"])

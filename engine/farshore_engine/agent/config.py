@@ -70,7 +70,7 @@ class AgentConfig:
     runtime_dir: Path = Path("/run/farshore")
     disks: DiskChoice = field(default_factory=DiskChoice)
     freeze_bound: float = 60.0
-    frozen_buffer: int = 24 << 20
+    frozen_buffer: int = 20 << 20
     unacknowledged_limit: int = 64 << 20
     tracker: str = "auto"
     recovery_dir: Path = Path("/etc/farshore/recovery.d")
@@ -147,7 +147,7 @@ def parse(raw: dict[str, Any]) -> AgentConfig:
         runtime_dir=Path(_take(raw, "runtimeDir", str, "/run/farshore")),
         disks=choice,
         freeze_bound=_positive(raw, "freezeBound", float, 60.0),
-        frozen_buffer=_positive(raw, "frozenBuffer", int, 24 << 20),
+        frozen_buffer=_positive(raw, "frozenBuffer", int, 20 << 20),
         unacknowledged_limit=_positive(raw, "unacknowledgedLimit", int, 64 << 20),
         tracker=tracker,
         recovery_dir=Path(_take(raw, "recoveryDir", str, "/etc/farshore/recovery.d")),

@@ -7,6 +7,7 @@ setting depends on the content, several are measured and the fastest counts.
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import time
@@ -33,6 +34,15 @@ class Timings:
     first: float
     again: float
     restore: float
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A first copy: who made it, seconds, and CPU seconds of its processes."""
+
+    peer: Peer
+    seconds: float
+    cpu: float
 
 
 class Peer:
@@ -187,10 +197,10 @@ def missing() -> dict[str, str]:
 
 def first_copies(
     directory: Path, disk: Path, kinds: tuple[type[Peer], ...] = PEERS, every_setting: bool = True
-) -> dict[str, tuple[Peer, float]]:
-    """Make each peer's first copy at its fastest setting; gives the peer by family, to go on with, and the seconds."""
+) -> dict[str, Copy]:
+    """Make each peer's first copy at its fastest setting; gives it by the peer's family, to go on with."""
     without = missing()
-    found: dict[str, tuple[Peer, float]] = {}
+    found: dict[str, Copy] = {}
     for kind in kinds:
         if kind.family in without:
             continue
@@ -198,28 +208,34 @@ def first_copies(
             peer = kind(directory / f"peer-{kind.__name__}-{number}", disk, number)
             peer.prepare()
             warm(disk)
+            before = _children_cpu()
             seconds = timed(lambda peer=peer: peer.copy(1))  # type: ignore[misc]
-            slower = found.get(kind.family)
-            if slower is None or seconds < slower[1]:
-                found[kind.family] = (peer, seconds)
-            else:
-                slower = (peer, seconds)
-            if slower is not None:
-                shutil.rmtree(slower[0].directory)
+            made, other = Copy(peer, seconds, _children_cpu() - before), found.get(kind.family)
+            faster = made if other is None or made.seconds < other.seconds else other
+            for copy in (made, other):
+                if copy is not None and copy is not faster:
+                    shutil.rmtree(copy.peer.directory)
+            found[kind.family] = faster
     return found
 
 
-def later_copies(peers: dict[str, tuple[Peer, float]], disk: Path, restore: bool = True) -> dict[str, Timings]:
+def later_copies(copies: dict[str, Copy], disk: Path, restore: bool = True) -> dict[str, Timings]:
     """Copy the changed disk with each peer, restore it if that is wanted, and delete the peer's files."""
     found = {}
-    for family, (peer, first) in peers.items():
+    for family, copy in copies.items():
+        peer = copy.peer
         warm(disk)
         os.utime(disk)  # so that nobody can think that it is unchanged
         again = timed(lambda peer=peer: peer.copy(2))  # type: ignore[misc]
         back = timed(lambda peer=peer: peer.restore(2)) if restore else 0.0  # type: ignore[misc]
-        found[family] = Timings(first, again, back)
+        found[family] = Timings(copy.seconds, again, back)
         shutil.rmtree(peer.directory)
     return found
+
+
+def _children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def timed(work: Callable[[], object]) -> float:
