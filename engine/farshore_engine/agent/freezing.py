@@ -49,6 +49,12 @@ class Opened:
     began: float = 0.0  # monotonic
     seconds: float = 0.0  # first FIFREEZE to last thaw
 
+    def explain(self, late: dict[str, int]) -> str:
+        """Say by what so many blocks of which disk were written although the file systems were frozen."""
+        blocks = ", ".join(f"{number} blocks of {disk}" for disk, number in late.items())
+        parts = ", ".join(f"{m.point} ({m.kind})" for m in self.unfreezable) or "programs that write to raw devices"
+        return f"{blocks} were written during the freeze by what cannot be frozen: {parts}"
+
 
 def hurry() -> None:
     """Put the calling thread before the programs that wait for the thaw; without effect where that is not allowed."""

@@ -23,7 +23,7 @@ from typing import Protocol
 from farshore_engine.agent import snapshot as snapshots
 from farshore_engine.agent.barrier import Barrier
 from farshore_engine.agent.freezing import FreezeFailed, Freezer, Opened, hurried
-from farshore_engine.agent.hooks import HookOrder, Hooks
+from farshore_engine.agent.hooks import HookOrder, Hooks, Quiet
 from farshore_engine.agent.ledger import Ledger, Need
 from farshore_engine.agent.logs import HANDLER
 from farshore_engine.agent.lvm import NoSnapshot
@@ -164,10 +164,10 @@ class PointMaker:
             if not late:
                 return
             if order.barrier is not None:  # the others have thawed: there is no second attempt at this instant
-                raise FreezeFailed("WrittenInFreeze", _explain(late, work.opened))
+                raise FreezeFailed("WrittenInFreeze", work.opened.explain(late))
             if attempt == MAX_ATTEMPTS:
                 result.consistency = Consistency.UNMARKED
-                result.notes.append(_explain(late, work.opened))
+                result.notes.append(work.opened.explain(late))
 
     def _prepare(self, work: _Work) -> Snapshot | nullcontext[None]:
         """Send rounds; where they do not help, prepare a snapshot for what is left, if LVM has it."""
@@ -201,14 +201,19 @@ class PointMaker:
             if snapshot is None:  # else rounds are of no help
                 self._send_rounds(work, until)
 
-        quiet = None
+        def keep_ready() -> None:
+            if quiet is not None:
+                quiet.check()  # applications are not held for as long as the slowest machine of a group takes
+            precopy()
+
+        quiet: Quiet | None = None
         if order.consistency is Consistency.APP:
             quiet = self._hooks.begin(order.id, order.hooks, order.mounts)
         try:
             if quiet is not None:
                 quiet.rest(precopy)
             if order.barrier is not None:
-                order.barrier.await_freeze(order.id, precopy)
+                order.barrier.await_freeze(order.id, keep_ready)
             plan, late = self._under_freeze(work, snapshot)
         finally:
             if quiet is not None:
@@ -289,9 +294,3 @@ class PointMaker:
             replicator.verify(disk)
         result.notes.append("no write tracker works on this kernel: the disks were compared while they were in use")
         return result
-
-
-def _explain(late: dict[str, int], opened: Opened) -> str:
-    blocks = ", ".join(f"{number} blocks of {disk}" for disk, number in late.items())
-    parts = ", ".join(f"{m.point} ({m.kind})" for m in opened.unfreezable) or "programs that write to raw devices"
-    return f"{blocks} were written during the freeze by what cannot be frozen: {parts}"

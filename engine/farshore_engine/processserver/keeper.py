@@ -221,7 +221,8 @@ class PointKeeper:
         """
         replica = self._replica
         limit = replica.assignment.policy.bandwidth_limit
-        allowed = SILENCE + (2 * LARGEST_FRAME / limit if limit > 0 else 0.0)
+        hooks = 2 * replica.assignment.policy.hook_window.total_seconds()  # it waits for them, and for the posts
+        allowed = SILENCE + hooks + (2 * LARGEST_FRAME / limit if limit > 0 else 0.0)
         silent, session = replica.silent_for, replica.session
         if silent > allowed and session is not None:
             log.warning("the agent says nothing: its session is ended", machine=replica.machine_id, seconds=silent)
