@@ -16,7 +16,6 @@ from farshore_engine.contract.points import RecoveryPoint, newest_group_cut
 from farshore_engine.processserver import groups, keeper
 from farshore_engine.vault.machine import StoredPoint
 
-
 REAL = POLICY.model_copy(
     update={"crash_consistent_interval": timedelta(seconds=3), "freeze_bound": timedelta(seconds=15)}
 )

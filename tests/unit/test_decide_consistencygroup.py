@@ -17,6 +17,7 @@ from farshore_operator.decide import protection
 from farshore_operator.decide.assignment import Placement, place
 from farshore_operator.decide.consistencygroup import Peer, conflict, peers, resolved
 from farshore_operator.decide.readiness import blockers, failover_ready
+from farshore_operator.report.conditions import Seen
 
 SECOND = replace(STACK, name="ps-two", load=0)
 
@@ -114,14 +115,14 @@ def test_paused_and_stopped_members_are_left_out_of_the_cut() -> None:
 def test_the_condition_tells_whether_the_machines_are_cut_together(
     told: dict[str, object] | None, holds: bool | None, reason: str
 ) -> None:
-    group = GroupReport(name="shop", **told) if told is not None else None  # type: ignore[arg-type]
+    group = GroupReport(name="shop", **told) if told is not None else None
     seen = condition(member("a", replication=report(group=group)), member("b"))
     assert (seen.holds, seen.reason) == (holds, reason)
     if reason == "HeldUp":
         assert "shop.b" in seen.message
 
 
-def condition(machine: ProtectedVM, *others: ProtectedVM) -> protection.Seen:
+def condition(machine: ProtectedVM, *others: ProtectedVM) -> Seen:
     facts = observed(machine, group=peers((machine, *others), "shop"))
     situation = protection.Situation(
         facts, Placement(machine.status.assignment), failover_ready(facts, blockers(facts, NOW), NOW), NOW

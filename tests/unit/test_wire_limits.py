@@ -14,8 +14,8 @@ from typing import Any, cast
 import pytest
 
 from farshore_engine.processserver import dataport
-from farshore_engine.processserver.dataport import DataPort
 from farshore_engine.processserver.closedpoint import malformed
+from farshore_engine.processserver.dataport import DataPort
 from farshore_engine.processserver.session import Session
 from farshore_engine.wire.frames import MAGIC, FrameKind, WireError, decode_header, encode_prefix, receive_frame
 from farshore_engine.wire.messages import (
