@@ -14,7 +14,7 @@ from tests.bench.parts import Parts, running
 from tests.bench.peers import programs
 from tests.bench.peers.programs import Borg, Copy, Kopia, Peer, Restic
 from tests.bench.rows import Row
-from tests.machine.agent_rig import RealDisk
+from tests.machine.agent_rig import RealDisk, run
 from tests.machine.replication_rig import Stage, open_stage
 
 from farshore_engine.hydrate.raw import hydrate
@@ -70,6 +70,8 @@ def first_copy(directory: Path, shape: Shape, size: int) -> Iterator[list[Row]]:
         parts = vault_rates.stages(disk.device, min(size, STAGED), stage.directory)
         with running(stage, INTERVAL) as live:
             first = copy_first(live)
+        if disk.mount is not None:  # borg refuses a file that still changes
+            run("mount", "-o", "remount,ro", str(disk.mount))
         copies = programs.first_copies(stage.directory, disk.backing)
         # A mounted file system goes on writing to its superblock, so there is nothing to compare its point with.
         hydrated = 0.0 if shape.kind else hydrate_newest(stage, disk)
