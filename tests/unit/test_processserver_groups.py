@@ -290,6 +290,25 @@ def test_a_group_that_loses_a_member_goes_on_with_the_rest() -> None:
     assert not members[0].alone
 
 
+def test_a_member_that_sends_for_long_after_the_cut_still_belongs_to_it_and_holds_nobody_up() -> None:
+    """Its rest went over a slow link for minutes; the others waited for it with their next points."""
+    world = World()
+    groups = Groups(world.clock, world.now, speakers=world)
+    group = ConsistencyGroup(name="web", members=("demo.a", "demo.b"))
+    fast, slow = (Simulated(world, groups, group, name) for name in group.members)
+    ends = slow.end
+    slow.end = lambda point: world.later(200, lambda: ends(point))  # type: ignore[method-assign]
+    fast.start()
+    slow.start()
+    world.run(150)
+    assert len(fast.cuts) == 1
+    assert fast.alone, "it does not wait for the slow one's point"
+    assert not slow.cuts
+    world.run(300)
+    assert set(fast.cuts) & set(slow.cuts), "the late point is of the same cut"
+    assert whole_cuts([fast, slow])
+
+
 def test_a_message_of_an_attempt_that_is_over_means_nothing() -> None:
     world = World()
     groups = Groups(world.clock, world.now, speakers=world)

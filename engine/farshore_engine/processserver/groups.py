@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 MAX_MEMBERS = 16
 ATTEMPTS = 3  # that may fail before the machines take their points alone
 PATIENCE = 5.0  # seconds for which a missing member is waited for; then that counts as a failed attempt
+LINGER = 20.0  # seconds after a cut for which a member that still sends keeps the group from its next one
+PAST = 8  # cuts of which late members may still end their points
 STALE = 3.0  # seconds after which what a member said of itself is not believed any more
 
 
@@ -88,6 +90,8 @@ class _Group:
     members: frozenset[str] = frozenset()
     seen: dict[str, _Seen] = field(default_factory=dict)
     barrier: Barrier | None = None
+    cut_seen: float | None = None  # since when the attempt is past its cut
+    past: dict[str, Barrier] = field(default_factory=dict)  # cuts whose members have not all sent their points
     failures: int = 0  # in a row
     owed: set[str] = field(default_factory=set)  # members that may take their next point alone
     waiting: dict[str, float] = field(default_factory=dict)  # due members → since when they wait for others
@@ -178,8 +182,11 @@ class Groups:
 
     def _barrier(self, name: str, point: str) -> Barrier | None:
         group = self._groups.get(name)
-        barrier = group.barrier if group is not None else None
-        return barrier if barrier is not None and barrier.id == point else None
+        if group is None:
+            return None
+        if group.barrier is not None and group.barrier.id == point:
+            return group.barrier
+        return group.past.get(point)
 
     def _join(self, barrier: Barrier, machine: str, standing: Standing) -> Turn:
         if machine not in barrier.members or machine in barrier.asked or barrier.stage is not Stage.GATHERING:
@@ -225,6 +232,14 @@ class Groups:
         barrier = group.barrier
         if barrier is None or barrier.over:
             return
+        if barrier.stage is Stage.CUT:
+            group.cut_seen = now if group.cut_seen is None else group.cut_seen
+            if now - group.cut_seen > LINGER:  # a slow link: the others need not wait for it
+                group.barrier, group.cut_seen = None, None
+                group.past[barrier.id] = barrier
+                for oldest in list(group.past)[:-PAST]:
+                    del group.past[oldest]
+            return
         if barrier.stage is Stage.GATHERING and barrier.members != group.members:
             barrier.stage = Stage.CALLED_OFF
             barrier.failed.update(dict.fromkeys(barrier.members - group.members, "it is no longer in the group"))
@@ -235,9 +250,12 @@ class Groups:
 
     def _settle(self, name: str, group: _Group, barrier: Barrier) -> None:
         """Take note of an attempt that is over."""
-        if not barrier.over or group.barrier is not barrier:
+        if not barrier.over:
             return
-        group.barrier = None
+        if group.barrier is barrier:
+            group.barrier, group.cut_seen = None, None
+        elif group.past.pop(barrier.id, None) is None:
+            return
         if barrier.stage is Stage.DONE:
             group.failures, group.trouble = 0, {}
             group.owed.clear()
