@@ -242,7 +242,9 @@ class Site:
     # -- what is measured ------------------------------------------------------------------------------------------
 
     def note_memory(self) -> None:
-        """Note the resident memory of the process server and the agents."""
+        """Note the resident memory of the process server and the agents, while nobody kills them."""
+        if self.part != "undisturbed":
+            return
         named = {"server": self.server, **{f"agent {m.name}": m.process for m in self.machines}}
         for name, process in named.items():
             if process is None or process.poll() is not None:
