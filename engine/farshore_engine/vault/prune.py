@@ -10,7 +10,6 @@ Where a map or record cannot be read, packs of earlier claims than the point's s
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import secrets
 from collections.abc import Callable
@@ -19,7 +18,8 @@ from datetime import datetime
 
 from farshore_engine.contract.faults import WaitFault
 from farshore_engine.contract.points import RecoveryPoint
-from farshore_engine.vault.chain import Access, ChainWriter, Fenced, list_slots, read_base, read_slot
+from farshore_engine.vault.burial import Burial, raise_base
+from farshore_engine.vault.chain import Access, ChainWriter, Fenced
 from farshore_engine.vault.decoder import Decoder
 from farshore_engine.vault.ledger import PackLedger, Spoiled
 from farshore_engine.vault.machine import MachineVault
@@ -28,16 +28,12 @@ from farshore_engine.vault.nodestore import NodeStore
 from farshore_engine.vault.pace import Pace, PacedStore
 from farshore_engine.vault.pins import list_pins
 from farshore_engine.vault.records import (
-    PointManifest,
-    RecordHeader,
     RecordKind,
-    TombstoneBody,
     TombstonePhase,
-    seal_record,
 )
 from farshore_engine.vault.retention import RetentionRules, retain
 from farshore_engine.vault.sketch import ChainSketch, PointSketch, SlotSketch
-from farshore_engine.vault.store import AlreadyExists, ObjectLocked, ObjectNotFound, Version, VersionMismatch
+from farshore_engine.vault.store import ObjectLocked, ObjectNotFound
 
 WALK_CACHE = 1024  # nodes of maps that a prune keeps; 14 MiB
 
@@ -127,7 +123,7 @@ def prune(
     spared = in_flight()
     slots = _read_chain(state, chain)
     pins = list_pins(access)
-    bench = _Bench(state, clock)
+    bench = Burial(state.access, state.sketch, clock)
     restored = {s.number for s in slots if s.phase is TombstonePhase.CONDEMNED and pins.get(s.number)}
     for slot in slots:
         if slot.number in restored:
@@ -148,7 +144,7 @@ def prune(
             buried.append(slot.number)
     report = PruneReport(kept, tuple(buried), tuple(sorted(back)), locked=bench.locked)
     oldest = min((s.number for s in slots if not _droppable(s, set(buried))), default=chain.claim)
-    report = replace(report, locked=report.locked + _raise_base(access, oldest))
+    report = replace(report, locked=report.locked + raise_base(access, oldest))
     return _sweep(state, chain, report, listed, spared, oldest)
 
 
@@ -207,86 +203,6 @@ def _droppable(slot: SlotSketch, buried: set[int]) -> bool:
     if slot.kind is None:
         return True
     return slot.kind is RecordKind.FENCE or slot.phase is TombstonePhase.BURIED or slot.number in buried
-
-
-class _Bench:
-    """Replaces the records of points, each on condition that it is still what was seen."""
-
-    def __init__(self, state: PruneState, clock: Callable[[], datetime]) -> None:
-        self._state = state
-        self._clock = clock
-        self.locked = 0
-
-    def condemn(self, slot: SlotSketch) -> SlotSketch | None:
-        """Replace a point by a tombstone that holds it; None if somebody changed the slot meanwhile."""
-        found = read_slot(self._state.access, slot.number)
-        record = found.record
-        if record is None or not isinstance(record.body, PointManifest) or found.version != slot.version:
-            self._state.sketch.forget(slot.number)
-            return None
-        body = TombstoneBody(
-            phase=TombstonePhase.CONDEMNED,
-            reason="retention",
-            time=self._clock(),
-            name=record.body.name,
-            original=base64.b64encode(found.data).decode(),
-            original_digest=record.digest,
-        )
-        version = self._replace(slot, record.header, body)
-        return None if version is None else replace(slot, version=version, phase=TombstonePhase.CONDEMNED)
-
-    def bury(self, slot: SlotSketch) -> bool:
-        """Take the point out of a tombstone; from here nothing brings it back."""
-        record = read_slot(self._state.access, slot.number).record
-        if record is None or not isinstance(record.body, TombstoneBody):
-            return False
-        body = record.body.model_copy(update={"phase": TombstonePhase.BURIED, "original": None})
-        return self._replace(slot, record.header, body) is not None
-
-    def restore(self, slot: SlotSketch) -> None:
-        """Bring a condemned point back; if somebody changed the slot meanwhile, they decided."""
-        record = read_slot(self._state.access, slot.number).record
-        self._state.sketch.forget(slot.number)
-        if record is not None and isinstance(record.body, TombstoneBody) and record.body.original is not None:
-            with contextlib.suppress(VersionMismatch):
-                name = self._state.access.names.slot(slot.number)
-                self._state.access.store.put_if(name, record.body.original_record(), slot.version)
-
-    def _replace(self, slot: SlotSketch, header: RecordHeader, body: TombstoneBody) -> Version | None:
-        access = self._state.access
-        self._state.sketch.forget(slot.number)
-        data = seal_record(access.keys, replace(header, kind=RecordKind.TOMBSTONE), body)
-        try:
-            return access.store.put_if(access.names.slot(slot.number), data, slot.version)
-        except VersionMismatch:
-            return None
-        except ObjectLocked:
-            self.locked += 1
-            return None
-
-
-def _raise_base(access: Access, oldest: int) -> int:
-    """Make the oldest point the base of the chain and remove the slots below it; return how many are held fast.
-
-    The base is raised first: a stale writer whose slot was removed looks at it after its put.
-    """
-    while read_base(access) < oldest:
-        try:
-            _, version = access.store.get(access.names.base)
-            access.store.put_if(access.names.base, str(oldest).encode(), version)
-        except ObjectNotFound:
-            with contextlib.suppress(AlreadyExists):
-                access.store.put(access.names.base, str(oldest).encode(), create_only=True)
-        except VersionMismatch:
-            continue
-    locked = 0
-    for number in list_slots(access):
-        if number < oldest:
-            try:
-                access.store.delete(access.names.slot(number))
-            except ObjectLocked:
-                locked += 1
-    return locked
 
 
 def _sweep(
