@@ -87,6 +87,7 @@ class LightAgent:
     machine_id: str
     identity: Callable[[], Identity]
     mood: str = ""
+    rounds: int = 1  # how often its first copy sends the whole disk
     ahead: float = 0.0  # seconds that its clock is
     freezes: dict[str, tuple[float, float]] = field(default_factory=dict)  # point → from, until
     committed: list[Committed] = field(default_factory=list)
@@ -95,6 +96,7 @@ class LightAgent:
     called_off: list[PointFailed] = field(default_factory=list)
     broken_at: list[str] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
+    synced: bool = False
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
@@ -142,7 +144,10 @@ class LightAgent:
             case Welcome():
                 self.limits.append(message.settings.bandwidth_limit)
                 self._seq = message.resume_after
-                self._send_blocks(stream, range(16))
+                for _ in range(self.rounds):
+                    if not self._stop.is_set():
+                        self._send_blocks(stream, range(16))
+                self.synced = True
                 self._say(stream, Synced(self._seq))
             case Refuse():
                 self.refused.append(message)
@@ -239,5 +244,9 @@ class LightAgent:
 
     @staticmethod
     def _say(stream: TlsStream, message: Message, payload: bytes = b"") -> None:
-        with stream.send_lock:
-            send_frame(stream, message.kind, message.to_header(), payload)
+        brief, stream.timeout = stream.timeout, 60.0  # who is held back waits
+        try:
+            with stream.send_lock:
+                send_frame(stream, message.kind, message.to_header(), payload)
+        finally:
+            stream.timeout = brief

@@ -204,6 +204,26 @@ def test_a_paused_member_is_left_out_and_the_others_are_cut_without_it(fleet: Fl
 
 
 @pytest.mark.parametrize("fleet", [2], indirect=True)
+def test_a_large_first_copy_leaves_bandwidth_to_the_points_of_another_machine(fleet: Fleet) -> None:
+    """It took all of the appliance's limit, and the other machine's points came an hour late."""
+    with ExitStack() as stack:
+        stack.enter_context(fleet.process_server())
+        fleet.control.configure(bandwidth_limit=1 << 20)
+        fleet.assign(group="")
+        small, large = (LightAgent(m, lambda m=m: fleet.identity(m)) for m in fleet.machines)  # type: ignore[misc]
+        large.rounds = 64  # a minute of the limit, were it alone
+        for agent in (small, large):
+            stack.callback(agent.stop)
+        small.start()
+        fleet.wait(lambda: small.committed)
+        large.start()
+        fleet.wait(lambda: large._seq > 16)
+        before = len(small.committed)
+        fleet.wait(lambda: len(small.committed) >= before + 3)
+        assert not large.synced
+
+
+@pytest.mark.parametrize("fleet", [2], indirect=True)
 def test_a_machine_whose_clock_is_off_gets_the_process_servers_time(fleet: Fleet) -> None:
     """Retention and selectors compare times of many machines; a clock that was an hour ahead kept points too long."""
     with ExitStack() as stack:
