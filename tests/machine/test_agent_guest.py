@@ -52,7 +52,7 @@ class Ground:
 @pytest.fixture(scope="module")
 def ground() -> Iterator[Ground]:
     bundle = build_bundle()
-    with QemuSource(data=SourceDisk(size_mib=96, fs="ext4"), store="xfs") as guest:
+    with QemuSource(data=SourceDisk(size_mib=96, fs="ext4"), extra_mib=32, store="xfs") as guest:
         yield Ground(guest, bundle)
 
 
@@ -134,9 +134,10 @@ def test_a_freeze_ends_when_every_process_of_the_unit_is_killed(ground: Ground, 
 def stage(
     ground: Ground, conformance: object, lvm: object, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:
-    """The guest protected by push, with a recovery point in the vault."""
+    """The guest's two small disks protected by push, with a recovery point in the vault."""
     guest = ground.guest
     guest.ssh("mkfs.ext4 -q -F -L data /dev/vdb && mount /data && rm -rf /root/bundle /root/bundle.tar.gz /root/lvm")
+    guest.ssh("dd if=/dev/urandom of=/dev/vdc bs=1M count=4 conv=fsync")
     with open_stage(tmp_path_factory.mktemp("stage")) as stage:
         stage.address = guest.gateway
         stage.installer = PushInstaller(ground.bundle)  # type: ignore[assignment]
@@ -145,8 +146,9 @@ def stage(
         )
         credentials = SSHCredentials(private_key=SecretStr(guest.key_path.read_text()))
         with stage.process_server():
-            stage.assign(source=Source(address=guest.address, credentials=credentials))
-            stage.wait_points(1, 600)
+            disks = ("vdb", "vdc")
+            stage.assign(source=Source(address=guest.address, credentials=credentials, include_disks=disks))
+            stage.wait_points(1, 1000)
             yield stage
 
 
@@ -157,8 +159,8 @@ def told(stage: Stage, since: int) -> str:
 
 def next_point(stage: Stage) -> ReplicationReport:
     """Wait until everything is in order again and a point was begun and committed after that."""
-    report = stage.control.wait_report(MACHINE, lambda r: r.state is State.REPLICATING and not r.resync_reason, 400)
-    return stage.control.wait_report(MACHINE, lambda r: r.point_count >= report.point_count + 2, 200)
+    report = stage.control.wait_report(MACHINE, lambda r: r.state is State.REPLICATING and not r.resync_reason, 600)
+    return stage.control.wait_report(MACHINE, lambda r: r.point_count >= report.point_count + 2, 400)
 
 
 def data_disk_is_exact(ground: Ground, stage: Stage) -> bool:
@@ -187,8 +189,8 @@ def test_replication_goes_on_by_comparing_and_says_why(ground: Ground, stage: St
         guest.ssh(f"{break_it}; dd if=/dev/urandom of=/data/while bs=64k count=16 conv=fsync")
     else:
         guest.ssh("systemctl reboot", check=False)
-        stage.control.wait_for(lambda: not guest.is_running() or None, 200)
-        probe(guest.start(), timeout=400)
+        stage.control.wait_for(lambda: not guest.is_running() or None, 400)
+        probe(guest.start(), timeout=600)
         guest.ssh("dd if=/dev/urandom of=/data/while bs=64k count=16 conv=fsync")
     guest.ssh("umount /data")
     next_point(stage)
@@ -196,14 +198,14 @@ def test_replication_goes_on_by_comparing_and_says_why(ground: Ground, stage: St
     states = {report.state for report in stage.control.reports[MACHINE][since:]}
     assert State.INITIAL not in states, "no full copy"
     changed = sum(p.manifest.bytes_changed for p in stage.points() if p.slot > slot)
-    assert changed < 200 << 20, "of more than a gigabyte"
+    assert changed < 32 << 20, "of 128 MiB"
     assert data_disk_is_exact(ground, stage)
 
 
 def test_a_disk_taken_away_is_told_and_taken_up_when_it_returns(ground: Ground, stage: Stage) -> None:
     guest, since = ground.guest, len(stage.control.reports[MACHINE])
     guest.ssh("umount /data 2>/dev/null; echo 1 > $(readlink -f /sys/block/vdb/device/..)/remove; test ! -e /dev/vdb")
-    report = stage.control.wait_report(MACHINE, lambda r: r.state is State.BLOCKED, 200)
+    report = stage.control.wait_report(MACHINE, lambda r: r.state is State.BLOCKED, 400)
     assert report.reason == "DiskMissing"
     assert report.message.startswith("no recovery point is taken: disk vdb ")
     assert "Attach it again" in report.remedy

@@ -46,6 +46,7 @@ class QemuSource:
         self,
         *,
         data: SourceDisk | None = None,
+        extra_mib: int = 0,
         directory: Path | None = None,
         name: str = "",
         network: str = "site",
@@ -57,6 +58,7 @@ class QemuSource:
 
         Args:
             data: a second disk, mounted at /data.
+            extra_mib: size of a third disk, empty; it needs a second one.
             directory: where everything lives; a temporary one, removed on close, when None.
             store: `xfs` or `btrfs` to be able to clone backing files.
         """
@@ -65,6 +67,7 @@ class QemuSource:
         self.name = name or f"guest-{secrets.token_hex(3)}"
         self.network = network
         self.data = data
+        self.extra_mib = extra_mib
         self.memory_mib = memory_mib
         self.cpus = cpus
         self.store = BackingStore(self.directory / f"{self.name}.disks", store)
@@ -161,6 +164,8 @@ class QemuSource:
         disks = [DiskFile(self.backing_file(0), "boot")]
         if self.data:
             disks.append(DiskFile(self.backing_file(1), "data"))
+        if self.extra_mib:
+            disks.append(DiskFile(self.backing_file(2), "extra"))
         return QemuSpec(
             name=self.name,
             disks=tuple(disks),
@@ -215,4 +220,7 @@ class QemuSource:
             assert self.data.fs is not None, "the data disk is mounted, so it needs a file system"
             make = [*FILE_SYSTEMS[self.data.fs], "-L", "data", str(self.backing_file(1))]
             subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
+        if self.extra_mib:
+            with self.backing_file(2).open("wb") as file:
+                file.truncate(self.extra_mib << 20)
         draft.rename(self.backing_file(0))
