@@ -72,7 +72,7 @@ def boot_rows(directory: Path, rounds: int = 2) -> list[Row]:
     `directory` is empty; everything in it is the bench's.
     """
     place = directory / "guest"
-    place.mkdir()
+    place.mkdir(exist_ok=True)
     ground = Ground(place)
     try:
         reader, _ = _newest(ground.vault)
