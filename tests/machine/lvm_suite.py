@@ -39,8 +39,9 @@ from farshore_engine.wire.messages import Consistency, Data, Message, Zeros
 DISK = "disk"
 GROUP, VOLUME = "farshoretest", "files-a"
 MOUNT = "/mnt/lvm-suite"
-LINK = 3 << 20  # bytes per second
-BUFFER = 1 << 19
+BUFFER = 2 << 20  # LVM's metadata, which is read inside the freeze, takes half of it
+CHURN = 4  # MiB that are written over and over: more than fits
+PATIENCE = 300.0
 
 
 def sh(command: str) -> str:
@@ -49,11 +50,11 @@ def sh(command: str) -> str:
 
 @dataclass
 class Replica:
-    """Takes frames like a process server, at a bounded rate."""
+    """Takes frames like a process server; `held` is called for each, and may take as long as it likes."""
 
     path: Path
     ledger: Ledger
-    slow: bool = False
+    held: Callable[[], None] = lambda: None
 
     def deliver(self, message: Message, payload: bytes = b"") -> None:
         assert isinstance(message, Data | Zeros)
@@ -64,8 +65,7 @@ class Replica:
                 file.write(payload[at : at + run.length] if isinstance(message, Data) else bytes(run.length))
                 at += run.length
         self.ledger.acknowledge(message.seq)
-        if self.slow:
-            time.sleep(len(payload) / LINK)
+        self.held()
 
     def await_digests(self) -> Any:
         raise NotImplementedError
@@ -165,40 +165,44 @@ def check_first_copy(ground: Ground) -> list[str]:
 
 
 def check_snapshot(ground: Ground) -> list[str]:
-    """Under churn that outruns the link the rest comes from a snapshot, equal to the disk at the freeze."""
+    """Under churn that outruns the link the rest comes from a snapshot, equal to the disk at the freeze.
+
+    While each frame is on its way everything is written anew, however fast or slow this machine is.
+    """
     stop = threading.Event()
     written = [0]
 
     def churn() -> None:
         while not stop.is_set():
             with open(f"{MOUNT}/churn", "r+b" if written[0] else "wb") as file:
-                for _ in range(6):
+                for _ in range(CHURN):
                     file.write(os.urandom(1 << 20))
                 file.flush()
                 os.fsync(file.fileno())
             written[0] += 1
 
+    def rewritten() -> None:
+        wanted, deadline = written[0] + 2, time.monotonic() + PATIENCE  # one may be half done
+        while written[0] < wanted:
+            assert time.monotonic() < deadline, "the volume takes no writes"
+            time.sleep(0.02)
+
     thread = threading.Thread(target=churn)
     thread.start()
-    ground.replica.slow = True
     try:
-        while not written[0]:
-            time.sleep(0.1)
+        rewritten()
+        ground.replica.held = rewritten
         result = ground.point("snapshot")
-        rounds = written[0]
-        deadline = time.monotonic() + 120
-        while written[0] < rounds + 2:
-            assert time.monotonic() < deadline, "the volume takes no writes"
-            time.sleep(0.1)
+        rewritten()
     finally:
+        ground.replica.held = lambda: None
         stop.set()
-        thread.join(120)
-        ground.replica.slow = False
+        thread.join(PATIENCE)
     sh(f"cp {ground.replica.path} {ground.directory}/restored")
     metadata = (1 << 20) // BLOCK_SIZE
     said = [f"block {block}" for block in ground.wrong("snapshot") if block >= metadata]
     said += [] if result.consistency is Consistency.CRASH else [f"{result.consistency}: {result.notes}"]
-    said += [] if result.snapshot_bytes > 4 * BUFFER else [f"{result.snapshot_bytes} bytes came from a snapshot"]
+    said += [] if result.snapshot_bytes > BUFFER else [f"{result.snapshot_bytes} bytes came from a snapshot"]
     return said + ground.left_over()
 
 
