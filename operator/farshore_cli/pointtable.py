@@ -26,10 +26,10 @@ def point_table(
             title, no_wrap=title != last or reasons is None, overflow="fold" if title == last else "ignore"
         )
     for point in found:
-        row: tuple[str, ...] = (point.name, f"{point.time:%Y-%m-%d %H:%M:%S}", span(now - point.time), point.consistency.value)
+        row = [point.name, f"{point.time:%Y-%m-%d %H:%M:%S}", span(now - point.time), point.consistency.value]
         why = point.pins if reasons is None else reasons.get(point.slot) or ("nothing: the next prune takes it",)
         if grouped:
-            row = (*row, f"{point.group.name}/{point.group.id}" if point.group else "alone")
+            row.append(f"{point.group.name}/{point.group.id}" if point.group else "alone")
         table.add_row(*row, size_text(point.bytes_changed), size_text(point.bytes_stored), ", ".join(why))
     return table
 
