@@ -133,7 +133,7 @@ def verify(life: Life, plain: ObjectStore, image: Path | None = None) -> None:
 
 
 @pytest.mark.parametrize("kinds", KINDS.values(), ids=KINDS.keys())
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(20))
 def test_in_memory(seed: int, kinds: list[str]) -> None:
     plain = MemoryStore()
     store = UnreliableStore(plain, seed, kinds, rate=0.02 + seed % 5 * 0.02)
@@ -161,7 +161,7 @@ def test_on_real_stores(plain: ObjectStore, seed: int, tmp_path: Path) -> None:
     verify(life, plain, tmp_path / "image")
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_lists_that_are_behind_lose_no_point(seed: int) -> None:
     """The store breaks its promise: points may be seen late and prunes refused, but none is lost, pinned or not."""
     plain = MemoryStore()
