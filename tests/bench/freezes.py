@@ -75,8 +75,9 @@ def _bare(disk: RealDisk, count: int) -> list[float]:
 
 
 def _rows(freezes: list[float], bare: list[float], rate: float, failed: int) -> list[Row]:
-    if not freezes:
-        raise RuntimeError("no point was made under load: look at the rate of the device and of the first copy")
+    if not freezes:  # the machine wrote faster than could be sent all the time
+        missed = Row("freeze under load, points made", 0, "points", "some", False)
+        return [missed, Row("points given up meanwhile", failed, "points"), Row("written meanwhile", rate, "MiB/s")]
     bounds = {"p50": None, "p99": 0.1, "max": 0.5}
     rows = []
     for name, bound in bounds.items():
