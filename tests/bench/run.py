@@ -71,7 +71,6 @@ def measure(directory: Path, scale: Scale, console: Console) -> Iterator[list[Ro
     if scale.boots:
         say("a boot from a point, and from a local disk")
         with tempfile.TemporaryDirectory(dir=directory) as name:
-            (Path(name) / "guest").mkdir()
             yield recovery.boot_rows(Path(name))
     for shape, size in ((replication.RANDOM, scale.other_disk), (replication.SPARSE, scale.sparse_disk)):
         say(f"a first copy, {shape.name}: stages, parts, peers")
