@@ -10,9 +10,18 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from farshore_cli.dev.azurite import Azurite
 from farshore_cli.dev.controlplane import ControlPlane
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """A command that runs inside a test sets up logs for its own process: they would go to a captured, closed file."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

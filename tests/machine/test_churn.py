@@ -1,4 +1,4 @@
-"""A machine that writes faster than the policy lets it send: the report says so, and points come again afterwards."""
+"""A machine that writes faster than the policy lets it send: a freeze takes what it can, and figures tell the rest."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_churn_that_outruns_the_link_is_reported_with_figures_and_points_come_ag
         disk = stage.rig.disk("", 32)
         stage.policy = slow
         stage.assign()
-        with stage.process_server(), stage.agent(frozen_buffer=MIB):
+        with stage.process_server(), stage.agent(frozen_buffer=MIB, frozen_buffer_most=MIB):
             stage.wait_points(1)
             with rewriting(disk.device, 4 * MIB):
                 report = stage.control.wait_report(MACHINE, lambda r: r.churn and r.churn.outruns_link, 120)
@@ -53,3 +53,16 @@ def test_churn_that_outruns_the_link_is_reported_with_figures_and_points_come_ag
             report = stage.control.wait_report(
                 MACHINE, lambda r: r.point_count > count + 1 and r.churn and not r.churn.outruns_link, 120
             )
+
+
+def test_an_area_rewritten_for_ever_is_read_within_the_freeze_by_a_buffer_that_grows(tmp_path: Path) -> None:
+    """Rounds of copying never leave less than the area, however long one waits: no point was ever made of it."""
+    slow = FAST.model_copy(update={"bandwidth_limit": 2 * MIB, "crash_consistent_interval": timedelta(seconds=1)})
+    with open_stage(tmp_path) as stage:
+        disk = stage.rig.disk("", 32)
+        stage.policy = slow
+        stage.assign()
+        with stage.process_server(), stage.agent(frozen_buffer=MIB):
+            stage.wait_points(1)
+            with rewriting(disk.device, 4 * MIB):
+                stage.wait_points(4)

@@ -116,7 +116,7 @@ def test_no_point_is_made_when_events_were_lost(at: int) -> None:
 
     with ThreadPoolExecutor(1) as workers:
         maker = PointMaker(
-            ledger, cast(Any, tracker), {}, cast(Freezer, NoFreeze()), workers, 1 << 16, cast(Hooks, None)
+            ledger, cast(Any, tracker), {}, cast(Freezer, NoFreeze()), workers, (1 << 16, 1 << 16), cast(Hooks, None)
         )
         with pytest.raises(FreezeFailed, match="unseen"):
             maker.make(PointOrder("p", Consistency.CRASH, [], 10.0, 1 << 16), cast(Any, None), cast(Any, Outlet()))

@@ -112,7 +112,7 @@ def test_an_agent_that_owes_a_point_and_says_nothing_loses_its_connection(replic
     """Its session hung in a read and its channel went on answering pings: there was never another point."""
     agent, keeper = connected(replica), PointKeeper(replica, Points())
     assert replica.attempts.ask("p1", Consistency.CRASH)
-    clock.seconds += SILENCE - 1
+    clock.seconds += SILENCE + 2 * replica.assignment.policy.hook_window.total_seconds() - 1
     keeper._look_for_silence()
     assert agent.cuts == 0
     clock.seconds += 2

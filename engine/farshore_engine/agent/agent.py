@@ -165,7 +165,7 @@ class Agent:
                 readers,
                 freezer,
                 workers,
-                config.frozen_buffer,
+                (config.frozen_buffer, config.frozen_buffer_most),
                 self._hooks,
                 self._variants.on_frozen,
             )

@@ -54,6 +54,7 @@ class AgentConfig:
         runtime_dir: where a freeze is recorded while it lasts; should be a tmpfs.
         freeze_bound: seconds that a freeze may last on this machine whatever the policy says.
         frozen_buffer: bytes of locked memory for what is read under the freeze.
+        frozen_buffer_most: bytes that it may grow to for a moment, where rounds of copying leave more than it holds.
         unacknowledged_limit: bytes sent and not yet durable at the process server, at most.
         tracker: "auto", "tracefs", "blktrace" or "compare".
         recovery_dir: scripts that travel with the machine description.
@@ -71,6 +72,7 @@ class AgentConfig:
     disks: DiskChoice = field(default_factory=DiskChoice)
     freeze_bound: float = 60.0
     frozen_buffer: int = 20 << 20
+    frozen_buffer_most: int = 256 << 20
     unacknowledged_limit: int = 64 << 20
     tracker: str = "auto"
     recovery_dir: Path = Path("/etc/farshore/recovery.d")
@@ -148,6 +150,7 @@ def parse(raw: dict[str, Any]) -> AgentConfig:
         disks=choice,
         freeze_bound=_positive(raw, "freezeBound", float, 60.0),
         frozen_buffer=_positive(raw, "frozenBuffer", int, 20 << 20),
+        frozen_buffer_most=_positive(raw, "frozenBufferMost", int, 256 << 20),
         unacknowledged_limit=_positive(raw, "unacknowledgedLimit", int, 64 << 20),
         tracker=tracker,
         recovery_dir=Path(_take(raw, "recoveryDir", str, "/etc/farshore/recovery.d")),

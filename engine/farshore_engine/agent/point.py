@@ -97,7 +97,7 @@ class PointMaker:
     """Makes points of the disks that `readers` names.
 
     Args:
-        buffer_size: bytes of locked memory for what is read under the freeze.
+        buffer_size: bytes of locked memory for what is read under the freeze, always and at most.
         hooks: bring applications to rest.
         on_frozen: called with the point's id inside the freeze, after the barrier; tests clone the disks there.
     """
@@ -109,7 +109,7 @@ class PointMaker:
         readers: dict[str, Reader],
         freezer: Freezer,
         workers: Executor,
-        buffer_size: int,
+        buffer_size: tuple[int, int],
         hooks: Hooks,
         on_frozen: Callable[[str], None] | None = None,
     ) -> None:
@@ -119,7 +119,7 @@ class PointMaker:
         self._freezer = freezer
         self._hooks = hooks
         self._on_frozen = on_frozen
-        self._rest = Rest(ledger, readers, workers, buffer_size)
+        self._rest = Rest(ledger, readers, workers, *buffer_size)
         self._precopy = PreCopy(ledger, readers, self._rest.capacity)
 
     @property
@@ -147,6 +147,7 @@ class PointMaker:
             self._attempt_until_exact(work)
         finally:
             self._freezer.close(work.opened)
+            self._rest.release()
         if not self._rest.locked:
             work.result.notes.append("the buffer of the freeze could not be locked in memory")
         return work.result
@@ -160,6 +161,7 @@ class PointMaker:
             except RestTooLarge as error:
                 if attempt == MAX_ATTEMPTS or order.barrier is not None:
                     raise ChurnOutrunsLink(result.precopy_rounds, error.size, self.rates) from error
+                self._rest.reserve(_with_room(error.size))
                 continue
             if not late:
                 return
@@ -170,20 +172,24 @@ class PointMaker:
                 result.notes.append(work.opened.explain(late))
 
     def _prepare(self, work: _Work) -> Snapshot | nullcontext[None]:
-        """Send rounds; where they do not help, prepare a snapshot for what is left, if LVM has it."""
-        try:
+        """Send rounds; where they do not help, prepare a snapshot for what is left, if LVM has it, or more memory."""
+        if work.order.barrier is not None or not snapshots.available():
             self._send_rounds(work)
+            return nullcontext()
+        try:
+            self._send_rounds(work, grow=False)
         except ChurnOutrunsLink as churn:
-            if work.order.barrier is not None or not snapshots.available():
-                raise
             try:
                 return Snapshot(self._readers, work.order.mounts, churn.rest)
             except NoSnapshot as error:
+                if self._rest.reserve(_with_room(churn.rest)):
+                    return nullcontext()
                 message = f"{churn.message}; a snapshot of LVM volumes cannot be taken instead: {error}"
                 raise FreezeFailed(churn.reason, message) from error
         return nullcontext()
 
-    def _send_rounds(self, work: _Work, until: Callable[[], bool] | None = None) -> None:
+    def _send_rounds(self, work: _Work, until: Callable[[], bool] | None = None, *, grow: bool = True) -> None:
+        """Send rounds until they leave little, or, with `grow`, what a larger buffer can take."""
         point, outlet = work.order.id, work.outlet
 
         def settle() -> None:
@@ -191,7 +197,12 @@ class PointMaker:
             self._tracker.barrier()
             outlet.check_point(point)
 
-        work.result.precopy_rounds += self._precopy.run(point, settle, work.replicator, work.order.target, until)
+        try:
+            work.result.precopy_rounds += self._precopy.run(point, settle, work.replicator, work.order.target, until)
+        except ChurnOutrunsLink as churn:
+            if not grow or not self._rest.reserve(_with_room(churn.rest)):
+                raise
+            work.result.precopy_rounds += churn.rounds
 
     def _attempt(self, work: _Work, snapshot: Snapshot | None) -> dict[str, int]:
         """Go through the stages once; returns how many blocks of which disk were written in the window."""
@@ -294,3 +305,8 @@ class PointMaker:
             replicator.verify(disk)
         result.notes.append("no write tracker works on this kernel: the disks were compared while they were in use")
         return result
+
+
+def _with_room(rest: int) -> int:
+    """Return the bytes of a buffer for `rest` bytes and what is written until the freeze."""
+    return rest + rest // 2

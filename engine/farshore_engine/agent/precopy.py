@@ -43,7 +43,7 @@ class ChurnOutrunsLink(FreezeFailed):
             f"churn outruns the link: {rates.churn / 2**20:.1f} MiB/s written, {rates.link / 2**20:.1f} MiB/s sent; "
             f"after {rounds} rounds {rest >> 20} MiB were left; raise the bandwidth or lengthen the interval",
         )
-        self.rest = rest  # bytes
+        self.rounds, self.rest = rounds, rest  # bytes
 
 
 class PreCopy:
@@ -94,7 +94,6 @@ class PreCopy:
         if self._cleared_at is not None:
             self.rates.churn = rest / max(self._clock() - self._cleared_at, 0.001)
         target = min(target, int(self._capacity * FITTING))  # what the buffer cannot take is never little enough
-        target = min(target, int(self._capacity * FITTING))
         stuck = 0
         for done in range(MAX_ROUNDS):
             if rest <= target:

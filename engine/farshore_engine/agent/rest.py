@@ -1,10 +1,11 @@
-"""The rest of a point: what is still dirty inside the freeze, read into memory that was locked long before."""
+"""The rest of a point: what is still dirty inside the freeze, read into memory that was locked before it."""
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from farshore_engine.agent import syscalls
 from farshore_engine.agent.freezing import FreezeFailed, hurry
@@ -15,6 +16,8 @@ from farshore_engine.agent.source import Reader, aligned, read_ahead, reads_of
 from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes
 
 READERS = 4
+MEMINFO = Path("/proc/meminfo")
+AVAILABLE_SHARE = 8  # of the machine's available memory at most one in this many parts is taken for a moment
 
 
 class RestTooLarge(Exception):
@@ -56,25 +59,42 @@ class Plan:
 
 
 class Rest:
-    """The locked buffer and its use: `plan`, `read` inside the freeze, `send` after it.
+    """The locked buffer and its use: `reserve` before the freeze, `plan` and `read` inside, `send` and `release` after.
 
     Args:
         size: bytes of the buffer; the rest of a point must fit.
+        most: bytes that it may grow to between `reserve` and `release`.
     """
 
-    def __init__(self, ledger: Ledger, readers: dict[str, Reader], workers: Executor, size: int) -> None:
+    def __init__(self, ledger: Ledger, readers: dict[str, Reader], workers: Executor, size: int, most: int) -> None:
+        self._most = most
         self._ledger = ledger
         self._readers = readers
         self._workers = workers
         # Of its own, because it goes before the machine's programs, which copying ahead must not.
         self._hurried = ThreadPoolExecutor(READERS, "frozen-reader", hurry)
         area, self.locked = syscalls.locked_buffer(size)
-        self._buffer = memoryview(area)
+        self._own = self._buffer = memoryview(area)
 
     @property
     def capacity(self) -> int:
         """Return how many bytes fit."""
         return len(self._buffer)
+
+    def reserve(self, size: int) -> bool:
+        """Grow the buffer to hold `size` bytes, outside a freeze; returns False where that is more than it may."""
+        if size <= self.capacity:
+            return True
+        if size > self._most or size > _available() // AVAILABLE_SHARE:
+            return False
+        area, locked = syscalls.locked_buffer(size)
+        self.locked = self.locked and locked
+        self._buffer = memoryview(area)
+        return True
+
+    def release(self) -> None:
+        """Give back what `reserve` took."""
+        self._buffer = self._own
 
     def plan(self, snapshot: Snapshot | None = None) -> Plan:
         """Take all dirty blocks and give each run its place in the buffer; raises RestTooLarge.
@@ -135,3 +155,9 @@ class Rest:
                     writers[disk].add(first, count, data)
         for writer in writers.values():
             writer.flush()
+
+
+def _available() -> int:
+    """Return the bytes of memory that programs of the machine could still take."""
+    fields = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="ascii").splitlines())
+    return int(fields.get("MemAvailable", fields["MemFree"]).split()[0]) << 10

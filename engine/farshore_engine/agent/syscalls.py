@@ -59,7 +59,8 @@ def lock_everything() -> None:
 def locked_buffer(size: int) -> tuple[mmap.mmap, bool]:
     """Return `size` bytes of page-aligned memory, touched, and whether they could be locked."""
     area = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    area[:] = bytes(size)
+    for at in range(0, size, mmap.PAGESIZE):
+        area[at] = 0
     address = ctypes.addressof(ctypes.c_char.from_buffer(area))
     locked = _libc.mlock(ctypes.c_void_p(address), ctypes.c_size_t(size)) == 0
     return area, locked
