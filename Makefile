@@ -24,8 +24,9 @@ bench: packages venv ## Measure beside restic, kopia, borg, rsync and qemu-img; 
 	@FARSHORE_PACKAGES=tests/bench/debian-packages.txt tests/setup/packages
 	@$(PY) -m tests.bench.run $(if $(QUICK),--quick)
 
-soak: tools ## Load, kills with -9 and drills for half an hour, every point compared; MINUTES=3 for a short one
+soak: tools ## Load, kills with -9 and drills for half an hour (MINUTES=3: shorter), then the tests that take long
 	@$(PY) -m tests.soak.run --minutes $(or $(MINUTES),30)
+	@$(PY) -m pytest -v -m soak tests
 
 crds: venv ## Generate the CRDs (crds/, chart) from the models in operator/farshore_operator/api
 	@$(PY) -m farshore_operator.api.generate

@@ -33,7 +33,7 @@ SUITE = Path(__file__).with_name("tracker_conformance.py")
 LVM_SUITE = Path(__file__).with_name("lvm_suite.py")
 LONG = 1500  # seconds: emulated, on busy cores
 
-pytestmark = pytest.mark.timeout(LONG)
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(LONG)]
 
 
 @dataclass

@@ -123,6 +123,7 @@ def streamed(ground: Ground, within: float) -> bool:
     return False
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_a_guest_boots_while_its_disk_streams_in_and_then_stands_alone(ground: Ground) -> None:
     reader = PointReader(ground.vault, ground.vault.find(ground.point.name))
