@@ -101,7 +101,14 @@ class Ground:
                 freezer = Freezer(watchdog, self.directory / "run")
                 hooks = Hooks(self.directory / "run", self.directory / "hooks.d")
                 self.maker = PointMaker(
-                    self.ledger, choice.tracker, self.readers, freezer, workers, (BUFFER, BUFFER), hooks, self.keep_truth
+                    self.ledger,
+                    choice.tracker,
+                    self.readers,
+                    freezer,
+                    workers,
+                    (BUFFER, BUFFER),
+                    hooks,
+                    self.keep_truth,
                 )
                 self.replica = Replica(self.directory / "replica", self.ledger)
                 self.replica.path.write_bytes(b"")
