@@ -146,11 +146,19 @@ class ConsistencyGroup(Model):
     members: tuple[str, ...]
 
 
+class Direction(StrEnum):
+    """Which way a machine is replicated."""
+
+    FORWARD = "Forward"  # from its own site to the recovery site
+    REVERSE = "Reverse"  # the recovered machine, back
+
+
 class MachineAssignment(Model):
     """One machine that this process server is responsible for.
 
     `machine_id` ("<namespace>.<name>") names the machine in the vault; `certificate` is the PEM chain that the
-    operator signed for the machine's last certificate request, None until then.
+    operator signed for the machine's last certificate request, None until then. `base_point` names the point on which
+    the chain goes on when this epoch begins: the one that the machine was made from; empty for the newest.
     """
 
     name: str
@@ -163,6 +171,8 @@ class MachineAssignment(Model):
     certificate: str | None = None
     enrolment_tokens: tuple[SecretStr, ...] = ()  # one-time tokens of manual installs that may still enrol
     consistency_group: ConsistencyGroup | None = None
+    direction: Direction = Direction.FORWARD
+    base_point: str = ""
 
 
 class BrokenAssignment(Model):

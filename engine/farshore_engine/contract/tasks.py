@@ -27,6 +27,21 @@ class TaskKind(StrEnum):
     START_MACHINE = "StartMachine"  # boot the recovered machine from the hydrated disks
     PROBE_MACHINE = "ProbeMachine"  # ask the recovered machine from outside for an answer
     CLEAN_UP = "CleanUp"  # stop the machine, remove its disks, release the pin, verify that nothing is left
+    FINAL_POINT = "FinalPoint"  # stop services, freeze, commit the last point, power off while still frozen
+    START_SOURCE = "StartSource"  # start the machine where it was, through its site's provider
+    WRITE_BACK = "WriteBack"  # write a point onto the machine's own disks at this site, only the blocks that differ
+    PREPARE_GUEST = "PrepareGuest"  # fit hydrated or written disks to the place where they will run, offline
+    WRITE_REPORT = "WriteReport"  # put a signed report of a run into the vault
+    READ_JOURNAL = "ReadJournal"  # tell what the vault knows of a machine's runs, for a fresh control plane
+
+
+class ProbeKind(StrEnum):
+    """How a recovered machine is asked."""
+
+    TCP = "Tcp"
+    HTTP = "Http"
+    SSH = "Ssh"
+    SQL = "Sql"
 
 
 class TaskPhase(StrEnum):
@@ -36,6 +51,107 @@ class TaskPhase(StrEnum):
     RUNNING = "Running"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
+
+
+class ProbeSpec(Model):
+    """One question to a recovered machine from outside; which fields are used depends on `kind`."""
+
+    name: str
+    """Name of the probe, shown with its answer."""
+    kind: ProbeKind
+    """Tcp, Http, Ssh or Sql."""
+    port: int
+    """TCP port."""
+    path: str = ""
+    """Http: path that is asked for."""
+    status: int = 200
+    """Http: status that it must answer."""
+    tls: bool = False
+    """Http: whether to speak HTTPS; the certificate is not verified."""
+    command: tuple[str, ...] = ()
+    """Ssh: command that must end with 0; empty for the server's greeting only."""
+    query: str = ""
+    """Sql: query that must return at least one row."""
+    database: str = ""
+    """Sql: name of the database."""
+    engine: str = ""
+    """Sql: postgresql or mysql."""
+    timeout_seconds: int = 300
+    """Seconds that the machine may take from its start until it answers."""
+
+
+class ProbeResult(Status):
+    """What a probe was answered."""
+
+    name: str
+    """Name of the probe."""
+    passed: bool
+    """Whether it was answered as it should be."""
+    answer: str = ""
+    """What came back, or why nothing did."""
+    seconds: float | None = None
+    """Seconds from the machine's start to the answer."""
+
+
+class NetworkSettings(Model):
+    """What a recovered machine's network interface gets. Without an address it asks DHCP."""
+
+    address: str = ""
+    """Address with its prefix length, such as 10.1.0.4/24; empty for DHCP."""
+    gateway: str = ""
+    """Default gateway; empty for none."""
+    dns: tuple[str, ...] = ()
+    """Name servers."""
+
+
+class GuestPreparation(Model):
+    """What is changed offline on the disks of a machine before it starts in another place."""
+
+    network: NetworkSettings | None = None
+    """Network settings; absent to leave them."""
+    detach_agent: bool = True
+    """Take the agent's identity away, so that it cannot write to the old chain."""
+    azure: bool = False
+    """Serial console and drivers that Azure needs."""
+
+
+class RunEntry(Model):
+    """What a task belongs to, for the journal in the vault."""
+
+    run: str
+    """Name of the run."""
+    step: str
+    """Name of the step."""
+    spec: str
+    """The run's frozen spec, JSON."""
+
+
+class JournalledStep(Status):
+    """A step that ended, as the journal has it."""
+
+    step: str
+    """Name of the step."""
+    phase: TaskPhase
+    """Succeeded or Failed."""
+    message: str = ""
+    """What was said of it."""
+    at: datetime
+    """When it ended."""
+    result: str = ""
+    """The task's result, JSON."""
+
+
+class JournalledRun(Status):
+    """A run, as the vault's journal has it."""
+
+    run: str
+    """Name of the run."""
+    spec: str
+    """Its frozen spec, JSON."""
+    begun_at: datetime
+    """When its first task began."""
+    steps: tuple[JournalledStep, ...] = ()
+    """Steps that ended, oldest first."""
 
 
 class TaskInput(Model):
@@ -65,6 +181,18 @@ class TaskInput(Model):
     """ProbeMachine: seconds to wait for an answer."""
     keep_machine: bool = False
     """CleanUp: release the pin only, and leave the machine running."""
+    source_machine: str = ""
+    """FinalPoint, StartSource, WriteBack: name of the machine at the provider of the site where the task runs."""
+    freeze_seconds: int = 300
+    """FinalPoint: how long the machine may stay frozen until its power-off is confirmed; then it is thawed."""
+    probes: tuple[ProbeSpec, ...] = ()
+    """ProbeMachine: what is asked; none for one question to the SSH server."""
+    preparation: GuestPreparation | None = None
+    """PrepareGuest: what is changed."""
+    journal: RunEntry | None = None
+    """What to write into the journal of the machine's runs when the task begins and ends; absent for nothing."""
+    report: str = ""
+    """WriteReport: the report, JSON."""
 
 
 class TaskResult(Status):
@@ -95,7 +223,21 @@ class TaskResult(Status):
     removed: tuple[str, ...] = ()
     """CleanUp: what was removed."""
     confirmed: bool | None = None
-    """ShutdownSource: the machine no longer answers."""
+    """ShutdownSource, FinalPoint: the machine no longer answers."""
+    bytes_written: int | None = None
+    """WriteBack, Hydrate: bytes of blocks that differed and were written."""
+    changes: tuple[str, ...] = ()
+    """PrepareGuest: each change that was made."""
+    probes: tuple[ProbeResult, ...] = ()
+    """ProbeMachine: what each probe was answered."""
+    runs: tuple[JournalledRun, ...] = ()
+    """ReadJournal: the machine's runs, oldest first."""
+    vault_epoch: int | None = None
+    """ReadJournal: epoch at the head of the machine's chain; absent when the vault has nothing of it."""
+    host_key: str = ""
+    """StartMachine, ProbeMachine: SSH host key of the recovered machine (type and base64), where it has one."""
+    report_name: str = ""
+    """WriteReport: name of the report in the vault."""
 
 
 class TaskReport(Status):
