@@ -13,7 +13,8 @@ import structlog
 
 from farshore_engine.contract.controlplane import ControlPlane
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
-from farshore_engine.contract.tasks import TaskAssignment, TaskKind, TaskPhase, TaskReport, TaskResult
+from farshore_engine.contract.tasks import TaskAssignment, TaskFailed, TaskKind, TaskPhase, TaskReport, TaskResult
+from farshore_engine.processserver.runjournal import note_begin, note_end
 from farshore_engine.processserver.tasks import EXECUTORS, TaskContext
 
 log = structlog.get_logger(__name__)
@@ -22,6 +23,7 @@ WORKERS = 8  # tasks at work at a time; those that wait for something take no pl
 STOP_SECONDS = 10.0
 REPORT_EVERY = 3.0  # seconds between two reports of progress
 RETRY_FIRST, RETRY_MOST = 1.0, 15.0
+CALLED_OFF = "CalledOff"
 FINAL = (TaskPhase.SUCCEEDED, TaskPhase.FAILED)
 
 
@@ -86,7 +88,9 @@ class TaskRunner:
         delay = RETRY_FIRST
         while True:
             try:
-                result = self._execute(task, report)
+                outcome: TaskResult | Fault = self._execute(task, report)
+            except StopFault as fault:
+                outcome = fault
             except WaitFault as fault:
                 pause = min(fault.retry_after or delay, RETRY_MOST)
                 delay = min(delay * 2, RETRY_MOST)
@@ -96,12 +100,9 @@ class TaskRunner:
                 report = report.model_copy(update={"attempts": report.attempts + 1, "message": str(fault)})
                 self._tell(task, report)
                 self._pause(pause)
-            except Fault as fault:
-                self._finish(task, report, fault)
-                return
-            else:
-                self._finish(task, report, result)
-                return
+                continue
+            self._finish(task, report, outcome)
+            return
 
     def _execute(self, task: TaskAssignment, report: TaskReport) -> TaskResult:
         told = [monotonic()]
@@ -116,6 +117,8 @@ class TaskRunner:
         self._check_called_off(task)
         try:
             with self._place():
+                if note := note_begin(task, self._context.now):
+                    log.warning("run not noted", note=note, **task.describe())
                 return EXECUTORS[task.kind](task, replace(self._context, progress=progress))
         except OSError as error:
             raise WaitFault(f"{task.kind.value} failed on this host: {error}", reason="HostError") from error
@@ -127,20 +130,56 @@ class TaskRunner:
             gone = task.name not in self._known
             cleaning = task.kind is not TaskKind.CLEAN_UP and task.input.machine_name in self._cleaning
         if gone or (cleaning and task.input.machine_name):
-            raise StopFault("the task was called off", "Nothing: its run was ended", reason="CalledOff")
+            raise StopFault("the task was called off", "Nothing: its run was ended", reason=CALLED_OFF)
 
     def _finish(self, task: TaskAssignment, report: TaskReport, outcome: TaskResult | Fault) -> None:
         failed = isinstance(outcome, Fault)
+        found = (outcome.result if isinstance(outcome, TaskFailed) else None) if failed else outcome
         update: dict[str, object] = {
             "phase": TaskPhase.FAILED if failed else TaskPhase.SUCCEEDED,
             "message": outcome.message if isinstance(outcome, Fault) else "",
             "remedy": outcome.remedy if isinstance(outcome, Fault) else "",
             "percent": None if failed else 100,
             "finished_at": self._context.now(),
-            "result": None if isinstance(outcome, Fault) else outcome,
+            "result": found,
         }
         log.info("task ends", phase=str(update["phase"]), message=update["message"], **task.describe())
-        self._tell(task, report.model_copy(update=update))
+        final = report.model_copy(update=update)
+        if isinstance(outcome, Fault) and outcome.reason == CALLED_OFF:
+            self._tell(task, final)  # by a control plane that may be lost, say: not an end of the step
+        else:
+            self._tell(task, self._journalled(task, final))
+
+    def _journalled(self, task: TaskAssignment, final: TaskReport) -> TaskReport:
+        """Write the end into the run's journal before it is told; returns what is to be told.
+
+        What must be written and cannot be is tried until the task's deadline, and then fails the task: a step that
+        the vault does not know of would be done again by a fresh control plane.
+        """
+        delay = RETRY_FIRST
+        while True:
+            try:
+                note = note_end(task, final)
+            except WaitFault as fault:
+                log.warning("end not noted yet", message=fault.message, **task.describe())
+                if task.deadline is None or self._context.now() + timedelta(seconds=delay) < task.deadline:
+                    self._pause(delay)
+                    delay = min(delay * 2, RETRY_MOST)
+                    if self._is_gone(task):
+                        return final
+                    continue
+                unwritten: Fault = late(fault, task.deadline)
+            except StopFault as fault:
+                unwritten = fault
+            else:
+                return final.model_copy(update={"message": "; ".join(filter(None, (final.message, note)))})
+            message = "; ".join(filter(None, (final.message, f"not in the vault's journal: {unwritten.message}")))
+            failed = {"phase": TaskPhase.FAILED, "message": message, "percent": None, "result": None}
+            return final.model_copy(update={**failed, "remedy": final.remedy or unwritten.remedy})
+
+    def _is_gone(self, task: TaskAssignment) -> bool:
+        with self._lock:
+            return task.name not in self._known
 
     def _tell(self, task: TaskAssignment, report: TaskReport) -> None:
         """Report until it is heard, or nobody asks for the task any more."""
@@ -148,9 +187,8 @@ class TaskRunner:
         while not self._control_plane_report(task, report):
             self._pause(delay)
             delay = min(delay * 2, RETRY_MOST)
-            with self._lock:
-                if task.name not in self._known:
-                    return
+            if self._is_gone(task):
+                return
 
     def _control_plane_report(self, task: TaskAssignment, report: TaskReport) -> bool:
         try:

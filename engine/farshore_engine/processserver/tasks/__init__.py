@@ -10,6 +10,7 @@ from farshore_engine.processserver.tasks.fence import fence
 from farshore_engine.processserver.tasks.hydrate import hydrate
 from farshore_engine.processserver.tasks.preflight import preflight
 from farshore_engine.processserver.tasks.probemachine import probe_machine
+from farshore_engine.processserver.tasks.readjournal import read_journal
 from farshore_engine.processserver.tasks.selectpoint import select_point
 from farshore_engine.processserver.tasks.shutdownsource import shutdown_source
 from farshore_engine.processserver.tasks.startmachine import start_machine
@@ -26,4 +27,5 @@ EXECUTORS: dict[TaskKind, Executor] = {
     TaskKind.START_MACHINE: start_machine,
     TaskKind.PROBE_MACHINE: probe_machine,
     TaskKind.CLEAN_UP: clean_up,
+    TaskKind.READ_JOURNAL: read_journal,
 }
