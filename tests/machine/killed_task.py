@@ -51,7 +51,7 @@ def carry_out(directory: Path, *tasks: TaskAssignment) -> MemoryControlPlane:
     for number in range(len(tasks)):
         runner.take(tasks[: number + 1])
         name = tasks[number].name
-        control.wait_for(lambda name=name: (control.task_reports.get(name, [])[-1:] or [None])[0].finished_at, 60)  # type: ignore[misc,union-attr]
+        control.wait_for(lambda name=name: any(r.finished_at for r in control.task_reports.get(name, [])), 60)  # type: ignore[misc]
     runner.stop()
     return control
 

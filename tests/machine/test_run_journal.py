@@ -1,4 +1,4 @@
-"""The vault's journal of a run: whoever is killed whenever, each step that ended is in it once, and can be read back."""
+"""The vault's journal of a run: whoever is killed whenever, each step that ended is in it once."""
 
 from __future__ import annotations
 
