@@ -38,6 +38,13 @@ class SSHCredentials(Model):
     sudo_password: SecretStr | None = None
 
 
+class DatabaseLogin(Model):
+    """How a probe logs in to a database server."""
+
+    username: str = ""
+    password: SecretStr | None = None
+
+
 class Source(Model):
     """Where the machine is. `host_key`: the pinned SSH host key (type and base64 on a line), None before first use."""
 

@@ -9,7 +9,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from farshore_engine.contract.assignment import MachineAssignment, Source, VaultAccess
+from pydantic import Field
+
+from farshore_engine.contract.assignment import DatabaseLogin, MachineAssignment, Source, VaultAccess
+from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.model import Model, Status
 from farshore_engine.contract.points import RecoveryPoint
 from farshore_engine.contract.replication import Check
@@ -25,7 +28,7 @@ class TaskKind(StrEnum):
     FENCE = "Fence"  # write a fence record: no older epoch extends the chain
     HYDRATE = "Hydrate"  # write the point's disks on this host
     START_MACHINE = "StartMachine"  # boot the recovered machine from the hydrated disks
-    PROBE_MACHINE = "ProbeMachine"  # ask the recovered machine from outside for an answer
+    PROBE_MACHINE = "ProbeMachine"  # ask the recovered machine from outside for answers
     CLEAN_UP = "CleanUp"  # stop the machine, remove its disks, release the pin, verify that nothing is left
     FINAL_POINT = "FinalPoint"  # stop services, freeze, commit the last point, power off while still frozen
     START_SOURCE = "StartSource"  # start the machine where it was, through its site's provider
@@ -67,7 +70,7 @@ class ProbeSpec(Model):
     status: int = 200
     """Http: status that it must answer."""
     tls: bool = False
-    """Http: whether to speak HTTPS; the certificate is not verified."""
+    """Http, Sql: whether to speak TLS; the certificate is not verified."""
     command: tuple[str, ...] = ()
     """Ssh: command that must end with 0; empty for the server's greeting only."""
     query: str = ""
@@ -76,6 +79,8 @@ class ProbeSpec(Model):
     """Sql: name of the database."""
     engine: str = ""
     """Sql: postgresql or mysql."""
+    credentials_secret: str = ""
+    """Sql: name of the Secret with username and password; empty for neither."""
     timeout_seconds: int = 300
     """Seconds that the machine may take from its start until it answers."""
 
@@ -270,6 +275,7 @@ class TaskAssignment(Model):
     input: TaskInput
     vault: VaultAccess | None = None
     source: Source | None = None
+    database_logins: dict[str, DatabaseLogin] = Field(default_factory=dict)  # ProbeMachine: by the name of the Secret
     machine: MachineAssignment | None = None  # if the machine is also assigned here
     deadline: datetime | None = None
     report: TaskReport | None = None  # what was reported before, for a restart
@@ -277,3 +283,11 @@ class TaskAssignment(Model):
     def describe(self) -> dict[str, Any]:
         """Return what may be logged: no secret."""
         return {"task": self.name, "kind": self.kind.value, "run": self.run, "machine": self.input.machine_id}
+
+
+class TaskFailed(StopFault):
+    """A task that failed and found something all the same, which its report keeps: what probes were answered."""
+
+    def __init__(self, message: str, remedy: str = "", *, reason: str, result: TaskResult) -> None:
+        super().__init__(message, remedy, reason=reason)
+        self.result = result

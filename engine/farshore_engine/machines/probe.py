@@ -76,15 +76,20 @@ def probe(
 
 def _ask(target: tuple[str, int], kind: ProbeKind, seconds: float) -> str:
     """The banner (empty for TCP); OSError when there is no answer of that kind."""
-    with socket.create_connection(target, timeout=seconds) as connection:
-        if kind is ProbeKind.TCP:
+    if kind is ProbeKind.TCP:
+        with socket.create_connection(target, timeout=seconds):
             return ""
-        # RFC 4253 section 4.2: lines before the one that starts with SSH- are allowed, each of at most 255 bytes.
-        with connection.makefile("rb") as lines:
-            for _ in range(20):
-                line = lines.readline(256)
-                if line.startswith(b"SSH-2.0"):
-                    return line.decode("utf-8", "replace").strip()
-                if not line:
-                    break
+    return greeting(target, seconds)
+
+
+def greeting(target: tuple[str, int], seconds: float) -> str:
+    """What an SSH server greets with; OSError when there is none."""
+    # RFC 4253 section 4.2: lines before the one that starts with SSH- are allowed, each of at most 255 bytes.
+    with socket.create_connection(target, timeout=seconds) as connection, connection.makefile("rb") as lines:
+        for _ in range(20):
+            line = lines.readline(256)
+            if line.startswith(b"SSH-2.0"):
+                return line.decode("utf-8", "replace").strip()
+            if not line:
+                break
     raise ConnectionError("the port is open, but no SSH server greeted")

@@ -17,6 +17,8 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,15 @@ from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.machines.directory import MachineDirectory, machine_names
 from farshore_engine.machines.network import Network, Tap
 from farshore_engine.machines.process import ProcessRef
-from farshore_engine.machines.qemu_command import QEMU, QMP_SOCKET, QemuSpec, command_line, pidfile
+from farshore_engine.machines.qemu_command import (
+    NETDEV,
+    QEMU,
+    QMP_SOCKET,
+    QemuSpec,
+    command_line,
+    guest_address,
+    pidfile,
+)
 from farshore_engine.machines.qmp import QmpSession
 from farshore_engine.machines.spec import MachineKind, MachineState, Removal, RunningMachine
 
@@ -87,6 +97,31 @@ class QemuMachines:
         with directory.lock():
             return self._take_down(directory, grace=grace, keep=True)
 
+    @contextmanager
+    def reach(self, name: str, port: int) -> Iterator[tuple[str, int]]:
+        """Where this host reaches a port of the guest while the context lasts; its sshd is always reached.
+
+        Raises:
+            WaitFault: QEMU does not answer, or does not forward.
+        """
+        directory = MachineDirectory(self.run_dir, name)
+        record = directory.read("machine.json")
+        if record is None:
+            raise WaitFault(f"there is no machine {name}", reason="NotRunning")
+        if port == SSH_PORT or record["network"]:
+            yield record["address"], record["port"] if port == SSH_PORT else port
+            return
+        here = _free_port()
+        with QmpSession(directory.path, QMP_SOCKET) as session:
+            said = session.monitor(f"hostfwd_add {NETDEV} tcp:127.0.0.1:{here}-{record.get('guest', '')}:{port}")
+        if said:
+            raise WaitFault(f"QEMU does not forward port {port} of {name}: {said}", reason="NotForwarded")
+        try:
+            yield "127.0.0.1", here
+        finally:
+            with QmpSession(directory.path, QMP_SOCKET) as session:
+                session.monitor(f"hostfwd_remove {NETDEV} tcp:127.0.0.1:{here}")
+
     def _launch(self, directory: MachineDirectory, spec: QemuSpec) -> None:
         if shutil.which(QEMU) is None:
             raise StopFault(
@@ -105,6 +140,7 @@ class QemuMachines:
                 for disk in spec.disks
             ],
             "address": spec.fixed_address.partition("/")[0] if spec.network else "127.0.0.1",
+            "guest": guest_address(spec),
             "port": 0,
         }
         directory.write("machine.json", record)

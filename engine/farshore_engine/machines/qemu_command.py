@@ -16,6 +16,7 @@ from farshore_engine.machines.spec import DiskFile
 
 QEMU = "qemu-system-x86_64"
 QMP_SOCKET = "qmp.sock"
+NETDEV = "lan"
 RECONNECT_SECONDS = 300
 FIRMWARE = (
     (Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")),
@@ -112,6 +113,12 @@ def _netdev(directory: MachineDirectory, spec: QemuSpec, port: int) -> str:
     return (
         f"user,id=lan,restrict=on,ipv6=off,{place},hostfwd={forward}{ipaddress.ip_interface(spec.fixed_address).ip}:22"
     )
+
+
+def guest_address(spec: QemuSpec) -> str:
+    """The address inside user-mode networking that ports are forwarded to; empty for the one that DHCP hands out."""
+    fixed = not spec.network and same_place(spec.fixed_address, spec.gateway) is not None
+    return str(ipaddress.ip_interface(spec.fixed_address).ip) if fixed else ""
 
 
 def same_place(fixed: str, gateway: str) -> str | None:

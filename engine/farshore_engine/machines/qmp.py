@@ -50,16 +50,24 @@ class QmpSession:
         self._lines.close()
         self._socket.close()
 
+    def monitor(self, line: str) -> str:
+        """Run a line of the human monitor, for what the protocol has no command for; gives what it says."""
+        return str(self._ask("human-monitor-command", {"command-line": line})).strip()
+
     def execute(self, command: str) -> dict[str, Any]:
         """Run a command and give what it returns; events that arrive meanwhile are passed over."""
-        self._socket.sendall(json.dumps({"execute": command}).encode() + b"\n")
+        result: dict[str, Any] = self._ask(command)
+        return result
+
+    def _ask(self, command: str, arguments: dict[str, str] | None = None) -> Any:
+        question = {"execute": command, **({"arguments": arguments} if arguments else {})}
+        self._socket.sendall(json.dumps(question).encode() + b"\n")
         while True:
             line = self._lines.readline()
             if not line:
                 raise WaitFault(f"QEMU closed the session during {command}", reason="QemuSilent")
             answer = json.loads(line)
             if "return" in answer:
-                result: dict[str, Any] = answer["return"]
-                return result
+                return answer["return"]
             if "error" in answer:
                 raise WaitFault(f"QEMU refused {command}: {answer['error'].get('desc', '')}", reason="QemuRefused")

@@ -12,6 +12,8 @@ record is written before anything is made, and what exists is asked of the kerne
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,6 +112,15 @@ class MachineRuntime:
     ) -> ProbeEvidence:
         """Ask from outside until it answers; see `probe.probe`."""
         return probe(running, kind, port, timeout)
+
+    @contextmanager
+    def reach(self, running: RunningMachine, port: int) -> Iterator[tuple[str, int]]:
+        """Address and port where this host reaches a port of the machine, while the context lasts; raises WaitFault."""
+        if running.kind is MachineKind.QEMU:
+            with self._qemu.reach(running.name, port) as place:
+                yield place
+        else:
+            yield running.address, port
 
     def _recorded_kind(self, name: str) -> MachineKind | None:
         record = MachineDirectory(self.run_dir, name).read("machine.json")

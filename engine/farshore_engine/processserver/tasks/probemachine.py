@@ -1,29 +1,77 @@
-"""ProbeMachine: ask the recovered machine from outside; what it answered is the evidence."""
+"""ProbeMachine: ask the recovered machine from outside; what it answered is the evidence.
+
+Without probes the greeting of its SSH server is enough, and it is waited for until the task's deadline.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from farshore_engine.contract.faults import WaitFault
-from farshore_engine.contract.tasks import TaskAssignment, TaskResult
-from farshore_engine.machines.spec import MachineState
-from farshore_engine.processserver.tasks.context import TaskContext, machine_dir
+from farshore_engine.contract.tasks import ProbeResult, TaskAssignment, TaskFailed, TaskResult
+from farshore_engine.machines.spec import MachineState, RunningMachine
+from farshore_engine.processserver.probes.asking import Machine, ask_all
+from farshore_engine.processserver.probes.question import Logins
+from farshore_engine.processserver.tasks.context import STARTED, TaskContext, machine_dir
+
+GREETING = "greeting"
 
 
 def probe_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
-    """See `Executor`."""
-    name = machine_dir(task, context).name
-    running = context.runtime.inspect(name)
+    """See `Executor`. A probe that is not answered as it should be fails the task, whose result has every answer."""
+    directory = machine_dir(task, context)
+    running = context.runtime.inspect(directory.name)
     if running is None or running.state in (MachineState.FAILED, MachineState.STOPPED):
         detail = f"it {running.state.value}: {running.detail}" if running is not None else "there is none of this name"
         raise WaitFault(
-            f"the recovered machine {name} does not run: {detail}",
+            f"the recovered machine {directory.name} does not run: {detail}",
             "Read its console, or start the run anew",
             reason="NotRunning",
         )
+    if not task.input.probes:
+        return _greeted(task, context, running, directory)
+    machine = Machine(
+        reach=lambda port: context.runtime.reach(running, port),
+        logins=Logins(task.source.credentials if task.source else None, task.database_logins),
+        started=lambda: _since_start(directory, context),
+    )
+    answers = ask_all(
+        task.input.probes, machine, lambda names: context.progress(None, f"waiting for {', '.join(names)}")
+    )
+    result = _result(running, answers, "; ".join(f"{one.name}: {one.answer}" for one in answers))
+    failed = [f"{one.name}: {one.answer}" for one in answers if not one.passed]
+    if failed:
+        raise TaskFailed(
+            f"{len(failed)} of {len(answers)} probes of {directory.name} failed: {'; '.join(failed)}",
+            f"Look at the machine, which still runs, and at its console, {running.console}",
+            reason="ProbeFailed",
+            result=result,
+        )
+    return result
+
+
+def _greeted(task: TaskAssignment, context: TaskContext, running: RunningMachine, directory: Path) -> TaskResult:
     context.progress(None, f"waiting for an answer from {running.address}:{running.port}")
     evidence = context.runtime.probe(running, timeout=float(task.input.probe_timeout_seconds))
+    said = f"{evidence.banner or 'TCP connection accepted'} after {evidence.attempts} attempts"
+    seconds = _since_start(directory, context)
+    return _result(running, (ProbeResult(name=GREETING, passed=True, answer=said, seconds=seconds),), said)
+
+
+def _result(running: RunningMachine, answers: tuple[ProbeResult, ...], evidence: str) -> TaskResult:
     return TaskResult(
         machine_kind=running.kind.value,
-        address=evidence.address,
-        port=evidence.port,
-        evidence=f"{evidence.banner or 'TCP connection accepted'} after {evidence.attempts} attempts",
+        address=running.address,
+        port=running.port,
+        evidence=evidence,
+        probes=answers,
     )
+
+
+def _since_start(directory: Path, context: TaskContext) -> float | None:
+    """Return the seconds since the note that is written just before a machine boots."""
+    try:
+        begun = (directory / STARTED).stat().st_mtime
+    except FileNotFoundError:
+        return None
+    return round(max(0.0, context.now().timestamp() - begun), 1)
