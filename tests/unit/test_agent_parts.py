@@ -9,6 +9,8 @@ import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,7 +24,9 @@ from farshore_engine.agent.logs import JsonLines
 from farshore_engine.agent.mounts import Mount, Swap, file_systems, parse_mountinfo, parse_swaps
 from farshore_engine.agent.pacing import TokenBucket
 from farshore_engine.agent.signatures import disk_signature, is_bootable, signature_of, table_entries
-from farshore_engine.agent.tracker.accounting import Account
+from farshore_engine.agent.tracker import accounting
+from farshore_engine.agent.tracker.accounting import BARRIER_RETRIES, Account, Books
+from farshore_engine.agent.tracker.interface import TrackedDisk
 from farshore_engine.agent.tracker.ringpages import EventLayout, PageLayout, decode, record_places
 from farshore_engine.blocks import bitmap
 from farshore_engine.contract.faults import StopFault
@@ -102,6 +106,34 @@ def test_a_balance_is_exact_from_its_base() -> None:
     assert account.deficit(100) == -8, "traced and not yet in the statistics"
     account.forgive(116)
     assert account.deficit(116) == 0
+
+
+@pytest.mark.parametrize(
+    ("late", "drains", "lost"),
+    [
+        pytest.param(1, 1, [], id="all is traced at once"),
+        pytest.param(3, 3, [], id="a completion is told late"),
+        pytest.param(0, BARRIER_RETRIES + 1, ["sda"], id="an event that nobody tells of is not waited for for ever"),
+    ],
+)
+def test_books_drain_again_until_they_balance(
+    monkeypatch: pytest.MonkeyPatch, late: int, drains: int, lost: list[str]
+) -> None:
+    written = iter((100, 108))
+    monkeypatch.setattr(accounting, "can_be_checked", lambda name: True)
+    monkeypatch.setattr(accounting, "written_sectors", lambda name: next(written))
+    told: list[str] = []
+    sink = SimpleNamespace(lost=lambda disk, reason: told.append(disk))
+    books = Books((TrackedDisk("sda", "sda", 8, 0, 1 << 20),), cast(Any, sink))
+    calls: list[int] = []
+
+    def drain() -> None:
+        calls.append(1)
+        if len(calls) == late:
+            books.note("sda", 8)
+
+    books.report(books.settle(drain))
+    assert (len(calls), told) == (drains, lost)
 
 
 MOUNTINFO = """\

@@ -8,11 +8,14 @@ one-sided and holds under load; with an idle disk at start it is exact to the se
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from farshore_engine.agent.tracker.interface import Sink, TrackedDisk
 
+BARRIER_RETRIES, BARRIER_PAUSE = 50, 0.002  # a completion may be told late when it interrupted another event
 WRITE_SECTORS, DISCARD_SECTORS = 6, 13  # fields of Documentation/block/stat.rst, counted from 0
 
 
@@ -52,7 +55,7 @@ class Account:
 class Books:
     """The accounts of all disks of a tracker; `note` may be called by several threads at once.
 
-    For a barrier: `shown`, then drain the trace, again while `behind`, then `report`.
+    For a barrier: `settle`, then `report`.
     """
 
     def __init__(self, disks: tuple[TrackedDisk, ...], sink: Sink) -> None:
@@ -68,11 +71,22 @@ class Books:
             if disk in self._accounts:
                 self._accounts[disk].traced += sectors
 
-    def shown(self) -> dict[str, int]:
-        """Return what the statistics show now; a disk that is gone is reported as lost."""
-        return {disk.id: self._statistics(disk) for disk in self._disks if disk.id in self._accounts}
+    def settle(self, drain: Callable[[], None]) -> dict[str, int]:
+        """Drain the trace until it tells of all that the statistics show at this call, or for a bounded time.
 
-    def behind(self, shown: dict[str, int]) -> bool:
+        Returns:
+            What the statistics showed, for `report`, by disk. A disk that is gone is reported as lost.
+        """
+        shown = {disk.id: self._statistics(disk) for disk in self._disks if disk.id in self._accounts}
+        drain()
+        for _ in range(BARRIER_RETRIES):
+            if not self._behind(shown):
+                break
+            time.sleep(BARRIER_PAUSE)
+            drain()
+        return shown
+
+    def _behind(self, shown: dict[str, int]) -> bool:
         """Return whether a disk has an event outstanding: it may come a little late."""
         with self._lock:
             return any(self._accounts[disk].deficit(value) > 0 for disk, value in shown.items())

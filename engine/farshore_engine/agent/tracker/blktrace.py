@@ -27,7 +27,6 @@ BUFFER_SIZE, BUFFERS = 1 << 20, 8  # bytes, for each CPU and disk: 512 KiB x 8 d
 ALL_BUFFERS = 128 << 20  # bytes in the kernel, at most
 LEAST_BUFFER = 64 << 10
 READ_SIZE = 4 << 20
-BARRIER_RETRIES, BARRIER_PAUSE = 50, 0.002
 BARRIER_SECONDS = 60.0  # after which a reader that is not heard of counts as broken
 
 _TakeIn = Callable[[TrackedDisk, Records], None]
@@ -111,13 +110,11 @@ class BlktraceTracker:
         with self._check_lock:
             if not self._channels:
                 return
-            shown = self._books.shown() if self._books is not None else {}
-            self._drain()
-            for _ in range(BARRIER_RETRIES):
-                if self._books is None or not self._books.behind(shown):
-                    break
-                time.sleep(BARRIER_PAUSE)
+            if self._books is None:
                 self._drain()
+                shown = {}
+            else:
+                shown = self._books.settle(self._drain)
             self._report_losses(shown)
 
     def stop(self) -> None:

@@ -31,7 +31,6 @@ CHECK_SECONDS = 1.0
 KIB_PER_CPU = 8192  # 1.4 MB overflowed at 137k IOPS drained each 100 ms, 8 MB did not
 KIB_TOTAL = 65536
 CHUNK_PAGES = 256
-BARRIER_RETRIES, BARRIER_PAUSE = 50, 0.002  # a completion may be committed late when it interrupted another event
 
 log = logging.getLogger(LOGGER_NAME)
 
@@ -136,13 +135,11 @@ class TraceFsTracker:
         with self._drain_lock:
             if self._instance is None:
                 return
-            shown = self._books.shown() if self._books is not None else {}
-            self._drain()
-            for _ in range(BARRIER_RETRIES):
-                if self._books is None or not self._books.behind(shown):
-                    break
-                time.sleep(BARRIER_PAUSE)
+            if self._books is None:
                 self._drain()
+                shown = {}
+            else:
+                shown = self._books.settle(self._drain)
             self._report_losses(self._instance, shown)
 
     def _report_losses(self, instance: Instance, shown: dict[str, int]) -> None:
