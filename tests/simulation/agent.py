@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.simulation.link import AgentChannel
+from tests.simulation.replacing import attributes
 from tests.simulation.source import SimulatedFreezer, SimulatedReader, SimulatedTracker, Source
 from tests.simulation.world import Process, World
 
@@ -153,14 +154,8 @@ def on_simulated_machine(simulated: SimulatedAgent) -> Iterator[None]:
         (snapshot, "clean_up", list),
         (tracking, "Ledger", Kept),
     ]
-    before = [(place, name, getattr(place, name)) for place, name, _ in places]
-    for place, name, value in places:
-        setattr(place, name, value)
-    try:
+    with attributes(places):
         yield
-    finally:
-        for place, name, value in before:
-            setattr(place, name, value)
 
 
 def _disk(name: str, number: int, size: int) -> Any:

@@ -23,6 +23,7 @@ from tests.simulation.drill import Drill
 from tests.simulation.files import Path as SimulatedPath
 from tests.simulation.files import simulated_os
 from tests.simulation.link import AgentChannel, Link, killed_ends
+from tests.simulation.replacing import attributes
 from tests.simulation.server import SimulatedServer, Wanted, open_vault
 from tests.simulation.source import PAGES, Source
 from tests.simulation.store import SimulatedStore, Weather
@@ -262,14 +263,8 @@ def _surroundings(site: Site) -> Iterator[None]:
         (intake, "SEAL_BYTES", 1 << 19),
         (keeper, "TICK", 0.5),
     ]
-    before = [(place, name, getattr(place, name)) for place, name, _ in places]
-    for place, name, value in places:
-        setattr(place, name, value)
-    try:
+    with attributes(places):
         yield
-    finally:
-        for place, name, value in before:
-            setattr(place, name, value)
 
 
 def _keeps_files(module: Any) -> bool:
