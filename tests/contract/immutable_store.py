@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from tests.contract.derived import Derived
+
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.vault.store import (
     AlreadyExists,
@@ -39,7 +41,7 @@ class _Content:
     final: bool = False
 
 
-class ImmutableStore:
+class ImmutableStore(Derived):
     def __init__(self, way: Way, clock: Callable[[], datetime]) -> None:
         self.way = way
         self.clock = clock
@@ -66,12 +68,6 @@ class ImmutableStore:
             found = self._found(name, ObjectNotFound)
             return found.data, found.version
 
-    def get_range(self, name: str, offset: int, length: int) -> bytes:
-        return self.get(name)[0][offset : offset + length]
-
-    def head(self, name: str) -> int:
-        return len(self.get(name)[0])
-
     def list(self, prefix: str) -> Iterator[str]:
         with self._lock:
             names = sorted(name for name in self.current if name.startswith(prefix))
@@ -80,10 +76,6 @@ class ImmutableStore:
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
         for name in self.list(prefix):
             yield name, self.head(name)
-
-    def folders(self, prefix: str) -> Iterator[str]:
-        tails = (name[len(prefix) :] for name in self.list(prefix))
-        yield from sorted({tail.partition("/")[0] for tail in tails if "/" in tail})
 
     def delete(self, name: str) -> None:
         with self._lock:

@@ -6,10 +6,12 @@ import itertools
 import threading
 from collections.abc import Iterator
 
+from tests.contract.derived import Derived
+
 from farshore_engine.vault.store import AlreadyExists, ObjectNotFound, Version, VersionMismatch, checked_name
 
 
-class MemoryStore:
+class MemoryStore(Derived):
     def __init__(self) -> None:
         self.objects: dict[str, tuple[bytes, Version]] = {}
         self._lock = threading.Lock()
@@ -34,12 +36,6 @@ class MemoryStore:
             except KeyError as error:
                 raise ObjectNotFound(name) from error
 
-    def get_range(self, name: str, offset: int, length: int) -> bytes:
-        return self.get(name)[0][offset : offset + length]
-
-    def head(self, name: str) -> int:
-        return len(self.get(name)[0])
-
     def list(self, prefix: str) -> Iterator[str]:
         with self._lock:
             names = sorted(n for n in self.objects if n.startswith(prefix))
@@ -49,11 +45,6 @@ class MemoryStore:
         with self._lock:
             found = sorted((n, len(data)) for n, (data, _) in self.objects.items() if n.startswith(prefix))
         yield from found
-
-    def folders(self, prefix: str) -> Iterator[str]:
-        with self._lock:
-            tails = [n[len(prefix) :] for n in self.objects if n.startswith(prefix)]
-        yield from sorted({tail.partition("/")[0] for tail in tails if "/" in tail})
 
     def delete(self, name: str) -> None:
         with self._lock:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from azure.storage.blob import BlobServiceClient
+from tests.contract.blob_container import blob_container
 
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.vault.azure_locks import LockingBlobStore
@@ -18,12 +18,10 @@ UNTIL = datetime(2099, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 @pytest.fixture
 def store(azurite: Any, container_name: str) -> Iterator[LockingBlobStore]:
-    with BlobServiceClient(azurite.account_url, credential=azurite.key) as service:
-        service.create_container(container_name)
+    with blob_container(azurite, container_name):
         found = LockingBlobStore.connect(azurite.account_url, container_name, azurite.key)
         assert isinstance(found, LockingBlobStore)
         yield found
-        service.delete_container(container_name)
 
 
 def test_an_account_that_does_not_lock_is_told_what_to_switch_on(store: LockingBlobStore) -> None:

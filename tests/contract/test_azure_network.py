@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from azure.storage.blob import BlobServiceClient
+from tests.contract.blob_container import blob_container
 from tests.contract.faulty_network import Break, FaultyNetwork
 from tests.unit.vault.rig import Rig
 
@@ -21,10 +21,8 @@ Connect = Callable[[FaultyNetwork], AzureBlobStore]
 
 @pytest.fixture
 def container(azurite: Any, container_name: str) -> Iterator[tuple[Any, str]]:
-    with BlobServiceClient(azurite.account_url, credential=azurite.key) as service:
-        service.create_container(container_name)
+    with blob_container(azurite, container_name):
         yield azurite, container_name
-        service.delete_container(container_name)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import pytest
 from azure.core.exceptions import ServiceResponseError
 from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import BlobServiceClient
+from tests.contract.blob_container import blob_container, blob_store
 from tests.contract.memory_store import MemoryStore
 
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
@@ -25,15 +26,11 @@ from farshore_engine.vault.store import AlreadyExists, ObjectNotFound, ObjectSto
 def store(request: pytest.FixtureRequest, tmp_path: Path, container_name: str) -> Iterator[ObjectStore]:
     if request.param == "directory":
         yield DirectoryStore(tmp_path / "vault")
-        return
-    if request.param == "memory":
+    elif request.param == "memory":
         yield MemoryStore()
-        return
-    azurite = request.getfixturevalue("azurite")
-    with BlobServiceClient(azurite.account_url, credential=azurite.key) as service:
-        service.create_container(container_name)
-        yield AzureBlobStore.connect(azurite.account_url, container_name, azurite.key)
-        service.delete_container(container_name)
+    else:
+        with blob_store(request.getfixturevalue("azurite"), container_name) as store:
+            yield store
 
 
 def test_what_was_put_is_got_back(store: ObjectStore) -> None:
@@ -219,8 +216,7 @@ class LosingTransport(RequestsTransport):  # type: ignore[misc]
 
 @pytest.fixture
 def losing(azurite: Any, container_name: str) -> Iterator[Callable[[int], AzureBlobStore]]:
-    with BlobServiceClient(azurite.account_url, credential=azurite.key) as service:
-        service.create_container(container_name)
+    with blob_container(azurite, container_name):
 
         def connect(lose: int) -> AzureBlobStore:
             options = client_options() | {"transport": LosingTransport(lose)}
@@ -228,7 +224,6 @@ def losing(azurite: Any, container_name: str) -> Iterator[Callable[[int], AzureB
             return AzureBlobStore(client.get_container_client(container_name))
 
         yield connect
-        service.delete_container(container_name)
 
 
 def test_a_put_whose_answer_was_lost_succeeds(losing: Callable[[int], AzureBlobStore]) -> None:

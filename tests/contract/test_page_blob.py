@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from azure.storage.blob import BlobServiceClient, ContainerClient
+from azure.storage.blob import ContainerClient
+from tests.contract.blob_container import blob_container
 from tests.contract.faulty_store import FaultyStore
 from tests.unit.vault.rig import Rig
 
@@ -31,10 +32,8 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def container(azurite: Azurite, container_name: str) -> Iterator[ContainerClient]:
-    with BlobServiceClient(azurite.account_url, credential=azurite.key) as service:
-        service.create_container(container_name)
-        yield service.get_container_client(container_name)
-        service.delete_container(container_name)
+    with blob_container(azurite, container_name) as client:
+        yield client
 
 
 @pytest.fixture

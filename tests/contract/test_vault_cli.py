@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
+from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+from tests.contract.blob_container import blob_store
 from tests.contract.vault_cli import Terminal
 from tests.unit.vault.rig import KEK, Rig
 from tests.unit.vault.test_integrity import flip, pack_name, refs_at
 
+from farshore_cli.dev.azurite import Azurite
 from farshore_cli.vaultplace import Place
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.points import Consistency
-from farshore_engine.vault.azure_store import AzureBlobStore
 from farshore_engine.vault.directory_store import DirectoryStore
 from farshore_engine.vault.store import ObjectStore
 
@@ -49,10 +50,8 @@ def place(
         "FARSHORE_VAULT_CONTAINER": container_name,
         "AZURE_STORAGE_KEY": azurite.key,
     }
-    with BlobServiceClient(azurite.account_url, credential=azurite.key) as service:
-        service.create_container(container_name)
-        yield AzureBlobStore.connect(azurite.account_url, container_name, azurite.key), terminal
-        service.delete_container(container_name)
+    with blob_store(azurite, container_name) as store:
+        yield store, terminal
 
 
 def test_machines_and_points_are_listed(place: tuple[ObjectStore, Terminal]) -> None:
@@ -125,12 +124,11 @@ def test_the_manifests_from_git_are_enough(tmp_path: Path, encoded: bool) -> Non
 
 
 def test_a_blob_vault_from_git_with_its_credential(
-    azurite: object, tmp_path: Path, container_name: str, key_file: Path
+    azurite: Azurite, tmp_path: Path, container_name: str, key_file: Path
 ) -> None:
-    account_url, key = azurite.account_url, azurite.key  # type: ignore[attr-defined]
-    with BlobServiceClient(account_url, credential=key) as service:
-        service.create_container(container_name)
-        point = Rig(AzureBlobStore.connect(account_url, container_name, key)).point("sda", {1: 1})
+    account_url, key = azurite.account_url, azurite.key
+    with blob_store(azurite, container_name) as store:
+        point = Rig(store).point("sda", {1: 1})
         (tmp_path / "vault.yaml").write_text(
             f"""
 kind: RecoveryVault
@@ -151,11 +149,10 @@ stringData: {{accountKey: {key}}}
         terminal = Terminal(tmp_path / "home")
         told = terminal.ok("list", "db", "--vault-file", str(tmp_path / "vault.yaml"), "--key-file", str(key_file))
         assert point.name in told
-        for content in (key, azurite.connection_string):  # type: ignore[attr-defined]
+        for content in (key, azurite.connection_string):
             (tmp_path / "credential").write_text(content + "\n")
             words = ["--account-url", account_url, "--container", container_name, "--key-file", str(key_file)]
             assert point.name in terminal.ok("list", "db", *words, "--credential-file", str(tmp_path / "credential"))
-        service.delete_container(container_name)
 
 
 @pytest.mark.parametrize(
@@ -293,15 +290,14 @@ def test_a_killed_export_goes_on_and_lets_go_of_its_pin(tmp_path: Path, key_file
 
 
 def test_an_export_that_may_not_write_goes_on_unpinned_and_says_so(
-    azurite: object, tmp_path: Path, container_name: str, key_file: Path
+    azurite: Azurite, tmp_path: Path, container_name: str, key_file: Path
 ) -> None:
-    account_url, key = azurite.account_url, azurite.key  # type: ignore[attr-defined]
-    with BlobServiceClient(account_url, credential=key) as service:
-        service.create_container(container_name)
-        rig = Rig(AzureBlobStore.connect(account_url, container_name, key))
+    account_url, key = azurite.account_url, azurite.key
+    with blob_store(azurite, container_name) as store:
+        rig = Rig(store)
         point = rig.point("sda", {1: 1})
         sas = generate_container_sas(
-            azurite.account,  # type: ignore[attr-defined]
+            azurite.account,
             container_name,
             account_key=key,
             permission=ContainerSasPermissions(read=True, list=True),
@@ -313,7 +309,6 @@ def test_an_export_that_may_not_write_goes_on_unpinned_and_says_so(
         assert done.returncode == 0, done.stderr
         assert "not held against pruning" in done.stderr
         assert (tmp_path / "home/image").read_bytes() == rig.points[point.name]["sda"]
-        service.delete_container(container_name)
 
 
 def test_no_secret_is_taken_from_or_shown_on_a_command_line(tmp_path: Path, key_file: Path) -> None:

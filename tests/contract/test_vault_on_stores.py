@@ -7,8 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from azure.storage.blob import BlobServiceClient
 from pydantic import SecretBytes, SecretStr
+from tests.contract.blob_container import blob_container
 from tests.unit.vault.rig import KEK, MACHINE, Rig, packs
 
 from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, VaultAccess
@@ -33,10 +33,8 @@ def access(request: pytest.FixtureRequest, tmp_path: Path, container_name: str) 
         else {"connection_string": SecretStr(azurite.connection_string)}
     )
     storage = AzureBlobAccess(account_url=azurite.account_url, container=container_name, **secret)
-    with BlobServiceClient(azurite.account_url, credential=azurite.key) as service:
-        service.create_container(container_name)
+    with blob_container(azurite, container_name):
         yield VaultAccess(name="v", storage=storage, prefix="eu", key=SecretBytes(KEK))
-        service.delete_container(container_name)
 
 
 class PrefixedRig(Rig):

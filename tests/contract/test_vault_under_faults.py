@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from azure.storage.blob import BlobServiceClient
+from tests.contract.blob_container import blob_store
 from tests.contract.faulty_store import StaleListStore, UnreliableStore, WrappedStore
 from tests.contract.memory_store import MemoryStore
 from tests.unit.vault.rig import KEK, MACHINE, Rig
 
 from farshore_engine.contract.faults import Fault, WaitFault
 from farshore_engine.hydrate.raw import hydrate
-from farshore_engine.vault.azure_store import AzureBlobStore
 from farshore_engine.vault.chain import Access, Fenced
 from farshore_engine.vault.check import check_machine
 from farshore_engine.vault.directory_store import DirectoryStore
@@ -146,12 +145,9 @@ def test_in_memory(seed: int, kinds: list[str]) -> None:
 def plain(request: pytest.FixtureRequest, tmp_path: Path, container_name: str) -> Iterator[ObjectStore]:
     if request.param == "directory":
         yield DirectoryStore(tmp_path / "vault")
-        return
-    azurite = request.getfixturevalue("azurite")
-    with BlobServiceClient(azurite.account_url, credential=azurite.key) as service:
-        service.create_container(container_name)
-        yield AzureBlobStore.connect(azurite.account_url, container_name, azurite.key)
-        service.delete_container(container_name)
+    else:
+        with blob_store(request.getfixturevalue("azurite"), container_name) as store:
+            yield store
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -10,14 +10,12 @@ from typing import Any, cast
 
 import pytest
 from pydantic import SecretBytes
+from tests.machine.memory_controlplane import assignment
 
 from farshore_engine.contract.assignment import (
     Desired,
     DirectoryAccess,
-    InstallMode,
-    MachineAssignment,
     Policy,
-    Source,
     VaultAccess,
 )
 from farshore_engine.processserver import machine as module
@@ -33,17 +31,9 @@ WAIT = 10.0
 
 
 def supervisor(directory: Path, reported: threading.Event) -> MachineSupervisor:
-    assignment = MachineAssignment(
-        name="vm",
-        machine_id="demo.vm",
-        epoch=1,
-        desired=Desired.STOP,
-        source=Source(address="10.0.0.1", install=InstallMode.PUSH),
-        policy=Policy(),
-        vault=VaultAccess(name="v", storage=DirectoryAccess(path=directory / "v"), key=SecretBytes(b"k" * 32)),
-    )
+    vault = VaultAccess(name="v", storage=DirectoryAccess(path=directory / "v"), key=SecretBytes(b"k" * 32))
     return MachineSupervisor(
-        assignment,
+        assignment("vm", vault, Policy(), desired=Desired.STOP),
         Surroundings(
             state_dir=directory,
             shared=Shared("ps", SpoolBudget(1), cast(Any, None), Metrics()),

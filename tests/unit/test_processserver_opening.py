@@ -14,15 +14,12 @@ import numpy as np
 import pytest
 from pydantic import SecretBytes
 from tests.contract.memory_store import MemoryStore
+from tests.machine.memory_controlplane import assignment
 
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.contract.assignment import (
-    Desired,
     DirectoryAccess,
-    InstallMode,
-    MachineAssignment,
     Policy,
-    Source,
     VaultAccess,
 )
 from farshore_engine.contract.faults import WaitFault
@@ -55,16 +52,8 @@ class Server:
 
     def open(self, vault: str = "vault", restart: frozenset[str] = frozenset()) -> Replica:
         storage = DirectoryAccess(path=self.directory / vault)
-        assignment = MachineAssignment(
-            name="vm",
-            machine_id="demo.vm",
-            epoch=1,
-            desired=Desired.REPLICATE,
-            source=Source(address="10.0.0.1", install=InstallMode.PUSH),
-            policy=Policy(),
-            vault=VaultAccess(name=vault, storage=storage, key=SecretBytes(KEY)),
-        )
-        return open_replica(assignment, self.directory / "spool", self.shared, restart)
+        access = VaultAccess(name=vault, storage=storage, key=SecretBytes(KEY))
+        return open_replica(assignment("vm", access, Policy()), self.directory / "spool", self.shared, restart)
 
 
 @pytest.fixture

@@ -14,15 +14,13 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from pydantic import SecretBytes
+from tests.machine.memory_controlplane import assignment
 
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.contract.assignment import (
     Desired,
     DirectoryAccess,
-    InstallMode,
-    MachineAssignment,
     Policy,
-    Source,
     VaultAccess,
 )
 from farshore_engine.contract.faults import StopFault, WaitFault
@@ -84,16 +82,8 @@ def clock() -> Clock:
 def replica(tmp_path: Path, clock: Clock) -> Iterator[Replica]:
     with ThreadPoolExecutor(2) as encoders:
         shared = Shared("ps", SpoolBudget(1 << 30), encoders, Metrics(), monotonic=clock, now=clock.now)
-        assignment = MachineAssignment(
-            name="vm",
-            machine_id="demo.vm",
-            epoch=1,
-            desired=Desired.REPLICATE,
-            source=Source(address="10.0.0.1", install=InstallMode.PUSH),
-            policy=Policy(),
-            vault=VaultAccess(name="v", storage=DirectoryAccess(path=tmp_path / "v"), key=SecretBytes(b"k" * 32)),
-        )
-        replica = open_replica(assignment, tmp_path / "spool", shared)
+        vault = VaultAccess(name="v", storage=DirectoryAccess(path=tmp_path / "v"), key=SecretBytes(b"k" * 32))
+        replica = open_replica(assignment("vm", vault, Policy()), tmp_path / "spool", shared)
         replica.link = Link(connected=True, synced=True)
         yield replica
         replica.close("end")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretBytes
+from tests.machine.memory_controlplane import assignment
 
 from farshore_engine.contract.assignment import (
     Desired,
@@ -29,15 +30,9 @@ NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
 
 def wanted(desired: Desired = Desired.REPLICATE, install: InstallMode = InstallMode.PUSH) -> MachineAssignment:
-    return MachineAssignment(
-        name="vm",
-        machine_id="demo.vm",
-        epoch=1,
-        desired=desired,
-        source=Source(address="10.0.0.1", install=install),
-        policy=Policy(),
-        vault=VaultAccess(name="v", storage=DirectoryAccess(path=Path("/v")), key=SecretBytes(b"k" * 32)),
-    )
+    vault = VaultAccess(name="v", storage=DirectoryAccess(path=Path("/v")), key=SecretBytes(b"k" * 32))
+    source = Source(address="10.0.0.1", install=install)
+    return assignment("vm", vault, Policy(), desired=desired, source=source)
 
 
 def failed(step: Step, fault: WaitFault | StopFault, seconds: float = 60) -> Failure:
