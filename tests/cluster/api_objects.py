@@ -53,6 +53,12 @@ _TASK: Manifest = {
     "metadata": {"name": "web-01-drill-run-web-01-hydrate"},
     "spec": {"kind": "Hydrate", "processServer": "ps-shore", "protectedVM": "web-01", "input": {"machineId": "x.y"}},
 }
+_APPROVAL: Manifest = {
+    "apiVersion": "farshore.dev/v1alpha1",
+    "kind": "Approval",
+    "metadata": {"name": "web-01-drill-run-check-1"},
+    "spec": {"run": "web-01-drill-run", "hook": "check", "answer": "Approve", "user": "ann"},
+}
 
 
 def samples() -> list[Manifest]:
@@ -62,7 +68,7 @@ def samples() -> list[Manifest]:
 
 def example(kind: str) -> Manifest:
     """Return a good manifest of a kind: the first sample, or one of ours for the kinds that users do not write."""
-    found = next((one for one in (*samples(), _RUN, _TASK) if one["kind"] == kind), None)
+    found = next((one for one in (*samples(), _RUN, _TASK, _APPROVAL) if one["kind"] == kind), None)
     assert found is not None, f"there is no example of {kind}"
     return copy.deepcopy(found)
 

@@ -495,6 +495,11 @@ EDITS: dict[str, tuple[str, dict[str, Any], str]] = {
         "point, edit "
         "the FailoverPlan",
     ),
+    "approval": (
+        "Approval",
+        {"spec.answer": "Reject"},
+        "an Approval is a record and cannot be changed: to take it back, reject the hook before it has gone on",
+    ),
     "task": (
         "Task",
         {"spec.processServer": "ps-stack"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import yaml
 from tests.cluster.api_objects import SAMPLES, Caller, Manifest
 from tests.cluster.chart_world import BY_OPERATOR, CHART, SYSTEM, fresh, grant, install, operator, role, role_binding
+from tests.cluster.people import settled_policy
 
 from farshore_cli.dev.controlplane import ControlPlane
 from farshore_operator.decide.actions import PolicyRule
@@ -86,13 +86,20 @@ def test_the_deployment_runs_the_command_line_as_an_unprivileged_user(plane: Con
 
 def test_chosen_namespaces_need_no_rights_in_others(plane: ControlPlane) -> None:
     objects = rendered(plane, "--set", "namespaces={payments,shop}")
-    kinds = [one["kind"] for one in objects]
-    assert "ClusterRole" not in kinds
-    assert "ClusterRoleBinding" not in kinds
+    cluster_roles = [one["metadata"]["name"] for one in objects if one["kind"] == "ClusterRole"]
+    assert "farshore-operator" not in cluster_roles, "those that are there are for people, and bound to nobody"
+    assert "ClusterRoleBinding" not in [one["kind"] for one in objects]
     roles = [one["metadata"]["namespace"] for one in objects if one["kind"] == "Role"]
     assert roles == ["payments", "shop"]
     args = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
     assert args[-2:] == ["--namespace=payments", "--namespace=shop"]
+
+
+def test_revisions_are_read_where_git_is_when_the_operator_has_chosen_namespaces(plane: ControlPlane) -> None:
+    objects = rendered(plane, "--set", "namespaces={payments}", "--set", "gitOps.namespaces={flux-system}")
+    (found,) = [one for one in objects if one["kind"] == "Role" and one["metadata"]["namespace"] == "flux-system"]
+    assert {verb for rule in found["rules"] for verb in rule["verbs"]} == {"get"}
+    assert "secrets" not in str(found["rules"])
 
 
 def test_a_release_for_other_namespaces_may_write_runs_there(plane: ControlPlane) -> None:
@@ -101,8 +108,10 @@ def test_a_release_for_other_namespaces_may_write_runs_there(plane: ControlPlane
     bindings = {
         one["metadata"]["name"]: one["spec"] for one in objects if one["kind"] == "ValidatingAdmissionPolicyBinding"
     }
-    selector = bindings.pop("farshore-runs")["matchResources"]["namespaceSelector"]["matchExpressions"]
-    assert [(one["key"], one["values"]) for one in selector] == [("kubernetes.io/metadata.name", ["payments", "shop"])]
+    for policy in ("farshore-runs", "farshore-plans", "farshore-approvals"):
+        selector = bindings.pop(policy)["matchResources"]["namespaceSelector"]["matchExpressions"]
+        (only_there,) = [(one["key"], one["values"]) for one in selector]
+        assert only_there == ("kubernetes.io/metadata.name", ["payments", "shop"])
     assert not [name for name, spec in bindings.items() if "matchResources" in spec], "the others hold everywhere"
 
 
@@ -118,21 +127,10 @@ def test_a_part_can_be_left_out(plane: ControlPlane, setting: str, kind: str) ->
 
 def test_the_policies_are_free_of_mistakes_that_the_api_server_finds(plane: ControlPlane) -> None:
     names = [one["metadata"]["name"] for one in rendered(plane) if one["kind"] == "ValidatingAdmissionPolicy"]
-    assert len(names) == 4
+    assert len(names) == 6
     for name in names:
         policy = settled_policy(plane, name)
         assert policy["status"].get("typeChecking", {}) == {}, f"{name} warns"
-
-
-def settled_policy(plane: ControlPlane, name: str) -> Manifest:
-    """Return a policy once the controller has checked its types."""
-    deadline = time.monotonic() + 30
-    while True:
-        found: Manifest = yaml.safe_load(plane.kubectl("get", "validatingadmissionpolicy", name, "-o", "yaml").stdout)
-        if found.get("status", {}).get("observedGeneration") == found["metadata"]["generation"]:
-            return found
-        assert time.monotonic() < deadline, f"{name} was not checked in 30 s"
-        time.sleep(0.2)
 
 
 MAY: dict[str, tuple[str, str, str, str]] = {
@@ -150,6 +148,9 @@ MAY: dict[str, tuple[str, str, str, str]] = {
     "make a Role": ("patch", "rbac.authorization.k8s.io", "roles", ""),
     "bind a Role": ("patch", "rbac.authorization.k8s.io", "rolebindings", ""),
     "see heartbeats": ("list", "coordination.k8s.io", "leases", ""),
+    "see who approves": ("watch", "farshore.dev", "approvals", ""),
+    "read which revision Flux applied": ("get", "kustomize.toolkit.fluxcd.io", "kustomizations", ""),
+    "read which revision Argo CD applied": ("get", "argoproj.io", "applications", ""),
     "tell what happened": ("create", "events.k8s.io", "events", ""),
 }
 MAY_NOT: dict[str, tuple[str, str, str, str]] = {
@@ -157,6 +158,7 @@ MAY_NOT: dict[str, tuple[str, str, str, str]] = {
     "watch Secrets": ("watch", "", "secrets", ""),
     "change a Secret": ("patch", "", "secrets", ""),
     "delete a Secret": ("delete", "", "secrets", ""),
+    "approve": ("create", "farshore.dev", "approvals", ""),
     "protect a machine": ("create", "farshore.dev", "protectedvms", ""),
     "delete a machine": ("delete", "farshore.dev", "protectedvms", ""),
     "delete a vault": ("delete", "farshore.dev", "recoveryvaults", ""),

@@ -53,3 +53,16 @@ object.metadata.managedFields.all(entry,
   expression: >-
     request.?name.orValue('') != '' ? request.name : object == null ? '' : object.metadata.?name.orValue('')
 {{- end }}
+
+{{/*
+CEL: what of a plan's spec differs. `now` and `was` are the specs as maps; a plan that is made is compared with one that
+asks for nothing.
+*/}}
+{{- define "farshore.planChange" -}}
+- name: now
+  expression: dyn(object.spec)
+- name: was
+  expression: >-
+    oldObject != null ? dyn(oldObject.spec)
+      : dyn({'activeSite': 'source', 'commit': 'Manual', 'recoveryPoint': 'Latest', 'reprotect': 'Manual'})
+{{- end }}

@@ -16,6 +16,10 @@ registrars: nobody can grant what they do not have. README.md lists who gets wha
     - tasks
     - testfailovers
   verbs: [get, list, watch, patch]
+# What people say to hooks that wait for them.
+- apiGroups: [farshore.dev]
+  resources: [approvals]
+  verbs: [get, list, watch]
 - apiGroups: [farshore.dev]
   resources:
     - failoverplans/status
@@ -59,4 +63,35 @@ registrars: nobody can grant what they do not have. README.md lists who gets wha
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{ include "farshore.revisions" . }}
+{{- end }}
+
+{{/* What every role for people may read: all of our kinds, and what is told of them. */}}
+{{- define "farshore.reads" -}}
+- apiGroups: [farshore.dev]
+  resources:
+    - approvals
+    - failoverplans
+    - failoverruns
+    - processservers
+    - protectedvms
+    - recoveryvaults
+    - replicationpolicies
+    - sites
+    - tasks
+    - testfailovers
+  verbs: [get, list, watch]
+{{- end }}
+
+{{- define "farshore.revisions" -}}
+# The Git revision of a plan, for the record of who asked for a run; nothing else is read of these.
+- apiGroups: [kustomize.toolkit.fluxcd.io]
+  resources: [kustomizations]
+  verbs: [get]
+- apiGroups: [helm.toolkit.fluxcd.io]
+  resources: [helmreleases]
+  verbs: [get]
+- apiGroups: [argoproj.io]
+  resources: [applications]
+  verbs: [get]
 {{- end }}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from farshore_operator.api.approval import Approval
 from farshore_operator.api.failoverplan import FailoverPlan
 from farshore_operator.api.failoverrun import FailoverRun
 from farshore_operator.api.processserver import ProcessServer
@@ -35,6 +36,7 @@ KINDS: tuple[type[Resource], ...] = (
     TestFailover,
     FailoverRun,
     Task,
+    Approval,
 )
 """Every kind, in the order in which a user meets them."""
 
@@ -43,6 +45,7 @@ __all__ = [
     "GROUP",
     "KINDS",
     "VERSION",
+    "Approval",
     "Condition",
     "ConditionStatus",
     "Definition",

@@ -11,7 +11,8 @@ from pydantic import Field
 from farshore_engine.contract.points import RecoveryPoint
 from farshore_engine.contract.replication import Check
 from farshore_operator.api.cel import Rule
-from farshore_operator.api.failoverplan import ShutdownSource
+from farshore_operator.api.failoverplan import Mode, ShutdownSource
+from farshore_operator.api.hook import Hooks
 from farshore_operator.api.probe import Probe
 from farshore_operator.api.resource import Column, Definition, Model, Resource, ResourceStatus, map_by, message_column
 from farshore_operator.api.values import Quantity, Text, Word
@@ -22,7 +23,9 @@ class RunKind(StrEnum):
 
     TEST_FAILOVER = "TestFailover"
     FAILOVER = "Failover"
+    CHANGE_POINT = "ChangePoint"  # make the machines again, from another point
     COMMIT = "Commit"
+    ABORT = "Abort"  # undo a failover or failback that is not committed
     REPROTECT = "Reprotect"
     FAILBACK = "Failback"
 
@@ -38,6 +41,19 @@ class Owner(Model):
     """UID of the object."""
     generation: int
     """The metadata.generation whose inputs the run froze."""
+
+
+class RequestedBy(Model):
+    """Who asked for the run, as far as the object that asked says. See `docs/concepts/approval.md`."""
+
+    user: Word | None = None
+    """Who is meant to have asked: the annotation farshore.dev/requested-by, if whoever wrote the field wrote it too."""
+    field_manager: Word | None = None
+    """Field manager that wrote the field: kustomize-controller for Flux, argocd-controller for Argo CD, or a client."""
+    revision: Word | None = None
+    """Git revision that Flux or Argo CD applied, with the object that applied it; absent where it cannot be read."""
+    reason: Text | None = None
+    """Why, by the annotation farshore.dev/reason; the admission policy demands it in an emergency."""
 
 
 class RunMember(Model):
@@ -66,13 +82,30 @@ class RunMember(Model):
     epoch: int
     """Epoch of the machine's assignment when the run started; a failover fences with a higher one."""
     target_name: Word
-    """Name of the recovered machine; the same for every repetition."""
+    """Name of the machine where it is recovered; the same for every repetition."""
+    source_machine: Word | None = None
+    """Name of the machine at the provider of the site that it leaves; absent for the ProtectedVM's name."""
+    stopped: bool = False
+    """Abort: whether the machine was stopped at the site that it leaves, by the run that is undone."""
+    arrived: bool = False
+    """Abort: whether the machine was started where it was recovered, by the run that is undone."""
     network: Word | None = None
     """Network that it joins; absent for an isolated one."""
     cpus: int | None = None
     """Number of CPUs; absent for as many as the source has."""
     memory: Quantity | None = None
     """Memory, such as 2Gi; absent for as much as the source has."""
+
+
+class RunGroup(Model):
+    """A group of the plan as it was when the run started; `members` name it."""
+
+    name: Word
+    """Name of the group."""
+    before: Hooks = ()
+    """What is done before the group is recovered."""
+    after: Hooks = ()
+    """What is done after all its machines answer."""
 
 
 class FailoverRunSpec(Model):
@@ -88,13 +121,15 @@ class FailoverRunSpec(Model):
     )
 
     kind: RunKind
-    """TestFailover, Failover, Commit, Reprotect or Failback."""
+    """TestFailover, Failover, ChangePoint, Commit, Abort, Reprotect or Failback."""
     owner: Owner
     """The FailoverPlan or TestFailover that asked for it."""
     inputs_hash: Word
     """Hash of all inputs; a run with the same one is never started twice."""
     recovery_point: Word
     """Which recovery point, as asked for; status.members has the chosen ones."""
+    mode: Mode = Mode.UNPLANNED
+    """planned (the machine's last change is taken along while it is stopped) or unplanned."""
     shutdown_source: ShutdownSource = ShutdownSource.NEVER
     """Whether the source machines are switched off first: Required, BestEffort or Never."""
     members: Annotated[tuple[RunMember, ...], Field(max_length=1000, json_schema_extra=map_by("protectedVM"))]
@@ -102,7 +137,15 @@ class FailoverRunSpec(Model):
     probes: Annotated[tuple[Probe, ...], Field(max_length=16)] = ()
     """What is asked of each recovered machine; none for one probe of its SSH server."""
     previous_run: Word | None = None
-    """The run that this one commits, reverses or replaces."""
+    """The run that this one commits, undoes, reverses or replaces."""
+    undoes: RunKind | None = None
+    """Commit, Abort and ChangePoint: whether the machines moved by a Failover or a Failback."""
+    groups: Annotated[tuple[RunGroup, ...], Field(max_length=10, json_schema_extra=map_by("name"))] = ()
+    """Groups of the plan in order, with their hooks; none for a single machine."""
+    sequence: int = 0
+    """Number of the run in the life of its machines, from 1; 0 for a drill, which moves none."""
+    requested_by: RequestedBy | None = None
+    """Who asked for it; a record that changes nothing of what the run does."""
 
 
 class RunPhase(StrEnum):

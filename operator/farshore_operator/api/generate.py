@@ -42,7 +42,7 @@ def crd(kind: type[Resource]) -> dict[str, Any]:
         "name": VERSION,
         "served": True,
         "storage": True,
-        "subresources": {"status": {}},
+        **({"subresources": {"status": {}}} if "status" in kind.model_fields else {}),
         "additionalPrinterColumns": [
             *map(_column, definition.columns),
             {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
@@ -72,10 +72,11 @@ def _schema(kind: type[Resource]) -> dict[str, Any]:
             "kind": {"type": "string", "description": f"{definition.kind}."},
             "metadata": {"type": "object"},
             "spec": _part(kind, "spec", defaults=not definition.written_by_operator),
-            # A status holds what was observed: the API server must add nothing to it.
-            "status": _part(kind, "status", defaults=False),
         },
     }
+    if "status" in kind.model_fields:
+        # A status holds what was observed: the API server must add nothing to it.
+        root["properties"]["status"] = _part(kind, "status", defaults=False)
     if not definition.written_by_operator:
         root["x-kubernetes-validations"] = [
             {

@@ -155,7 +155,8 @@ class Definition:
 
     Attributes:
         columns: columns of `kubectl get` after the name; the age is added at the end.
-        written_by_operator: no defaults in the schema, because the operator writes every field itself.
+        written_by_operator: no defaults in the schema, because the operator (or a command) writes every field, and
+            nobody declares such an object.
     """
 
     kind: str

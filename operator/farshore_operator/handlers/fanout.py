@@ -12,6 +12,7 @@ from farshore_operator.handlers.queue import Key
 from farshore_operator.kube.cache import Cache
 from farshore_operator.kube.client import Json
 from farshore_operator.kube.resources import (
+    APPROVAL,
     FAILOVER_PLAN,
     FAILOVER_RUN,
     PROCESS_SERVER,
@@ -132,6 +133,10 @@ def _of_task(cache: Cache, task: Json) -> set[Key]:
     return found | _key(FAILOVER_RUN.kind, task, task["spec"].get("run", ""))
 
 
+def _of_approval(cache: Cache, approval: Json) -> set[Key]:
+    return _key(FAILOVER_RUN.kind, approval, approval["spec"].get("run", ""))
+
+
 def _of_drill(cache: Cache, drill: Json) -> set[Key]:
     return _key(FAILOVER_RUN.kind, drill, (drill.get("status") or {}).get("run", "") or drill["metadata"]["name"])
 
@@ -154,5 +159,6 @@ _FANOUT: dict[str, Callable[[Cache, Json], set[Key]]] = {
     FAILOVER_PLAN.kind: _of_plan,
     FAILOVER_RUN.kind: _of_run,
     TASK.kind: _of_task,
+    APPROVAL.kind: _of_approval,
     TEST_FAILOVER.kind: _of_drill,
 }

@@ -42,6 +42,7 @@ FAILOVER_PLAN = _ours("failoverplans", "FailoverPlan")
 TEST_FAILOVER = _ours("testfailovers", "TestFailover")
 FAILOVER_RUN = _ours("failoverruns", "FailoverRun")
 TASK = _ours("tasks", "Task")
+APPROVAL = _ours("approvals", "Approval")
 
 WATCHED = (
     RECOVERY_VAULT,
@@ -53,9 +54,11 @@ WATCHED = (
     TEST_FAILOVER,
     FAILOVER_RUN,
     TASK,
+    APPROVAL,
 )
 BY_KIND = {resource.kind: resource for resource in WATCHED}
 
+JOB = Resource("batch", "v1", "jobs", "Job")
 SECRET = Resource("", "v1", "secrets", "Secret")
 SERVICE_ACCOUNT = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 ROLE = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
