@@ -15,7 +15,7 @@ from farshore_operator.api.planstatus import PlanPhase
 from farshore_operator.decide import failoverplan, failoverrun, runsteps
 from farshore_operator.decide.actions import CreateOwned, DeleteOwned
 from farshore_operator.decide.failoverplan import ObservedPlan
-from farshore_operator.decide.failoverrun import ObservedRun
+from farshore_operator.decide.runjournal import ObservedRun
 from farshore_operator.decide.runspec import Chosen
 from farshore_operator.report.invariants import violations
 

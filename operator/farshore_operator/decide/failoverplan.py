@@ -17,7 +17,7 @@ from farshore_operator.decide.actions import CreateOwned
 from farshore_operator.decide.decision import Action, Decision, Outcome
 from farshore_operator.decide.naming import bounded
 from farshore_operator.decide.references import Problem, summary
-from farshore_operator.decide.runspec import Choices, Chosen, freeze
+from farshore_operator.decide.runspec import Choices, Chosen, freeze, groups_of
 from farshore_operator.report.conditions import Seen, Verdict, ready, settle, stalled, waiting
 
 AWAITING_COMMIT = "AwaitingCommit"
@@ -95,6 +95,7 @@ def _failover(observed: ObservedPlan, name: str) -> CreateOwned:
         plan.spec.recovery_point,
         shutdown_source=plan.spec.shutdown_source,
         network=plan.spec.network,
+        groups=groups_of(plan),
     )
     spec = freeze(plan, name, choices, observed.machines)
     return CreateOwned("FailoverRun", plan.metadata.namespace, name, spec.dump())

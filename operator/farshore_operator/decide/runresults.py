@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import TypeVar
 
 from farshore_engine.contract.points import RecoveryPoint
-from farshore_engine.contract.tasks import TaskPhase, TaskResult
-from farshore_operator.api import FailoverRun, Task
-from farshore_operator.api.failoverrun import FailoverRunStatus, MemberResult, RunMember, Step, StepPhase
-from farshore_operator.decide.naming import task as task_name
+from farshore_engine.contract.tasks import TaskResult
+from farshore_operator.api.failoverrun import FailoverRunStatus, MemberResult, RunMember, StepPhase
 from farshore_operator.decide.observedvm import ObservedVM
+from farshore_operator.decide.runjournal import Journal
 from farshore_operator.decide.runsteps import StepName
 
 NumberT = TypeVar("NumberT", int, float)
 
 
-def with_results(
-    run: FailoverRun, status: FailoverRunStatus, tasks: Mapping[str, Task], machines: Mapping[str, ObservedVM]
-) -> FailoverRunStatus:
+def with_results(journal: Journal, status: FailoverRunStatus) -> FailoverRunStatus:
     """Return the status with the results of its members and their sum; what is known already stays."""
     if not any(step.member for step in status.steps):
         return status
-    steps = {(step.name, step.member): step for step in status.steps}
-    members = tuple(
-        _member(
-            run, status, member, _Findings(run.metadata.name, member, tasks, steps), machines.get(member.protected_vm)
-        )
-        for member in run.spec.members
-    )
+    members = tuple(_member(journal, status, member) for member in journal.observed.run.spec.members)
     rpos = [member.rpo_seconds for member in members if member.rpo_seconds is not None]
     rtos = [member.rto_seconds for member in members if member.rto_seconds is not None]
     moved = [member.bytes_moved for member in members if member.bytes_moved is not None]
@@ -46,42 +36,26 @@ def with_results(
     )
 
 
-class _Findings:
-    """The results of one member's tasks."""
-
-    def __init__(
-        self, run: str, member: RunMember, tasks: Mapping[str, Task], steps: Mapping[tuple[str, str], Step]
-    ) -> None:
-        self._run, self._member, self._tasks, self._steps = run, member, tasks, steps
-
-    def result(self, name: StepName) -> TaskResult:
-        """Return a step's result, an empty one until it has succeeded."""
-        task = self._tasks.get(task_name(self._run, self._member.protected_vm, name))
-        if task is None or task.status is None or task.status.phase is not TaskPhase.SUCCEEDED:
-            return TaskResult()
-        return task.status.result or TaskResult()
-
-    def ended(self, name: StepName) -> datetime | None:
-        """Return when a step succeeded."""
-        step = self._steps.get((name.value, self._member.protected_vm))
-        return step.finished_at if step and step.phase is StepPhase.SUCCEEDED else None
-
-
-def _member(
-    run: FailoverRun, status: FailoverRunStatus, member: RunMember, found: _Findings, machine: ObservedVM | None
-) -> MemberResult:
+def _member(journal: Journal, status: FailoverRunStatus, member: RunMember) -> MemberResult:
     name = member.protected_vm
     old = next((m for m in status.members if m.protected_vm == name), MemberResult(protected_vm=name))
-    point = old.point or found.result(StepName.SELECT_POINT).point
-    hydrated, started = found.result(StepName.HYDRATE), found.result(StepName.START_MACHINE)
-    probed = found.result(StepName.PROBE)
-    answered = found.ended(StepName.PROBE)
+
+    def brought(step: StepName) -> TaskResult:
+        """Return what a step brought once it has succeeded."""
+        known = journal.get(step, name)
+        over = known is not None and known.phase is StepPhase.SUCCEEDED
+        return journal.result(step, name) if over else TaskResult()
+
+    point = old.point or brought(StepName.SELECT_POINT).point
+    hydrated, started = brought(StepName.HYDRATE), brought(StepName.START_MACHINE)
+    probed, answer = brought(StepName.PROBE), journal.get(StepName.PROBE, name)
+    answered = answer.finished_at if answer is not None and answer.phase is StepPhase.SUCCEEDED else None
     begun = status.started_at
     rto = (answered - begun).total_seconds() if answered and begun else None
     return old.model_copy(
         update={
             "point": point,
-            "rpo_seconds": _kept(old.rpo_seconds, _rpo(point, begun, machine)),
+            "rpo_seconds": _kept(old.rpo_seconds, _rpo(point, begun, journal.observed.machines.get(name))),
             "rto_seconds": _kept(old.rto_seconds, rto),
             "bytes_moved": _kept(old.bytes_moved, hydrated.bytes_moved),
             "disk_bytes": _kept(old.disk_bytes, hydrated.disk_bytes),

@@ -7,8 +7,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farshore_operator.api.failoverplan import ShutdownSource
-from farshore_operator.api.failoverrun import FailoverRunSpec, Owner, RunKind, RunMember
+from farshore_operator.api import FailoverPlan
+from farshore_operator.api.failoverplan import Mode, ShutdownSource
+from farshore_operator.api.failoverrun import FailoverRunSpec, Owner, RunGroup, RunKind, RunMember
 from farshore_operator.api.probe import Probe
 from farshore_operator.api.resource import Resource
 from farshore_operator.decide.naming import bounded, machine_id
@@ -28,6 +29,8 @@ class Choices:
     network: str | None = None
     probes: tuple[Probe, ...] = ()
     previous_run: str | None = None
+    mode: Mode = Mode.UNPLANNED
+    groups: tuple[RunGroup, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,28 @@ def freeze(owner: Resource, run: str, choices: Choices, machines: Sequence[Chose
         members=tuple(_member(chosen, run, choices) for chosen in machines),
         probes=choices.probes,
         previous_run=choices.previous_run,
+        mode=choices.mode,
+        groups=choices.groups,
+        sequence=0 if choices.kind is RunKind.TEST_FAILOVER else next_sequence(machines),
     )
-    text = json.dumps(spec.dump(), sort_keys=True)
+    return hashed(spec)
+
+
+def hashed(spec: FailoverRunSpec) -> FailoverRunSpec:
+    """Return the spec with the hash of all its inputs."""
+    text = json.dumps(spec.model_copy(update={"inputs_hash": ""}).dump(), sort_keys=True)
     return spec.model_copy(update={"inputs_hash": hashlib.sha256(text.encode()).hexdigest()[:16]})
+
+
+def next_sequence(machines: Sequence[Chosen]) -> int:
+    """Return the number of the next run in the life of these machines."""
+    known = [run.spec.sequence for chosen in machines for run in chosen.observed.runs]
+    return max(known, default=0) + 1
+
+
+def groups_of(plan: FailoverPlan) -> tuple[RunGroup, ...]:
+    """Return the groups of a plan as a run keeps them."""
+    return tuple(RunGroup(name=group.name, before=group.before, after=group.after) for group in plan.spec.groups)
 
 
 def _member(chosen: Chosen, run: str, choices: Choices) -> RunMember:

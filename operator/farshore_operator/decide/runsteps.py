@@ -1,39 +1,52 @@
-"""The steps of a run, as a table: which there are, on which side, what their tasks are told, and which may fail.
+"""The steps of a run, as tables: which there are for each kind of run, on which side, what their tasks are told.
 
-`docs/architecture.md` draws the same table for people.
+`docs/architecture.md` draws the same tables for people.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
 from farshore_engine.contract.points import Selector
-from farshore_engine.contract.tasks import TaskInput, TaskKind
-from farshore_operator.api.failoverplan import ShutdownSource
+from farshore_engine.contract.tasks import RunEntry, TaskInput, TaskKind
+from farshore_operator.api.failoverplan import Mode, ShutdownSource
 from farshore_operator.api.failoverrun import FailoverRunSpec, RunKind, RunMember
+from farshore_operator.decide.runhistory import journalled
 
 MIB = 1024 * 1024
 PROBE_TIMEOUT = timedelta(minutes=5)
+FREEZE_BOUND = timedelta(minutes=5)
+"""How long a planned failover leaves a machine frozen while it is switched off; then it is thawed and goes on."""
 
 
 class StepName(StrEnum):
-    """The steps, in order."""
+    """Every step of every kind of run."""
 
     PREREQUISITES = "Prerequisites"
-    SHUTDOWN_SOURCE = "ShutdownSource"
     COMMIT_SPOOL = "CommitSpool"
+    SHUTDOWN_SOURCE = "ShutdownSource"
+    FINAL_POINT = "FinalPoint"
     FENCE = "Fence"
     SELECT_POINT = "SelectPoint"
     HYDRATE = "Hydrate"
     START_MACHINE = "StartMachine"
     PROBE = "Probe"
+    RECORD = "Record"
+    RELEASE_POINT = "ReleasePoint"
+    STOP_RECOVERED = "StopRecovered"
+    REMOVE_RECOVERED = "RemoveRecovered"
+    START_SOURCE = "StartSource"
+    PROBE_SOURCE = "ProbeSource"
+    WRITE_BACK = "WriteBack"
+    REPLICATE = "Replicate"
     CLEAN_UP = "CleanUp"
 
 
 class Side(StrEnum):
-    """Whose process server carries a step out."""
+    """Whose process server carries a step out: that of the site that the machine leaves, or that of its recovery."""
 
     SOURCE = "source"
     RECOVERY = "recovery"
@@ -41,41 +54,110 @@ class Side(StrEnum):
 
 @dataclass(frozen=True)
 class StepRule:
-    """A step that a process server carries out; `limit` bounds it from its beginning."""
+    """A step of a member; `limit` bounds it from its beginning. `kind` None: the operator waits until it sees it."""
 
     name: StepName
-    kind: TaskKind
+    kind: TaskKind | None
     side: Side
     limit: timedelta
 
+    def at(self, side: Side) -> StepRule:
+        """Return the same step on a side."""
+        return StepRule(self.name, self.kind, side, self.limit)
 
+
+_MINUTES = timedelta(minutes=1)
+_DAY = timedelta(hours=24)
 RULES = {
     rule.name: rule
     for rule in (
-        StepRule(StepName.SHUTDOWN_SOURCE, TaskKind.SHUTDOWN_SOURCE, Side.SOURCE, timedelta(minutes=5)),
-        StepRule(StepName.COMMIT_SPOOL, TaskKind.COMMIT_SPOOL, Side.SOURCE, timedelta(minutes=3)),
-        StepRule(StepName.FENCE, TaskKind.FENCE, Side.RECOVERY, timedelta(minutes=10)),
-        StepRule(StepName.SELECT_POINT, TaskKind.SELECT_POINT, Side.RECOVERY, timedelta(minutes=10)),
-        StepRule(StepName.HYDRATE, TaskKind.HYDRATE, Side.RECOVERY, timedelta(hours=24)),
-        StepRule(StepName.START_MACHINE, TaskKind.START_MACHINE, Side.RECOVERY, timedelta(minutes=15)),
-        StepRule(StepName.PROBE, TaskKind.PROBE_MACHINE, Side.RECOVERY, timedelta(minutes=15)),
-        StepRule(StepName.CLEAN_UP, TaskKind.CLEAN_UP, Side.RECOVERY, timedelta(hours=24)),
+        StepRule(StepName.SHUTDOWN_SOURCE, TaskKind.SHUTDOWN_SOURCE, Side.SOURCE, 5 * _MINUTES),
+        StepRule(StepName.COMMIT_SPOOL, TaskKind.COMMIT_SPOOL, Side.SOURCE, 3 * _MINUTES),
+        StepRule(StepName.FINAL_POINT, TaskKind.FINAL_POINT, Side.SOURCE, 60 * _MINUTES),
+        StepRule(StepName.FENCE, TaskKind.FENCE, Side.RECOVERY, 10 * _MINUTES),
+        StepRule(StepName.SELECT_POINT, TaskKind.SELECT_POINT, Side.RECOVERY, 10 * _MINUTES),
+        StepRule(StepName.HYDRATE, TaskKind.HYDRATE, Side.RECOVERY, _DAY),
+        StepRule(StepName.START_MACHINE, TaskKind.START_MACHINE, Side.RECOVERY, 15 * _MINUTES),
+        StepRule(StepName.PROBE, TaskKind.PROBE_MACHINE, Side.RECOVERY, 15 * _MINUTES),
+        StepRule(StepName.RECORD, TaskKind.READ_JOURNAL, Side.RECOVERY, _DAY),
+        StepRule(StepName.RELEASE_POINT, TaskKind.CLEAN_UP, Side.RECOVERY, 10 * _MINUTES),
+        StepRule(StepName.STOP_RECOVERED, TaskKind.SHUTDOWN_SOURCE, Side.RECOVERY, 5 * _MINUTES),
+        StepRule(StepName.REMOVE_RECOVERED, TaskKind.CLEAN_UP, Side.RECOVERY, _DAY),
+        StepRule(StepName.START_SOURCE, TaskKind.START_SOURCE, Side.SOURCE, 15 * _MINUTES),
+        StepRule(StepName.PROBE_SOURCE, TaskKind.PROBE_MACHINE, Side.SOURCE, 15 * _MINUTES),
+        StepRule(StepName.WRITE_BACK, TaskKind.WRITE_BACK, Side.RECOVERY, _DAY),
+        StepRule(StepName.REPLICATE, None, Side.RECOVERY, _DAY),
+        StepRule(StepName.CLEAN_UP, TaskKind.CLEAN_UP, Side.RECOVERY, _DAY),
     )
 }
+PINNING = (StepName.SELECT_POINT, StepName.CLEAN_UP)
+"""Steps that name the pin of their own run."""
 
 
-def sequence(spec: FailoverRunSpec) -> tuple[StepRule, ...]:
-    """Return the steps of each member of a run, in order, without prerequisites and clean-up."""
-    drill = spec.kind is RunKind.TEST_FAILOVER
-    names = [StepName.SELECT_POINT, StepName.HYDRATE, StepName.START_MACHINE, StepName.PROBE]
-    if not drill:
-        names.insert(0, StepName.FENCE)
-    if not drill and spec.shutdown_source is not ShutdownSource.NEVER:
-        names.insert(0, StepName.SHUTDOWN_SOURCE)
-    if spec.recovery_point == Selector.LATEST:
-        # Before the shutdown: afterwards no agent is left to take a point, and what it had not sent would be lost.
-        names.insert(0, StepName.COMMIT_SPOOL)
+def sequence(spec: FailoverRunSpec, member: RunMember | None = None) -> tuple[StepRule, ...]:
+    """Return the steps of a member of a run, in order, without prerequisites and clean-up.
+
+    Members differ only where a run is undone; without one, the steps are those of a member that nothing was done to.
+    """
+    match spec.kind:
+        case RunKind.TEST_FAILOVER:
+            return _rules([*_latest(spec), *_RECOVER])
+        case RunKind.FAILOVER:
+            return _rules([*_leave(spec), StepName.FENCE, *_RECOVER])
+        case RunKind.CHANGE_POINT:
+            return _rules([*_RECOVER, StepName.RELEASE_POINT])
+        case RunKind.REPROTECT:
+            return _rules([StepName.FENCE, StepName.REPLICATE])
+        case RunKind.FAILBACK:
+            return _rules([*_leave(spec), StepName.FENCE, *_WRITE_BACK])
+        case RunKind.COMMIT:
+            return _committed(spec)
+        case RunKind.ABORT:
+            return _undone(spec, member)
+
+
+_RECOVER = (StepName.SELECT_POINT, StepName.HYDRATE, StepName.START_MACHINE, StepName.PROBE)
+_WRITE_BACK = (StepName.SELECT_POINT, StepName.WRITE_BACK, StepName.START_SOURCE, StepName.PROBE)
+
+
+def _rules(names: Iterable[StepName]) -> tuple[StepRule, ...]:
     return tuple(RULES[name] for name in names)
+
+
+def _latest(spec: FailoverRunSpec) -> tuple[StepName, ...]:
+    return (StepName.COMMIT_SPOOL,) if spec.recovery_point == Selector.LATEST else ()
+
+
+def _leave(spec: FailoverRunSpec) -> tuple[StepName, ...]:
+    """Return what is done at the site that the machine leaves."""
+    if spec.mode is Mode.PLANNED:
+        return (StepName.FINAL_POINT,)
+    # Before the shutdown: afterwards no agent is left to take a point, and what it had not sent would be lost.
+    off = () if spec.shutdown_source is ShutdownSource.NEVER else (StepName.SHUTDOWN_SOURCE,)
+    return (*_latest(spec), *off)
+
+
+def _committed(spec: FailoverRunSpec) -> tuple[StepRule, ...]:
+    """Return what a commit does: after a failback nobody needs the recovered machine any more."""
+    if spec.undoes is RunKind.FAILBACK:
+        return (RULES[StepName.REMOVE_RECOVERED].at(Side.SOURCE),)
+    return (RULES[StepName.RECORD],)
+
+
+def _undone(spec: FailoverRunSpec, member: RunMember | None) -> tuple[StepRule, ...]:
+    """Return how a move is undone. The copy goes before the machine starts again: there are never two.
+
+    A machine that the run did not stop is asked first: if it does not answer, its copy is the only one there is.
+    """
+    stopped = member is not None and member.stopped
+    arrived = member is not None and member.arrived
+    if spec.undoes is RunKind.FAILBACK:
+        stop = (RULES[StepName.STOP_RECOVERED],) if arrived else ()
+        start = (RULES[StepName.START_MACHINE].at(Side.SOURCE),) if stopped else ()
+        return (*stop, *start, RULES[StepName.PROBE_SOURCE])
+    if stopped:
+        return _rules((StepName.REMOVE_RECOVERED, StepName.START_SOURCE, StepName.PROBE_SOURCE))
+    return _rules((StepName.PROBE_SOURCE, StepName.REMOVE_RECOVERED))
 
 
 def may_fail(spec: FailoverRunSpec, name: StepName) -> bool:
@@ -85,7 +167,7 @@ def may_fail(spec: FailoverRunSpec, name: StepName) -> bool:
     """
     if name is StepName.SHUTDOWN_SOURCE:
         return spec.shutdown_source is not ShutdownSource.REQUIRED
-    return name is StepName.COMMIT_SPOOL
+    return name in (StepName.COMMIT_SPOOL, StepName.RELEASE_POINT)
 
 
 def on(rule: StepRule, member: RunMember) -> str:
@@ -93,19 +175,50 @@ def on(rule: StepRule, member: RunMember) -> str:
     return (member.source_process_server or "") if rule.side is Side.SOURCE else member.process_server
 
 
-def task_input(spec: FailoverRunSpec, run: str, member: RunMember, rule: StepRule, point: str) -> TaskInput:
-    """Return the input of a step's task; `point` is the name of the chosen one, empty before it is."""
+def task_input(
+    spec: FailoverRunSpec, run: str, member: RunMember, rule: StepRule, *, point: str, selector: str = ""
+) -> TaskInput:
+    """Return the input of a step's task.
+
+    Args:
+        point: name of the chosen recovery point, empty before it is.
+        selector: what SelectPoint resolves; empty for what the run asks for.
+    """
     timeouts = [probe.timeout for probe in spec.probes] or [PROBE_TIMEOUT]
+    name = rule.name
     return TaskInput(
         machine_id=member.machine_id,
-        selector=spec.recovery_point if rule.name is StepName.SELECT_POINT else "",
+        selector=(selector or spec.recovery_point) if name is StepName.SELECT_POINT else "",
         point=point,
-        pin=run if rule.name in (StepName.SELECT_POINT, StepName.CLEAN_UP) else "",
-        epoch=member.epoch + 1 if rule.name is StepName.FENCE else 0,
-        writer=run if rule.name is StepName.FENCE else "",
-        machine_name=member.target_name,
+        pin=_pin(spec, run, name),
+        epoch=member.epoch + 1 if name is StepName.FENCE else 0,
+        writer=run if name is StepName.FENCE else "",
+        machine_name=_machine_name(spec, member, rule),
         network=member.network or "",
         memory_mib=member.memory // MIB if member.memory else None,
         cpus=member.cpus,
         probe_timeout_seconds=int(max(timeouts).total_seconds()),
+        keep_machine=name is StepName.RELEASE_POINT,
+        source_machine=source_machine(member, rule),
+        freeze_seconds=int(FREEZE_BOUND.total_seconds()),
+        journal=RunEntry(run=run, step=name.value, spec=journalled(spec, member)),
     )
+
+
+def source_machine(member: RunMember, rule: StepRule) -> str:
+    """Return the name of the machine at the provider of the site where the step's task runs."""
+    return (member.source_machine or member.protected_vm) if rule.side is Side.SOURCE else member.target_name
+
+
+def _machine_name(spec: FailoverRunSpec, member: RunMember, rule: StepRule) -> str:
+    """Return the name of the recovered machine: what a failback or its end leaves."""
+    back = spec.kind is RunKind.FAILBACK or spec.undoes is RunKind.FAILBACK
+    return source_machine(member, rule) if back else member.target_name
+
+
+def _pin(spec: FailoverRunSpec, run: str, name: StepName) -> str:
+    if name in PINNING:
+        return run
+    if name in (StepName.RELEASE_POINT, StepName.REMOVE_RECOVERED):
+        return spec.previous_run or ""
+    return ""

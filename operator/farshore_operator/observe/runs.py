@@ -6,9 +6,9 @@ from farshore_operator.api import FailoverPlan, FailoverRun, ProcessServer, Prot
 from farshore_operator.api.failoverplan import ActiveSite, Member
 from farshore_operator.api.failoverrun import RunKind, RunPhase
 from farshore_operator.decide.failoverplan import ObservedPlan
-from farshore_operator.decide.failoverrun import ObservedRun
 from farshore_operator.decide.machineruns import ordered
 from farshore_operator.decide.references import ObjectUse, Problem, problems
+from farshore_operator.decide.runjournal import ObservedRun
 from farshore_operator.decide.runspec import Chosen
 from farshore_operator.decide.testfailover import ObservedDrill, clean_up_at, clean_up_due, run_name
 from farshore_operator.kube.client import Json
