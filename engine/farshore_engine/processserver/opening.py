@@ -8,14 +8,16 @@ from pathlib import Path
 import structlog
 
 from farshore_engine.contract.assignment import MachineAssignment, VaultAccess
+from farshore_engine.contract.faults import StopFault
 from farshore_engine.processserver.intake import Intake
 from farshore_engine.processserver.replica import Replica, Shared
 from farshore_engine.processserver.spool import Spool
-from farshore_engine.vault.chain import ChainWriter
+from farshore_engine.vault.chain import ChainWriter, read_slot
 from farshore_engine.vault.durability import StoreLost, missing_packs
 from farshore_engine.vault.immutability import LockKeeper, LockRule, open_locks
-from farshore_engine.vault.machine import MachineVault
+from farshore_engine.vault.machine import MachineVault, StoredPoint
 from farshore_engine.vault.newest import spoiled_disks
+from farshore_engine.vault.records import FenceBody
 from farshore_engine.vault.stores import open_machine
 from farshore_engine.vault.upload import PackUploader
 from farshore_engine.vault.writer import PointWriter
@@ -49,7 +51,10 @@ def open_replica(
     """
     vault = open_machine(assignment.vault, assignment.machine_id, create=True)
     try:
-        chain = vault.claim(writer=shared.name, epoch=assignment.epoch, reason="replication begins", clock=shared.now)
+        chain = vault.claim(
+            writer=shared.name, epoch=assignment.epoch, reason="replication begins", clock=shared.now,
+            base=assignment.base_point,
+        )  # fmt: skip
         return _open_spool(assignment, (vault, chain), spool_directory, shared, (restart, doubt))
     except BaseException:
         vault.close()
@@ -75,11 +80,13 @@ def _open_spool(
     )
     intake = Intake(spool, uploader, shared.encoders_of(assignment.machine_id), room, shared.monotonic)
     try:
-        writer = PointWriter(vault, chain, intake, locks=_locks(assignment.vault, vault, chain, shared))
-        lost = spoiled_disks(vault) - spool.restarted
+        base = older_base(vault, assignment)
+        locks = _locks(assignment.vault, vault, chain, shared, base)
+        writer = PointWriter(vault, chain, intake, locks=locks, base=base)
+        lost = spoiled_disks(vault, base) - spool.restarted
         if lost:
             log.warning("the newest point is damaged: these disks are copied anew", disks=sorted(lost))
-        fit_to_chain(spool, writer, restart | lost, doubt=doubt)
+        fit_to_chain(spool, writer, restart | lost, doubt=doubt or base is not None)
         held = {disk.id for disk in writer.last.manifest.disks if disk.root is not None} if writer.last else set()
         for disk in spool.restarted:
             writer.restart(disk)
@@ -95,12 +102,41 @@ def _open_spool(
     return Replica(assignment, shared, vault, writer, spool, uploader, intake, held, room)
 
 
-def _locks(access: VaultAccess, vault: MachineVault, chain: ChainWriter, shared: Shared) -> LockKeeper | None:
+def older_base(vault: MachineVault, assignment: MachineAssignment) -> StoredPoint | None:
+    """Return the older point on which the chain is to go on from here, None for its newest.
+
+    The newest point is gone on from when it is the wanted one, and when it lies on that one itself, which the fence
+    before it tells, or its epoch where that fence is pruned. Whatever lies below, the agent compares by digest.
+    """
+    wanted, newest = assignment.base_point, vault.newest()
+    if not wanted or newest is None or newest.manifest.name == wanted:
+        return None
+    fence = read_slot(vault.access, newest.record.header.claim).record
+    if fence is not None and isinstance(fence.body, FenceBody):
+        follows = fence.body.base == wanted
+    else:
+        follows = newest.record.header.epoch >= assignment.epoch
+    if follows:
+        return None
+    try:
+        base = vault.find(wanted)
+    except StopFault as fault:
+        if fault.reason != "NoSuchRecoveryPoint":
+            raise
+        log.warning("the point to go on from is gone: the newest is taken", wanted=wanted, newest=newest.manifest.name)
+        return None
+    log.info("the chain goes on from an older point", base=wanted, newest=newest.manifest.name)
+    return base
+
+
+def _locks(
+    access: VaultAccess, vault: MachineVault, chain: ChainWriter, shared: Shared, base: StoredPoint | None
+) -> LockKeeper | None:
     """Return what holds points against deletion, None for a vault without immutability."""
     if access.immutable_for is None:
         return None
     rule = LockRule(access.immutable_for, access.immutable_locked)
-    return open_locks(vault, rule, chain.claim, shared.now)
+    return open_locks(vault, rule, chain.claim, shared.now, base)
 
 
 def _prove(vault: MachineVault, writer: PointWriter, spool: Spool) -> None:

@@ -174,9 +174,9 @@ class ChainWriter:
 
     @classmethod
     def open(
-        cls, access: Access, *, writer: str, epoch: int, reason: str, clock: Callable[[], datetime]
+        cls, access: Access, *, writer: str, epoch: int, reason: str, clock: Callable[[], datetime], base: str = ""
     ) -> ChainWriter:
-        """Claim the chain by a fence behind its head.
+        """Claim the chain by a fence behind its head. `base`: see `FenceBody`.
 
         Raises:
             Fenced: the head has a higher epoch, or this epoch under another writer's name.
@@ -194,7 +194,7 @@ class ChainWriter:
                     continue  # listed and not there: the store crashed and forgot it, or its list is old
                 previous = _check_head(access, found, writer, epoch)
             slot = head + 1
-            body = FenceBody(reason=reason, time=clock())
+            body = FenceBody(reason=reason, time=clock(), base=base)
             header = RecordHeader(access.names.machine, slot, epoch, writer, slot, RecordKind.FENCE, previous)
             data = seal_record(access.keys, header, body)
             try:

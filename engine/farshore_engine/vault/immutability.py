@@ -24,7 +24,7 @@ from farshore_engine.vault.crypto import MachineKeys
 from farshore_engine.vault.envelope import RecordDamaged
 from farshore_engine.vault.keydocument import KeyDocument
 from farshore_engine.vault.keyring import KeyRing, no_machine, unwrap
-from farshore_engine.vault.machine import MachineVault
+from farshore_engine.vault.machine import MachineVault, StoredPoint
 from farshore_engine.vault.mapdiff import packs_of
 from farshore_engine.vault.names import MachineNames, PackId, vault_file
 from farshore_engine.vault.nodestore import MapSpoiled
@@ -168,17 +168,20 @@ class LockKeeper:
             list(pool.map(one, wanted))
 
 
-def open_locks(vault: MachineVault, rule: LockRule, claim: int, clock: Callable[[], datetime]) -> LockKeeper:
+def open_locks(
+    vault: MachineVault, rule: LockRule, claim: int, clock: Callable[[], datetime], base: StoredPoint | None = None
+) -> LockKeeper:
     """Return the locks of a machine whose chain was claimed by the fence in slot `claim`, started.
 
-    A map of the newest point that cannot be read is left out: its disk is copied anew in any case.
+    `base`: the point on which the next one lies, by default the newest. A map of it that cannot be read is left out:
+    its disk is copied anew in any case.
 
     Raises:
         StopFault: the store does not lock; the remedy says what to switch on.
         WaitFault: the store is away.
     """
     keeper = LockKeeper(vault.access, rule, clock)
-    newest = vault.newest()
+    newest = base or vault.newest()
     maps = []
     slots = [(claim, clock() + rule.period)]
     for disk in newest.manifest.disks if newest is not None else ():

@@ -160,9 +160,11 @@ class MachineVault:
         """The key of the block digests, 32 bytes; the machine's agent may have it."""
         return self.access.keys.digest_key
 
-    def claim(self, *, writer: str, epoch: int, reason: str, clock: Callable[[], datetime] = _utc_now) -> ChainWriter:
+    def claim(
+        self, *, writer: str, epoch: int, reason: str, clock: Callable[[], datetime] = _utc_now, base: str = ""
+    ) -> ChainWriter:
         """Take over the chain, which fences every earlier writer; see `ChainWriter.open`."""
-        return ChainWriter.open(self.access, writer=writer, epoch=epoch, reason=reason, clock=clock)
+        return ChainWriter.open(self.access, writer=writer, epoch=epoch, reason=reason, clock=clock, base=base)
 
     def catalogue(self, newest: int | None = None) -> Catalogue:
         """Read the chain: all of it, or only as many slots from its end as hold the `newest` points."""

@@ -31,13 +31,15 @@ class _Collected:
         return np.full(refs.size, PACK_MAX, np.int64)
 
 
-def spoiled_disks(vault: MachineVault) -> frozenset[str]:
+def spoiled_disks(vault: MachineVault, base: StoredPoint | None = None) -> frozenset[str]:
     """Return the disks of which the newest point misses something that it added, as nodes unread or packs not there.
+
+    With `base`, an older point, all of that one is looked at: it may have been that for which a store lost something.
 
     Raises:
         WaitFault: the store is away.
     """
-    points = vault.catalogue(newest=2).points
+    points = (base,) if base is not None else vault.catalogue(newest=2).points
     if not points:
         return frozenset()
     newest, earlier = points[-1], points[0] if len(points) > 1 else None

@@ -101,6 +101,7 @@ def prune(
     in_flight: Callable[[], frozenset[PackId]],
     clock: Callable[[], datetime],
     state: PruneState | None = None,
+    base: int = 0,
 ) -> PruneReport:
     """Prune the points and packs of a machine; only the holder of its chain may.
 
@@ -112,6 +113,7 @@ def prune(
             earlier process must have been handed to the writer's `resume` before.
         clock: gives the time.
         state: what earlier prunes under the same claim learned.
+        base: slot of the point on which the next one lies, which stays; 0 for the newest.
 
     Raises:
         Fenced: somebody else has claimed the chain.
@@ -130,6 +132,8 @@ def prune(
             bench.restore(slot)
     points = {s.number: _pinned(s.point, pins) for s in slots if s.point is not None and _counts(s, pins)}
     kept = retain([p.summary for p in points.values()], rules, clock())
+    if base in kept:
+        kept[base].append("the next point lies on it")
     condemned = [s for s in slots if s.phase is TombstonePhase.CONDEMNED and s.number not in points]
     for slot in slots:
         if slot.number in kept and not kept[slot.number] and (done := bench.condemn(slot)) is not None:

@@ -89,10 +89,11 @@ class PointManifest(Status):
 
 
 class FenceBody(Status):
-    """The body of a fence."""
+    """The body of a fence. `base`: name of an older point on which the chain goes on, empty for the newest."""
 
     reason: str
     time: datetime
+    base: str = ""
 
 
 class TombstoneBody(Status):

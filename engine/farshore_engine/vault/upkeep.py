@@ -92,6 +92,7 @@ class Upkeep:
             WaitFault: the store is away, or it was stopped.
         """
         self._rotate()
+        last = self._writer.last
         report = prune(
             self._vault,
             self._writer.chain,
@@ -99,6 +100,7 @@ class Upkeep:
             in_flight=lambda: self._writer.in_flight,
             clock=self._clock,
             state=self._state,
+            base=last.slot if last is not None else 0,
         )
         live = self._state.ledger.live()
         lost = frozenset(pack for pack in report.missing if pack in live) - self._lost
@@ -106,9 +108,10 @@ class Upkeep:
         if lost:
             self._writer.distrust(lost)
         newest = report.points[-1].slot if report.points else 0
-        if self._locks is not None and newest and not report.spoiled:
+        if self._locks is not None and last is not None and newest == last.slot and not report.spoiled:
             self._locks.ahead(newest, live, self._writer.chain.claim, self._pace)
-        spoiled = next((one.error for one in report.spoiled if one.slot == newest), None)
+        built_on = (newest, last.slot if last is not None else 0)
+        spoiled = next((one.error for one in report.spoiled if one.slot in built_on), None)
         return UpkeepReport(report, self._carry(report), lost, spoiled)
 
     def _rotate(self) -> None:

@@ -97,15 +97,17 @@ class PointWriter:
         pack_target: int = PACK_TARGET,
         fold_at: int = FOLD_AT,
         locks: LockKeeper | None = None,
+        base: StoredPoint | None = None,
     ) -> None:
-        """Begin where the newest point ends. `chain` is freshly claimed, so nobody else moves the head from now on.
+        """Begin where the newest point ends, or at `base`, an older one on which the chain is to go on.
 
-        `locks`, started, holds what points need against deletion.
+        `chain` is freshly claimed, so nobody else moves the head from now on. `locks`, started, holds what points need
+        against deletion.
         """
         self._vault = vault
         self._machine = vault.access.keys.machine
         self.chain = chain
-        self.last: StoredPoint | None = vault.newest()
+        self.last: StoredPoint | None = base or vault.newest()
         self._sink = sink
         self.locks = locks
         self._packer = Packer(vault.access.keys, chain.claim, sink, target=pack_target)
