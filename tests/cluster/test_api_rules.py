@@ -365,7 +365,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "probe of two things": (
         "TestFailover",
         {"spec.probes": [{"name": "web", "tcp": {"port": 80}, "ssh": {}}]},
-        "a probe asks exactly one thing: set one of tcp, http or ssh",
+        "a probe asks exactly one thing: set one of tcp, http, ssh or sql",
+    ),
+    "probe of a path without a slash": (
+        "TestFailover",
+        {"spec.probes": [{"name": "web", "http": {"path": "health"}}]},
+        "a path begins with a slash",
     ),
     "clean-up after a number": ("TestFailover", {"spec.cleanupAfter": "2 hours"}, f'"2 hours" {DURATION}'),
 }
@@ -433,6 +438,18 @@ ACCEPTED: dict[str, tuple[str, dict[str, Any]]] = {
                 "planRef": {"name": "shop"},
                 "probes": [{"name": "web", "http": {"port": 8080}}, {"name": "login", "ssh": {}}],
                 "cleanupAfter": "2h",
+            }
+        },
+    ),
+    "drill of a plan with a command and a query": (
+        "TestFailover",
+        {
+            "spec": {
+                "planRef": {"name": "shop"},
+                "probes": [
+                    {"name": "service", "ssh": {"command": ["systemctl", "is-active", "shop"]}, "timeout": "20m"},
+                    {"name": "orders", "sql": {"engine": "postgresql", "query": "SELECT 1 FROM orders LIMIT 1"}},
+                ],
             }
         },
     ),

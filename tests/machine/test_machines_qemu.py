@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ from farshore_engine.machines import qemu_command
 from farshore_engine.machines.bootable import boot_modes
 from farshore_engine.machines.process import ProcessRef
 from farshore_engine.machines.qemu import QemuMachines
-from farshore_engine.machines.qemu_command import QemuSpec, same_place
+from farshore_engine.machines.qemu_command import QMP_SOCKET, QemuSpec, same_place
+from farshore_engine.machines.qmp import QmpSession
 from farshore_engine.machines.runtime import MachineRuntime
 from farshore_engine.machines.spec import DiskFile, MachineKind, MachineSpec, MachineState
 
@@ -228,3 +230,22 @@ def test_a_guest_is_reached_used_powered_off_and_recovered_from_its_disks(tmp_pa
         runtime.stop("guest.drill")
     assert runtime.stop("guest.drill").removed == ()
     assert traces(tmp_path / "run", ["guest.drill"], ["default"]) == []
+
+
+def forwarded(machines: QemuMachines) -> str:
+    with QmpSession(machines.run_dir / "web1", QMP_SOCKET) as session:
+        return session.monitor("info usernet")
+
+
+def test_a_port_of_a_guest_is_reached_as_long_as_it_is_asked(machines: QemuMachines, tmp_path: Path) -> None:
+    spec = replace(halting_spec(tmp_path), fixed_address="10.7.0.5/24", gateway="10.7.0.1")
+    machines.start(spec)
+    with machines.reach("web1", 5432) as (address, port):
+        assert address == "127.0.0.1"
+        table = [line.split() for line in forwarded(machines).splitlines()]
+        assert [str(port), "10.7.0.5", "5432"] in [line[3:6] for line in table]
+    assert "5432" not in forwarded(machines)
+    with machines.reach("web1", 22) as (_, port):
+        found = machines.inspect("web1")
+        assert found is not None
+        assert port == found.port, "the way to its sshd is there as long as it runs"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from farshore_operator.api import ProtectedVM, RecoveryVault, ReplicationPolicy, Resource, Site
+from farshore_operator.api import ProtectedVM, RecoveryVault, ReplicationPolicy, Resource, Site, Task
 from farshore_operator.kube.appliance.resolve import Resolver
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
@@ -59,7 +59,7 @@ class World:
 
     def __init__(self, bodies: list[dict[str, Any]], secrets: Mapping[str, Mapping[str, bytes]]) -> None:
         models = {"ProtectedVM": ProtectedVM, "RecoveryVault": RecoveryVault, "Site": Site}
-        models["ReplicationPolicy"] = ReplicationPolicy
+        models |= {"ReplicationPolicy": ReplicationPolicy, "Task": Task}
         self.found = [
             models[body["kind"]].of({**body, "metadata": {**body["metadata"], "namespace": "shop"}}) for body in bodies
         ]

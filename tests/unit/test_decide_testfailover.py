@@ -1,35 +1,23 @@
-"""A drill is refused with a reason rather than carried out with a part left out."""
+"""What a drill's status tells, and when it lets its object go."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
 from tests.unit.decide_world import NOW, meta, run
 
 from farshore_operator.api import TestFailover
 from farshore_operator.decide import testfailover
 
 
-def decided(*probes: dict[str, Any]) -> Any:
-    body = {"metadata": meta("d"), "spec": {"protectedVMRef": {"name": "web-01"}, "probes": list(probes)}}
-    observed = testfailover.ObservedDrill(TestFailover.of(body), (), (), None)
-    return testfailover.decide(observed, NOW).status
-
-
-@pytest.mark.parametrize(
-    ("probe", "refused"),
-    [
-        pytest.param({"name": "shop", "http": {"path": "/health"}}, True, id="a page"),
-        pytest.param({"name": "db", "tcp": {"port": 5432}}, True, id="a port"),
-        pytest.param({"name": "login", "ssh": {"port": 2222}}, True, id="another SSH port"),
-        pytest.param({"name": "login", "ssh": {}}, False, id="the SSH server"),
-    ],
-)
-def test_a_probe_that_cannot_be_asked_is_refused_by_name(probe: dict[str, Any], refused: bool) -> None:
-    stalled = decided(probe).condition("Stalled")
-    assert (stalled.reason == "ProbeNotSupported") is refused
-    assert (probe["name"] in stalled.message) is refused
+def test_a_drill_shows_what_it_measured_and_what_each_probe_was_answered() -> None:
+    answers = [{"name": "page", "passed": False, "answer": "/ answered 503"}, {"name": "db", "passed": True}]
+    members = [{"protectedVM": "web-01", "probes": answers, "address": "10.0.0.9", "port": 22}]
+    ended = run("TestFailover", "Failed", members=members, rpoSeconds=12.5, rtoSeconds=None)
+    drill = TestFailover.of({"metadata": meta("d"), "spec": {"protectedVMRef": {"name": "web-01"}}})
+    status = testfailover.decide(testfailover.ObservedDrill(drill, (), (), ended), NOW).status
+    assert status.rpo_seconds == 12.5
+    assert status.rto_seconds is None
+    (machine,) = status.machines
+    assert [(one.name, one.passed) for one in machine.probes] == [("page", False), ("db", True)]
 
 
 def test_a_deletion_that_waits_says_what_for_and_how_to_end_it() -> None:

@@ -78,6 +78,9 @@ class Group(Model):
     """Name of the group, unique in the plan."""
     members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=50)]
     """Machines of the group."""
+    probes: Probes = ()
+    """What is asked of each of its machines, beside the plan's probes; the next group waits for the answers. Default:
+    nothing more."""
     before: Hooks = ()
     """What is done before the group is recovered. Default: nothing."""
     after: Hooks = ()
@@ -103,7 +106,7 @@ class Drill(Model):
     cleanup_after: Duration = timedelta(hours=1)
     """How long after its end a drill is cleaned up. Default: 1h."""
     probes: Probes = ()
-    """What is asked of each drilled machine. Default: one probe of its SSH server."""
+    """What is asked of each drilled machine. Default: the plan's probes."""
 
 
 def _word_or_run(words: tuple[str, ...], field: str) -> dict[str, object]:
@@ -161,6 +164,9 @@ class FailoverPlanSpec(Model):
     BestEffort."""
     network: Word | None = None
     """Network that the recovered machines join. Default: each machine's target.network."""
+    probes: Probes = ()
+    """What is asked of each recovered machine, also in a drill that names no probes of its own. Default: the greeting
+    of its SSH server."""
     commit: Annotated[str, Field(max_length=253, json_schema_extra=_word_or_run(("Manual", "Automatic"), "commit"))] = (
         "Manual"
     )

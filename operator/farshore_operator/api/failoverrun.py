@@ -10,6 +10,7 @@ from pydantic import Field
 
 from farshore_engine.contract.points import RecoveryPoint
 from farshore_engine.contract.replication import Check
+from farshore_engine.contract.tasks import ProbeResult
 from farshore_operator.api.cel import Rule
 from farshore_operator.api.failoverplan import Mode, ShutdownSource
 from farshore_operator.api.hook import Hooks
@@ -51,7 +52,9 @@ class RequestedBy(Model):
     field_manager: Word | None = None
     """Field manager that wrote the field: kustomize-controller for Flux, argocd-controller for Argo CD, or a client."""
     revision: Word | None = None
-    """Git revision that Flux or Argo CD applied, with the object that applied it; absent where it cannot be read."""
+    """Git revision (or chart version) that Flux or Argo CD applied; absent where it cannot be read."""
+    applied_by: Word | None = None
+    """Kustomization, HelmRelease or Application that applied it, with its namespace."""
     reason: Text | None = None
     """Why, by the annotation farshore.dev/reason; the admission policy demands it in an emergency."""
 
@@ -85,6 +88,8 @@ class RunMember(Model):
     """Name of the machine where it is recovered; the same for every repetition."""
     source_machine: Word | None = None
     """Name of the machine at the provider of the site that it leaves; absent for the ProtectedVM's name."""
+    point: Word | None = None
+    """Commit, Abort and Reprotect: recovery point that the machine was made from; absent if none was chosen."""
     stopped: bool = False
     """Abort: whether the machine was stopped at the site that it leaves, by the run that is undone."""
     arrived: bool = False
@@ -106,6 +111,8 @@ class RunGroup(Model):
     """What is done before the group is recovered."""
     after: Hooks = ()
     """What is done after all its machines answer."""
+    probes: Annotated[tuple[Probe, ...], Field(max_length=16)] = ()
+    """What is asked of each of its machines beside the run's probes."""
 
 
 class FailoverRunSpec(Model):
@@ -219,8 +226,12 @@ class MemberResult(Model):
     """Address at which it answers."""
     port: int | None = None
     """Port at which it answered."""
+    host_key: Annotated[str, Field(max_length=4096)] | None = None
+    """SSH host key that was seen when it started."""
     evidence: Annotated[str, Field(max_length=32768)] | None = None
     """What it answered."""
+    probes: Annotated[tuple[ProbeResult, ...], Field(max_length=64)] = ()
+    """What each probe was answered."""
 
 
 class FailoverRunStatus(ResourceStatus):

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from farshore_engine.contract.tasks import ProbeResult
 from farshore_operator.api.cel import Rule, exactly_one
 from farshore_operator.api.probe import Probes
 from farshore_operator.api.resource import (
@@ -58,7 +59,7 @@ class TestFailoverSpec(Model):
     network: Word | None = None
     """Network that the drilled machines join. Default: the site's drillNetwork, else an isolated one."""
     probes: Probes = ()
-    """What is asked of each drilled machine. Default: one probe of its SSH server."""
+    """What is asked of each drilled machine. Default: the plan's probes, else the greeting of its SSH server."""
     cleanup_after: Duration | None = None
     """How long after its end the drill is cleaned up by itself, such as 2h. Default: when it is deleted."""
     notes: Text | None = None
@@ -89,6 +90,8 @@ class DrilledMachine(Model):
     """Address at which it answers."""
     port: int | None = None
     """Port at which it answered."""
+    probes: Annotated[tuple[ProbeResult, ...], Field(max_length=64)] = ()
+    """What each probe was answered."""
 
 
 class TestFailoverStatus(ResourceStatus):
@@ -110,6 +113,8 @@ class TestFailoverStatus(ResourceStatus):
     """When the last machine answered, or the drill failed."""
     clean_up_at: datetime | None = None
     """When it is cleaned up by itself; absent if only deletion does."""
+    rpo_seconds: float | None = None
+    """Seconds of work that a failover at the drill's start would have lost: the worst of its machines."""
     rto_seconds: float | None = None
     """Seconds from its start until every machine had answered."""
     next_step: Annotated[str, Field(max_length=32768)] | None = None

@@ -5,17 +5,19 @@ So a revert cannot promote a drill, fire a finished run again, change one that i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from farshore_operator.api import FailoverPlan, FailoverRun
 from farshore_operator.api.failoverplan import ActiveSite
-from farshore_operator.api.failoverrun import FailoverRunSpec, Owner, RunKind, RunPhase
+from farshore_operator.api.failoverrun import FailoverRunSpec, Owner, RequestedBy, RunKind, RunPhase
 from farshore_operator.api.planstatus import FailoverPlanStatus, PlanMember, PlanPhase, SeenEdit
 from farshore_operator.decide import machineruns, planedit
 from farshore_operator.decide.actions import CreateOwned
 from farshore_operator.decide.decision import Action, Decision, Outcome
 from farshore_operator.decide.naming import bounded
+from farshore_operator.decide.origin import signed
 from farshore_operator.decide.references import Problem, summary
 from farshore_operator.decide.runspec import Choices, Chosen, freeze, groups_of
 from farshore_operator.report.conditions import Seen, Verdict, ready, settle, stalled, waiting
@@ -27,12 +29,16 @@ AUTOMATIC = "Automatic"
 
 @dataclass(frozen=True)
 class ObservedPlan:
-    """A plan, its machines in order, references that do not resolve, and its runs, oldest first."""
+    """A plan, its machines in order, references that do not resolve, and its runs, oldest first.
+
+    `requests` says who wrote each field that can ask for a run.
+    """
 
     plan: FailoverPlan
     machines: tuple[Chosen, ...]
     problems: tuple[Problem, ...]
     runs: tuple[FailoverRun, ...]
+    requests: Mapping[str, RequestedBy] = field(default_factory=dict)
 
 
 def run_name(plan: FailoverPlan, generation: int) -> str:
@@ -55,7 +61,7 @@ def decide(observed: ObservedPlan, now: datetime) -> Decision[FailoverPlanStatus
     if commit is not None:
         actions.append(commit)
     status = _status(observed, edit, where, newest, now)
-    return Decision(status, tuple(actions), RETRY if observed.problems else None)
+    return Decision(status, signed(actions, observed.requests), RETRY if observed.problems else None)
 
 
 def fold(status: FailoverPlanStatus, outcome: Outcome) -> FailoverPlanStatus:
@@ -95,6 +101,7 @@ def _failover(observed: ObservedPlan, name: str) -> CreateOwned:
         plan.spec.recovery_point,
         shutdown_source=plan.spec.shutdown_source,
         network=plan.spec.network,
+        probes=plan.spec.probes,
         groups=groups_of(plan),
     )
     spec = freeze(plan, name, choices, observed.machines)

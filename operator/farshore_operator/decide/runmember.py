@@ -13,7 +13,7 @@ from farshore_operator.decide.identity import id_of
 from farshore_operator.decide.naming import MACHINE_LABEL, RUN_LABEL, label
 from farshore_operator.decide.naming import task as task_name
 from farshore_operator.decide.runjournal import OVER, Journal
-from farshore_operator.decide.runsteps import Side, StepName, StepRule, may_fail, on, sequence, task_input
+from farshore_operator.decide.runsteps import Side, StepName, StepRule, limit, may_fail, on, sequence, task_input
 
 OVERDUE = timedelta(minutes=2)
 """How long after a task's deadline the operator gives it up itself: its process server should have done so."""
@@ -103,7 +103,7 @@ def _ask(journal: Journal, member: RunMember, rule: StepRule) -> None:
             point=journal.point(member),
             selector=final.name if final else "",
         ),
-        deadline=journal.now + rule.limit,
+        deadline=journal.now + limit(run.spec, member, rule),
     )
     labels = {RUN_LABEL: label(run.metadata.name), MACHINE_LABEL: label(name)}
     made = task_name(run.metadata.name, name, rule.name)

@@ -65,6 +65,7 @@ def _member(journal: Journal, status: FailoverRunStatus, member: RunMember) -> M
             "address": probed.address or old.address or started.address or None,
             "port": probed.port or old.port or started.port,
             "evidence": old.evidence or probed.evidence or None,
+            "probes": old.probes or journal.result(StepName.PROBE, name).probes,
         }
     )
 

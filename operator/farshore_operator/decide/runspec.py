@@ -72,9 +72,17 @@ def next_sequence(machines: Sequence[Chosen]) -> int:
     return max(known, default=0) + 1
 
 
+def drill_groups_of(plan: FailoverPlan) -> tuple[RunGroup, ...]:
+    """Return the groups of a plan as a drill keeps them: without hooks, which act on what is outside of the drill."""
+    return tuple(group.model_copy(update={"before": (), "after": ()}) for group in groups_of(plan))
+
+
 def groups_of(plan: FailoverPlan) -> tuple[RunGroup, ...]:
     """Return the groups of a plan as a run keeps them."""
-    return tuple(RunGroup(name=group.name, before=group.before, after=group.after) for group in plan.spec.groups)
+    return tuple(
+        RunGroup(name=group.name, before=group.before, after=group.after, probes=group.probes)
+        for group in plan.spec.groups
+    )
 
 
 def _member(chosen: Chosen, run: str, choices: Choices) -> RunMember:

@@ -14,6 +14,7 @@ from farshore_engine.contract.points import Selector
 from farshore_engine.contract.tasks import RunEntry, TaskInput, TaskKind
 from farshore_operator.api.failoverplan import Mode, ShutdownSource
 from farshore_operator.api.failoverrun import FailoverRunSpec, RunKind, RunMember
+from farshore_operator.decide.probes import asked_of, questions, time_for
 from farshore_operator.decide.runhistory import journalled
 
 MIB = 1024 * 1024
@@ -170,6 +171,11 @@ def may_fail(spec: FailoverRunSpec, name: StepName) -> bool:
     return name in (StepName.COMMIT_SPOOL, StepName.RELEASE_POINT)
 
 
+def limit(spec: FailoverRunSpec, member: RunMember, rule: StepRule) -> timedelta:
+    """Return how long a step may take from its beginning."""
+    return time_for(asked_of(spec, member), rule.limit) if rule.name is StepName.PROBE else rule.limit
+
+
 def on(rule: StepRule, member: RunMember) -> str:
     """Return the process server that carries the step out; empty if none served the machine."""
     return (member.source_process_server or "") if rule.side is Side.SOURCE else member.process_server
@@ -184,8 +190,8 @@ def task_input(
         point: name of the chosen recovery point, empty before it is.
         selector: what SelectPoint resolves; empty for what the run asks for.
     """
-    timeouts = [probe.timeout for probe in spec.probes] or [PROBE_TIMEOUT]
     name = rule.name
+    asked = asked_of(spec, member) if name is StepName.PROBE else ()
     return TaskInput(
         machine_id=member.machine_id,
         selector=(selector or spec.recovery_point) if name is StepName.SELECT_POINT else "",
@@ -197,7 +203,8 @@ def task_input(
         network=member.network or "",
         memory_mib=member.memory // MIB if member.memory else None,
         cpus=member.cpus,
-        probe_timeout_seconds=int(max(timeouts).total_seconds()),
+        probe_timeout_seconds=int(PROBE_TIMEOUT.total_seconds()),
+        probes=questions(asked),
         keep_machine=name is StepName.RELEASE_POINT,
         source_machine=source_machine(member, rule),
         freeze_seconds=int(FREEZE_BOUND.total_seconds()),

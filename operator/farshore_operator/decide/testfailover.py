@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from farshore_operator.api import FailoverRun, TestFailover
-from farshore_operator.api.failoverrun import MemberResult, RunKind, RunPhase, StepPhase
+from farshore_operator.api import FailoverPlan, FailoverRun, TestFailover
+from farshore_operator.api.failoverrun import MemberResult, RequestedBy, RunKind, RunPhase, StepPhase
 from farshore_operator.api.testfailover import DrilledMachine, TestFailoverPhase, TestFailoverStatus
 from farshore_operator.decide import readiness
 from farshore_operator.decide.actions import CreateOwned, SetFinalizer
 from farshore_operator.decide.decision import Action, Decision, Outcome
 from farshore_operator.decide.identity import id_of
 from farshore_operator.decide.naming import FORCE_DELETE_ANNOTATION, bounded
+from farshore_operator.decide.origin import signed
 from farshore_operator.decide.references import Problem, summary
-from farshore_operator.decide.runspec import Choices, Chosen, freeze
+from farshore_operator.decide.runspec import Choices, Chosen, drill_groups_of, freeze
 from farshore_operator.report.conditions import Health, Seen, Verdict, ready, settle, stalled, waiting
 from farshore_operator.report.happening import EventType, Happening
 
@@ -23,7 +25,6 @@ SUCCEEDED = "DrillSucceeded"
 CLEAN = "CleanedUp"
 RETRY = timedelta(seconds=8)
 
-SSH_PORT = 22
 _PHASES = {
     None: TestFailoverPhase.RUNNING,
     RunPhase.PENDING: TestFailoverPhase.RUNNING,
@@ -44,12 +45,16 @@ class ObservedDrill:
         machines: in the plan's order; empty if the plan or machine does not exist.
         problems: references that do not resolve.
         run: the run that belongs to this very object, None before there is one (or when its record was deleted).
+        plan: the plan that is drilled, None for a single machine.
+        requests: who wrote each field that can ask for a run.
     """
 
     drill: TestFailover
     machines: tuple[Chosen, ...]
     problems: tuple[Problem, ...]
     run: FailoverRun | None
+    plan: FailoverPlan | None = None
+    requests: Mapping[str, RequestedBy] = field(default_factory=dict)
 
 
 def run_name(drill: TestFailover) -> str:
@@ -99,27 +104,22 @@ def _begin(observed: ObservedDrill, now: datetime) -> Decision[TestFailoverStatu
         again = RETRY if verdict.health is Health.RECONCILING else None
         return Decision(_status(observed, verdict, TestFailoverPhase.PENDING, now), tuple(actions), again)
     name = run_name(drill)
+    plan = observed.plan
     choices = Choices(
-        RunKind.TEST_FAILOVER, drill.spec.recovery_point, network=drill.spec.network, probes=drill.spec.probes
+        RunKind.TEST_FAILOVER,
+        drill.spec.recovery_point,
+        network=drill.spec.network,
+        probes=drill.spec.probes or (plan.spec.probes if plan else ()),
+        groups=drill_groups_of(plan) if plan else (),
     )
     spec = freeze(drill, name, choices, observed.machines)
-    actions.append(CreateOwned("FailoverRun", drill.metadata.namespace, name, spec.dump()))
+    actions += signed([CreateOwned("FailoverRun", drill.metadata.namespace, name, spec.dump())], observed.requests)
     status = _status(observed, waiting("Running", f"run {name} begins"), TestFailoverPhase.RUNNING, now)
     # The run's name is written only after the run exists: until then this decision is made again.
     return Decision(status.model_copy(update={"run": name, "started_at": now.replace(microsecond=0)}), tuple(actions))
 
 
 def _hindrance(observed: ObservedDrill, now: datetime) -> Verdict | None:
-    unasked = [probe.name for probe in observed.drill.spec.probes if probe.ssh is None or probe.ssh.port != SSH_PORT]
-    if unasked:
-        # A probe that is silently left out would make a drill succeed that did not.
-        text = (
-            f"this release asks machines for the greeting of their SSH server on port {SSH_PORT} and nothing else, so "
-        )
-        return stalled(
-            "ProbeNotSupported",
-            f"{text}probe {', '.join(unasked)} cannot be asked: delete this TestFailover and create one without it",
-        )
     if observed.problems:
         problem = summary(observed.problems)
         return waiting(problem.reason, problem.message)
@@ -144,6 +144,7 @@ def _mirrored(observed: ObservedDrill, run: FailoverRun, now: datetime) -> TestF
             "started_at": run.status.started_at,
             "finished_at": run.status.finished_at,
             "clean_up_at": clean_up_at(observed.drill, run),
+            "rpo_seconds": run.status.rpo_seconds,
             "rto_seconds": run.status.rto_seconds,
             "next_step": _next_step(observed.drill, run, phase),
         }
@@ -152,7 +153,13 @@ def _mirrored(observed: ObservedDrill, run: FailoverRun, now: datetime) -> TestF
 
 def _machine(result: MemberResult) -> DrilledMachine:
     point = result.point.name if result.point else None
-    return DrilledMachine(protected_vm=result.protected_vm, point=point, address=result.address, port=result.port)
+    return DrilledMachine(
+        protected_vm=result.protected_vm,
+        point=point,
+        address=result.address,
+        port=result.port,
+        probes=result.probes,
+    )
 
 
 def _status(observed: ObservedDrill, verdict: Verdict, phase: TestFailoverPhase, now: datetime) -> TestFailoverStatus:

@@ -7,6 +7,7 @@ from datetime import datetime
 from farshore_operator.api import ProcessServer, ProtectedVM, RecoveryVault, Site, Task
 from farshore_operator.api.recoveryvault import Encryption, PreviousKey
 from farshore_operator.decide.naming import EXPIRES_ANNOTATION, KEY_ANNOTATION, KEY_TYPE, SITE_LABEL, enrolment_secret
+from farshore_operator.decide.probes import login_secrets
 from farshore_operator.decide.processserver import KeyFacts, ObservedServer
 from farshore_operator.kube.client import Json
 from farshore_operator.observe.world import World, spec_ref
@@ -71,7 +72,8 @@ def _clock_offset(body: Json | None, server: ProcessServer) -> float | None:
 def _secrets(world: World, server: ProcessServer, assigned: list[ProtectedVM]) -> frozenset[str]:
     namespace, name = server.metadata.namespace, server.metadata.name
     tasks = world.all(Task, namespace, lambda body: body["spec"].get("processServer") == name)
-    busy_with = {task.spec.protected_vm for task in tasks if task.status is None or task.status.finished_at is None}
+    open_tasks = [task for task in tasks if task.status is None or task.status.finished_at is None]
+    busy_with = {task.spec.protected_vm for task in open_tasks}
     site = server.spec.site_ref.name
     here = world.all(ProtectedVM, namespace, lambda body: spec_ref(body, "target", "siteRef") == site)
     login = {vm.metadata.name: vm for vm in assigned}
@@ -80,6 +82,8 @@ def _secrets(world: World, server: ProcessServer, assigned: list[ProtectedVM]) -
         if vm is not None:
             login[vm_name] = vm
     names: set[str] = set()
+    for task in open_tasks:
+        names |= login_secrets(task.spec.input.probes)
     for vm in login.values():
         names |= _login_secrets(world, vm)
     for vm in (*login.values(), *here):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from farshore_operator.api import FailoverPlan, FailoverRun, ProcessServer, ProtectedVM, Task, TestFailover
 from farshore_operator.api.failoverplan import ActiveSite, Member
 from farshore_operator.api.failoverrun import RunKind, RunPhase
@@ -13,6 +15,7 @@ from farshore_operator.decide.runspec import Chosen
 from farshore_operator.decide.testfailover import ObservedDrill, clean_up_at, clean_up_due, run_name
 from farshore_operator.kube.client import Json
 from farshore_operator.observe import protectedvm
+from farshore_operator.observe.origin import requests
 from farshore_operator.observe.world import World
 
 
@@ -44,7 +47,12 @@ def observe_run(world: World, run: FailoverRun) -> ObservedRun:
 
 
 def observe_drill(world: World, drill: TestFailover) -> ObservedDrill:
-    """Collect the machines that a drill means, and its run."""
+    """Collect the machines that a drill means, its run, and who asked for it."""
+    found = _observe_drill(world, drill)
+    return replace(found, requests=requests(world, drill, begins=found.run is None))
+
+
+def _observe_drill(world: World, drill: TestFailover) -> ObservedDrill:
     namespace = drill.metadata.namespace
     run = world.find(FailoverRun, namespace, drill.status.run or run_name(drill))
     if drill.spec.plan_ref is not None:
@@ -53,7 +61,7 @@ def observe_drill(world: World, drill: TestFailover) -> ObservedDrill:
             use = ObjectUse("spec.planRef", "FailoverPlan", drill.spec.plan_ref.name, exists=False)
             return ObservedDrill(drill, (), problems(namespace, (use,)), run)
         machines, missing = _plan_machines(world, plan)
-        return ObservedDrill(drill, machines, missing, run)
+        return ObservedDrill(drill, machines, missing, run, plan)
     name = drill.spec.protected_vm_ref.name if drill.spec.protected_vm_ref else ""
     vm = world.find(ProtectedVM, namespace, name)
     if vm is None:
@@ -69,7 +77,13 @@ def observe_plan(world: World, plan: FailoverPlan) -> ObservedPlan:
     runs = world.all(
         FailoverRun, plan.metadata.namespace, lambda body: (body["spec"].get("owner") or {}).get("uid") == uid
     )
-    return ObservedPlan(plan, machines, missing, ordered(runs))
+    asked = requests(world, plan, begins=_may_begin(plan))
+    return ObservedPlan(plan, machines, missing, ordered(runs), requests=asked)
+
+
+def _may_begin(plan: FailoverPlan) -> bool:
+    """Tell whether the plan may make a run now: it wants the machines elsewhere, or one awaits what it says."""
+    return plan.spec.active_site.value != plan.status.active_site or plan.status.active_site != ActiveSite.SOURCE.value
 
 
 def _plan_machines(world: World, plan: FailoverPlan) -> tuple[tuple[Chosen, ...], tuple[Problem, ...]]:

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from farshore_engine.contract.assignment import (
     BrokenAssignment,
     ConsistencyGroup,
+    DatabaseLogin,
     Desired,
     InstallMode,
     MachineAssignment,
@@ -28,6 +29,7 @@ from farshore_operator.api.protectedvm import CredentialKey
 from farshore_operator.decide.bandwidth import limit_at
 from farshore_operator.decide.consistencygroup import resolved
 from farshore_operator.decide.naming import enrolment_secret, machine_id
+from farshore_operator.decide.probes import login_secrets, logs_in
 from farshore_operator.decide.vaultaccess import Values, secret_text, vault_access
 from farshore_operator.kube.appliance.secretvalues import SecretValues
 
@@ -138,7 +140,8 @@ class Resolver:
             run=spec.run or "",
             input=spec.input,
             vault=self.vault_of(vm),
-            source=self._source(vm) if spec.kind in LOGS_IN else None,
+            source=self._source(vm) if spec.kind in LOGS_IN or logs_in(spec.input.probes) else None,
+            database_logins={name: self._database_login(name) for name in login_secrets(spec.input.probes)},
             machine=machine,
             deadline=spec.deadline,
             report=task.status,
@@ -183,6 +186,16 @@ class Resolver:
             passphrase=secret(CredentialKey.PASSPHRASE),
             sudo_password=secret(CredentialKey.SUDO_PASSWORD),
         )
+
+    def _database_login(self, name: str) -> DatabaseLogin:
+        field = "a probe's sql.credentialsSecretRef"
+        values = self._secret(name, field)
+
+        def text(key: CredentialKey) -> str:
+            return secret_text(values[key], name, key, field).strip() if values.get(key) else ""
+
+        password = text(CredentialKey.PASSWORD)
+        return DatabaseLogin(username=text(CredentialKey.USERNAME), password=SecretStr(password) if password else None)
 
     def policy_of(self, vm: ProtectedVM) -> Policy:
         """Return the policy of a machine; raises a fault that names what does not resolve."""
