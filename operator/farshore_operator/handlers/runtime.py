@@ -27,6 +27,7 @@ from farshore_operator.kube.client import Client, Json
 from farshore_operator.kube.events import Recorder
 from farshore_operator.kube.leases import Heartbeats
 from farshore_operator.kube.resources import PROCESS_SERVER, WATCHED, Resource
+from farshore_operator.observe.revisions import Revisions
 from farshore_operator.observe.secrets import Secrets
 from farshore_operator.observe.world import World
 from farshore_operator.report.metrics import Metrics
@@ -49,7 +50,8 @@ class Runtime:
         self.metrics = Metrics()
         self._cache = Cache(self._wrote)
         self._heartbeats = Heartbeats(settings.timing.lease_lost)
-        self._world = World(self._cache, Secrets(client, _now), self._heartbeats, settings.timing, _now)
+        secrets, revisions = Secrets(client, _now), Revisions(client, _now)
+        self._world = World(self._cache, secrets, self._heartbeats, settings.timing, _now, revisions)
         self._performer = Performer(Effects(client, self._cache, _now, settings.timing))
         writer = StatusWriter(client, self._cache, Recorder(client, instance), self.metrics)
         self._reconciler = Reconciler(self._world, self._performer, writer)

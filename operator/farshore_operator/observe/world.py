@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import TypeVar
 
 from farshore_operator.api.resource import Resource
+from farshore_operator.decide.origin import Applied, Applier
 from farshore_operator.decide.references import SecretUse
 from farshore_operator.kube.cache import Cache
 from farshore_operator.kube.client import Json
 from farshore_operator.kube.leases import Heartbeats
+from farshore_operator.observe.revisions import Revisions
 from farshore_operator.observe.secrets import Secrets
 from farshore_operator.settings import Timing
 
@@ -22,13 +24,20 @@ class World:
     """The cluster as observers see it. Thread-safe, read-only."""
 
     def __init__(
-        self, cache: Cache, secrets: Secrets, heartbeats: Heartbeats, timing: Timing, now: Callable[[], datetime]
+        self,
+        cache: Cache,
+        secrets: Secrets,
+        heartbeats: Heartbeats,
+        timing: Timing,
+        now: Callable[[], datetime],
+        revisions: Revisions | None = None,
     ) -> None:
         self.cache = cache
         self.secrets = secrets
         self.heartbeats = heartbeats
         self.timing = timing
         self.now = now
+        self._revisions = revisions
         self._lock = threading.Lock()
         self._parsed: dict[tuple[str, str, str], tuple[str, Resource]] = {}
 
@@ -80,6 +89,10 @@ class World:
         bad = frozenset(key for key in keys if encryption_key and key not in found.encryption_keys)
         empty = frozenset(key for key, length in found.lengths.items() if length == 0)
         return SecretUse(field, name, keys, frozenset(found.lengths), empty, bad, "32 bytes, raw or in base64")
+
+    def revision(self, applier: Applier) -> Applied | None:
+        """Return what Flux or Argo CD applied, None where that cannot be read."""
+        return self._revisions.of(applier) if self._revisions is not None else None
 
 
 def spec_ref(body: Json, field: str, *more: str) -> str:
