@@ -259,6 +259,33 @@ def test_a_spoiled_point_is_not_exported_and_the_others_are(tmp_path: Path, key_
     assert (tmp_path / "home/image").read_bytes() == rig.points[first]["sda"]
 
 
+def test_an_export_that_stops_at_a_flipped_bit_leaves_no_file_and_keeps_the_one_that_was_there(
+    tmp_path: Path, key_file: Path
+) -> None:
+    """Half a disk under the name that was asked for looked like a whole one."""
+    rig = Rig(DirectoryStore(tmp_path / "vault"), pack_target=1 << 17)
+    first = rig.point("sda", {i: i + 1 for i in range(20)}, 20 * 65536).name
+    second = rig.point("sda", {19: 77}).name
+    lost = pack_name(rig, refs_at(rig, second)[19])
+    flip(rig, lost, int(refs_at(rig, second)[19]["offset"]) + 20)
+    terminal = Terminal(tmp_path / "home", {"FARSHORE_VAULT_KEY_FILE": str(key_file)})
+    terminal.environment["FARSHORE_VAULT_DIRECTORY"] = str(tmp_path / "vault")
+    image = tmp_path / "home/image"
+    for words in ((), ("--format", "vhd")):
+        stopped = terminal.run("export", "db", second, "image", *words)
+        assert stopped.returncode == 1 and lost.rpartition("/")[2] in stopped.stderr
+        assert not image.exists()
+    terminal.ok("export", "db", first, "image")  # what is left of the other is in nobody's way
+    assert image.read_bytes() == rig.points[first]["sda"]
+    assert not list((tmp_path / "home").glob("*.part*"))
+    assert terminal.run("export", "db", second, "image", "--force").returncode == 1
+    assert image.read_bytes() == rig.points[first]["sda"]
+    (tmp_path / "home/other.part").write_bytes(b"somebody's own")
+    refused = terminal.run("export", "db", first, "other")
+    assert refused.returncode == 1 and "other.part is there" in refused.stderr
+    terminal.ok("export", "db", first, "image")
+
+
 def test_an_export_in_other_formats(tmp_path: Path, key_file: Path) -> None:
     rig = Rig(DirectoryStore(tmp_path / "vault"))
     point = rig.point("sda", {1: 1, 30: 30}, 32 * 65536)
@@ -280,10 +307,12 @@ def test_a_killed_export_goes_on_and_lets_go_of_its_pin(tmp_path: Path, key_file
     terminal = Terminal(tmp_path / "home", {"FARSHORE_VAULT_KEY_FILE": str(key_file)})
     terminal.environment["FARSHORE_VAULT_DIRECTORY"] = str(tmp_path / "vault")
     with terminal.started("export", "db", point.name, "image") as process:
-        while process.poll() is None and not (tmp_path / "home/image").exists():
+        while process.poll() is None and not (tmp_path / "home/image.part").exists():
             time.sleep(0.005)
         process.kill()
         process.wait()
+    finished = (tmp_path / "home/image").exists()
+    assert finished != (tmp_path / "home/image.part").exists(), "a file has its name when all of it is there"
     terminal.ok("export", "db", point.name, "image")
     assert (tmp_path / "home/image").read_bytes() == rig.points[point.name]["sda"]
     assert rig.vault.find(point.name).pins == ()

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from farshore_engine.blocks.grid import block_count
+from farshore_engine.hydrate.image import translated
 
 SUFFIX = ".farshore.json"
 
@@ -84,6 +85,19 @@ def forget_state(image: Path) -> None:
     if path.exists():
         path.unlink()
         _sync_folder(path)
+
+
+def rename_image(image: Path, name: Path) -> None:
+    """Give an image another name in its folder, durably, and its sidecar with it; replaces what has that name.
+
+    The image goes first: when this is cut short, nobody knows what `name` holds, which is never wrong.
+    """
+    forget_state(name)
+    with translated(name):
+        image.replace(name)
+        _sync_folder(name)
+        sidecar(image).replace(sidecar(name))
+        _sync_folder(name)
 
 
 def _sync_folder(path: Path) -> None:

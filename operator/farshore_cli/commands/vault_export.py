@@ -1,6 +1,7 @@
 """`farshore vault export`: the disks of a recovery point as image files, with the storage credential and the key alone.
 
-A run that was interrupted goes on where it was when it is repeated. Every block is verified before it is written.
+A run that was interrupted goes on where it was when it is repeated. Every block is verified before it is written. A
+file has its name only when all of it is there, so one that stopped at a damaged block is never taken for a disk.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from farshore_engine.vault.records import PointDisk
 
 DISK = "{disk}"
+UNFINISHED = ".part"
 
 
 class ImageFormat(StrEnum):
@@ -49,6 +51,14 @@ class Job:
     file: Path
     format: ImageFormat
 
+    @property
+    def unfinished(self) -> Path:
+        """Where the image is until it is complete; a device has no other name, and a qcow2 sees to it itself."""
+        device = self.file.exists() and not self.file.is_file()
+        if device or self.format is ImageFormat.QCOW2:
+            return self.file
+        return self.file.with_name(self.file.name + UNFINISHED)
+
 
 @app.command("export")
 @vault_command
@@ -61,7 +71,7 @@ def export(
     ],
     image_format: Annotated[ImageFormat, typer.Option("--format", help="Format of the images.")] = ImageFormat.RAW,
     disk: Annotated[list[str] | None, typer.Option("--disk", help="Only this disk, by name or id; repeatable.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there, once all is written.")] = False,
     threads: Annotated[int, typer.Option("--threads", min=1, max=64, help="Requests at once.")] = 4,
 ) -> None:
     """Write the disks of a recovery point to files, verified, sparse and resumable."""
@@ -110,29 +120,42 @@ def plan(point: StoredPoint, wanted: tuple[str, ...], file: str, image_format: I
 
 
 def prepare(vault: MachineVault, point: StoredPoint, job: Job, *, force: bool) -> None:
-    """See that the file may be written: not there, or begun by an earlier run of the same export, or `force`."""
+    """See that the file may be written: not there, or of an earlier run of the same export, or `force`.
+
+    What is there under the file's own name stays until the new image is complete.
+    """
     from farshore_engine.hydrate.progress import forget_state, read_state
 
     job.file.parent.mkdir(parents=True, exist_ok=True)
-    if not job.file.exists():
-        forget_state(job.file)
-        return
-    state, root = read_state(job.file), job.disk.root.digest if job.disk.root is not None else ""
+    for path in dict.fromkeys((job.file, job.unfinished)):
+        if not path.exists():
+            forget_state(path)
+        elif not _holds(vault, job, path):
+            begun = path != job.file and read_state(path) is not None  # an export of something else, never finished
+            if not force and not begun:
+                raise StopFault(
+                    f"{path} is there, and it is not an export of the disk {job.disk.name} at {point.manifest.name}",
+                    "Choose another file, or overwrite it with --force",
+                    reason="FileExists",
+                )
+            if path == job.unfinished:
+                forget_state(path)
+                if path != job.file:
+                    path.unlink()
+
+
+def _holds(vault: MachineVault, job: Job, path: Path) -> bool:
+    """Return whether the path holds this export: all of it under its own name, else as far as it got."""
+    from farshore_engine.hydrate.progress import read_state
+
+    state, root = read_state(path), job.disk.root.digest if job.disk.root is not None else ""
     mine = (vault.access.names.machine, job.disk.id, job.disk.size_bytes, root)
     same = state is not None and (state.machine, state.disk, state.size, state.root) == mine and not state.base
-    tail = job.format is ImageFormat.RAW and job.file.stat().st_size > job.disk.size_bytes  # a VHD has a footer
-    empty = job.file.is_file() and job.file.stat().st_blocks == 0  # one that was killed when it had just begun
-    if (same and not tail) or empty:
-        return
-    if not force:
-        raise StopFault(
-            f"{job.file} is there, and it is not an export of the disk {job.disk.name} at {point.manifest.name}",
-            "Choose another file, or overwrite it with --force",
-            reason="FileExists",
-        )
-    forget_state(job.file)
-    if job.file.is_file():
-        job.file.unlink()
+    tail = job.format is ImageFormat.RAW and path.stat().st_size > job.disk.size_bytes  # a VHD has a footer
+    if path != job.unfinished:
+        return same and not tail and state is not None and state.complete
+    empty = path.is_file() and path.stat().st_blocks == 0  # one that was killed when it had just begun
+    return (same and not tail) or empty
 
 
 def _word(disk: PointDisk) -> str:
@@ -184,16 +207,24 @@ def _refuse_spoiled(vault: MachineVault, point: StoredPoint, jobs: list[Job]) ->
 
 def _write(vault: MachineVault, point: StoredPoint, job: Job, threads: int) -> None:
     from farshore_cli.pointtable import size_text
+    from farshore_engine.hydrate.progress import rename_image
     from farshore_engine.vault.reader import PointReader
 
     begun = time.monotonic()
     with _shown(job) as report:
-        done = _writers()[job.format](PointReader(vault, point), job.disk.id, job.file, threads=threads, report=report)
+        target = job.file if _finished(vault, job) else job.unfinished
+        done = _writers()[job.format](PointReader(vault, point), job.disk.id, target, threads=threads, report=report)
+        if target != job.file:
+            rename_image(target, job.file)
     seconds = max(time.monotonic() - begun, 0.001)
     rate = f"{size_text(int(done.total / seconds))}/s"
     _say(
         f"{job.file}: disk {job.disk.name} of {point.manifest.name}, {size_text(done.total)} in {seconds:.0f} s, {rate}"
     )
+
+
+def _finished(vault: MachineVault, job: Job) -> bool:
+    return job.file.exists() and job.unfinished != job.file and _holds(vault, job, job.file)
 
 
 def _writers() -> dict[ImageFormat, Callable[..., Progress]]:
