@@ -121,6 +121,35 @@ def test_a_disk_that_is_copied_anew_shows_nothing_old_after_a_restart_either(ser
     after.close("end")
 
 
+def test_what_the_store_lost_of_a_disk_whose_map_is_whole_is_asked_for_again_and_no_more(server: Server) -> None:
+    """The whole disk was copied in full."""
+    first = server.open()
+    receive(first, 1, 0, 1)
+    commit(first)
+    known = {path.name for path in packs_of(server)}
+    receive(first, 2, 2, 3)
+    first.intake.flush()
+    first.uploader.drain()
+    (lost,) = {path for path in packs_of(server) if path.name not in known}
+    commit(first)
+    first.close("killed")
+    lost.unlink()
+    after = server.open()
+    assert after.lost and DISK in after.held_disks, "its agent compares"
+    told, _ = after.writer.digests_of(DISK, 0, 64)
+    assert [block for block in range(4) if bytes(told[block]) == b"\xff" * 32] == [2, 3]
+    receive(after, 1, 2, 3)
+    commit(after)
+    after.close("end")
+    again = server.open()
+    assert not again.lost
+    again.close("end")
+
+
+def packs_of(server: Server) -> list[Path]:
+    return [path for path in (server.directory / "vault").rglob("packs/*") if path.is_file()]
+
+
 def test_the_replay_of_more_than_the_cache_of_nodes_holds_comes_to_an_end(tmp_path: Path) -> None:
     """It waited for packs of map nodes to be stored, by a thread that was to start behind the replay."""
     store = MemoryStore()

@@ -16,7 +16,7 @@ from farshore_engine.vault.chain import ChainWriter, read_slot
 from farshore_engine.vault.durability import StoreLost, missing_packs
 from farshore_engine.vault.immutability import LockKeeper, LockRule, open_locks
 from farshore_engine.vault.machine import MachineVault, StoredPoint
-from farshore_engine.vault.newest import spoiled_disks
+from farshore_engine.vault.newest import newest_damage
 from farshore_engine.vault.records import FenceBody
 from farshore_engine.vault.stores import open_machine
 from farshore_engine.vault.upload import PackUploader
@@ -83,10 +83,16 @@ def _open_spool(
         base = older_base(vault, assignment)
         locks = _locks(assignment.vault, vault, chain, shared, base)
         writer = PointWriter(vault, chain, intake, locks=locks, base=base)
-        lost = spoiled_disks(vault, base) - spool.restarted
-        if lost:
-            log.warning("the newest point is damaged: these disks are copied anew", disks=sorted(lost))
-        fit_to_chain(spool, writer, restart | lost, doubt=doubt or base is not None)
+        damage = newest_damage(vault, base)
+        spoiled = damage.disks - spool.restarted
+        if spoiled:
+            log.warning("the newest point is damaged: these disks are copied anew", disks=sorted(spoiled))
+        lost = frozenset().union(
+            *(packs for disk, packs in damage.packs.items() if disk not in spool.restarted | restart)
+        )
+        # A point that the spool holds complete would be put on top of what is missing, and miss it too.
+        fit_to_chain(spool, writer, restart | spoiled, doubt=doubt or base is not None or bool(lost))
+        writer.distrust(lost)
         held = {disk.id for disk in writer.last.manifest.disks if disk.root is not None} if writer.last else set()
         for disk in spool.restarted:
             writer.restart(disk)
@@ -99,7 +105,10 @@ def _open_spool(
         spool.close()
         room.close()
         raise
-    return Replica(assignment, shared, vault, writer, spool, uploader, intake, held, room)
+    replica = Replica(assignment, shared, vault, writer, spool, uploader, intake, held, room)
+    if lost:
+        replica.compare_again(f"the vault lost {len(lost)} packs of its newest point")
+    return replica
 
 
 def older_base(vault: MachineVault, assignment: MachineAssignment) -> StoredPoint | None:

@@ -5,6 +5,8 @@ Only what it added to the point before it is looked at: it costs what changed, n
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -31,8 +33,21 @@ class _Collected:
         return np.full(refs.size, PACK_MAX, np.int64)
 
 
-def spoiled_disks(vault: MachineVault, base: StoredPoint | None = None) -> frozenset[str]:
-    """Return the disks of which the newest point misses something that it added, as nodes unread or packs not there.
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What the newest point misses of what it added, by disk.
+
+    Attributes:
+        disks: those whose map cannot be read: only a full copy heals them.
+        packs: for each other disk the packs that are not there; what it has in them must come again.
+    """
+
+    disks: frozenset[str]
+    packs: dict[str, frozenset[PackId]]
+
+
+def newest_damage(vault: MachineVault, base: StoredPoint | None = None) -> Damage:
+    """Return what the newest point misses of what it added.
 
     With `base`, an older point, all of that one is looked at: it may have been that for which a store lost something.
 
@@ -41,18 +56,19 @@ def spoiled_disks(vault: MachineVault, base: StoredPoint | None = None) -> froze
     """
     points = (base,) if base is not None else vault.catalogue(newest=2).points
     if not points:
-        return frozenset()
+        return Damage(frozenset(), {})
     newest, earlier = points[-1], points[0] if len(points) > 1 else None
-    spoiled: set[str] = set()
+    unread: set[str] = set()
     reached: dict[str, set[PackId]] = {}
     for disk in newest.manifest.disks:
         found = _Collected()
         walk = DiskWalk(vault.access, disk.id, found, {}, lambda disk, refs: None, _map(vault, earlier, disk.id))
         if walk.walk(_map(vault, newest, disk.id)):
-            spoiled.add(disk.id)
+            unread.add(disk.id)
         reached[disk.id] = found.packs
     lost = missing_packs(vault.access.store, vault.access.names, set().union(*reached.values()))
-    return frozenset(spoiled | {disk for disk, packs in reached.items() if not lost.isdisjoint(packs)})
+    packs = {disk: lost & found for disk, found in reached.items() if disk not in unread and lost & found}
+    return Damage(frozenset(unread), packs)
 
 
 def _map(vault: MachineVault, point: StoredPoint | None, disk: str) -> BlockMap:

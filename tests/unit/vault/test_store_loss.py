@@ -18,7 +18,8 @@ from farshore_engine.vault.chain import Fenced, list_slots
 from farshore_engine.vault.durability import LOOKED_UP, StoreLost, missing_packs
 from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.names import PackId
-from farshore_engine.vault.newest import spoiled_disks
+from farshore_engine.vault.newest import Damage, newest_damage
+from farshore_engine.vault.reader import PointReader
 from farshore_engine.vault.retention import RetentionRules
 from farshore_engine.vault.writer import DiskSpoiled
 
@@ -29,15 +30,18 @@ def forgetful() -> tuple[Rig, ForgetfulStore]:
 
 
 def open_anew(rig: Rig) -> None:
-    """What a process server does after StoreLost: a new claim, damaged disks from nothing, the rest against the head.
+    """What a process server does after StoreLost: a new claim, disks without a map from nothing, what lost packs held
+    told as different, the rest against the head.
 
     Here the source then sends every block of every disk; equal ones are dropped by digest.
     """
     rig.vault.close()
     rig.vault = rig.open()
     rig.start()
-    for disk in spoiled_disks(rig.vault):
+    damage = newest_damage(rig.vault)
+    for disk in damage.disks:
         rig.writer.restart(disk)
+    rig.writer.distrust(frozenset().union(*damage.packs.values()))
     for disk, content in rig.disks.items():
         rig.send(disk, list(range(len(content) // 65536)))
 
@@ -112,12 +116,32 @@ def test_what_the_newest_point_lost_is_known_by_disk() -> None:
     rig, _ = forgetful()
     rig.write("sdb", {1: 1})
     rig.point("sda", {1: 1})
-    assert spoiled_disks(rig.open()) == frozenset()
+    assert newest_damage(rig.open()) == Damage(frozenset(), {})
     before = set(packs(rig.store))
     rig.point("sda", {2: 2})
     for name in set(packs(rig.store)) - before:
         rig.store.delete(name)
-    assert spoiled_disks(rig.open()) == {"sda"}
+    assert newest_damage(rig.open()).disks == {"sda"}, "the root of its map was there too"
+
+
+def test_of_a_disk_whose_map_is_whole_only_what_was_lost_is_stored_anew() -> None:
+    """It was copied in full, as if its map had been lost too."""
+    rig, _ = forgetful()
+    rig.point("sda", {i: i + 1 for i in range(20)})
+    name = rig.point("sda", {i: i + 50 for i in range(8)}).name
+    vault = rig.open()
+    refs = PointReader(vault, vault.find(name)).lookup("sda", 0, 64)
+    root = vault.find(name).manifest.disks[0].root
+    assert root is not None
+    lost = next(pack for ref in refs[:8] if str(pack := PackId(int(ref["claim"]), int(ref["random"]))) != root.pack)
+    rig.store.delete(vault.access.names.pack(lost))
+    assert newest_damage(rig.open()) == Damage(frozenset(), {"sda": frozenset({lost})})
+    size = len(packs(rig.store))
+    open_anew(rig)
+    point = rig.commit()
+    assert rig.restored(point.name) == rig.points[point.name]
+    assert newest_damage(rig.open()) == Damage(frozenset(), {})
+    assert len(packs(rig.store)) - size < 4, "not all twenty blocks again"
 
 
 def test_a_pruned_predecessor_is_no_loss() -> None:
@@ -174,7 +198,7 @@ def test_whatever_is_lost_visible_points_are_exact_or_named_and_it_heals(seed: i
     store.crash_before = lambda *_: 0
     open_until_it_works(rig)
     last = rig.commit().name
-    assert spoiled_disks(rig.open()) == frozenset()
+    assert newest_damage(rig.open()) == Damage(frozenset(), {})
     report = check(rig, read_data=True)
     assert last not in report.spoiled
     for name in rig.names():
