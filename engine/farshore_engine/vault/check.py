@@ -158,6 +158,7 @@ def check_machine(
         findings.chain()
         notes += findings.base()
         findings.journals()
+        findings.reports()
         findings.claims(check.packs)
         notes += [f"{name} does not belong in a vault" for name in check.packs.unknown]
     for one in reversed(points):
@@ -205,6 +206,16 @@ class _Findings:
                 journal.entries(run)
             except StopFault as fault:
                 self.found.append(Finding(f"{names.journals}{run}/", fault.message))
+
+    def reports(self) -> None:
+        """Reports of runs that cannot be read, or that this machine's key did not sign."""
+        reports, names = self.vault.reports, self.vault.access.names
+        for run in reports.runs():
+            for number in reports.numbers(run):
+                try:
+                    reports.read(run, number)
+                except StopFault as fault:
+                    self.found.append(Finding(names.report(run, number), fault.message))
 
     def claims(self, packs: PackIndex) -> None:
         """Packs tell of claims: one that the chain does not reach means that the chain lost its end."""

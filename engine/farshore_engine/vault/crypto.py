@@ -39,6 +39,8 @@ class Purpose(StrEnum):
     CHAIN = "farshore/1 chain record"
     JOURNAL = "farshore/1 journal record"
     DIGEST = "farshore/1 block digest"
+    REPORT = "farshore/1 report record"
+    REPORT_SIGNATURE = "farshore/1 report signature"
 
 
 @dataclass(frozen=True)

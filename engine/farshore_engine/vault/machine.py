@@ -35,6 +35,7 @@ from farshore_engine.vault.records import (
     open_record,
     point_of,
 )
+from farshore_engine.vault.reports import Reports
 from farshore_engine.vault.store import AlreadyExists, ObjectNotFound, ObjectStore
 
 VAULT_FORMAT = 1
@@ -93,6 +94,7 @@ class MachineVault:
         nodes: the shared cache of map nodes.
         decoder: reads records of packs.
         journal: the run journals of the machine.
+        reports: the signed reports of its runs.
         key_report: how the keys stood at the last `rotate`, None before.
     """
 
@@ -102,6 +104,7 @@ class MachineVault:
         self.decoder = Decoder(access.store, access.names, access.keys, threads=read_threads)
         self.nodes = NodeStore(access.keys.machine, self.decoder, cached=cached_nodes)
         self.journal = RunJournal(access)
+        self.reports = Reports(access)
         self.key_report: KeyReport | None = None
 
     @classmethod

@@ -80,6 +80,11 @@ class MachineNames:
         """Prefix of the run journals."""
         return f"{self.root}journal/"
 
+    @property
+    def reports(self) -> str:
+        """Prefix of the reports of runs."""
+        return f"{self.root}reports/"
+
     def slot(self, number: int) -> str:
         """Return the name of a slot."""
         return f"{self.slots}{number:012d}"
@@ -95,6 +100,10 @@ class MachineNames:
     def journal(self, run: str, sequence: int) -> str:
         """Return the name of a journal record."""
         return f"{self.journals}{checked_run(run)}/{sequence:06d}"
+
+    def report(self, run: str, number: int) -> str:
+        """Return the name of a report."""
+        return f"{self.reports}{checked_run(run)}/{number:06d}"
 
 
 def vault_file(prefix: str) -> str:

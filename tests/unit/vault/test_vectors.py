@@ -29,6 +29,7 @@ from farshore_engine.vault.names import MachineNames, PackId
 from farshore_engine.vault.node import Node, node_of
 from farshore_engine.vault.pack import OpenPack
 from farshore_engine.vault.records import FenceBody, RecordKind, open_record
+from farshore_engine.vault.reports import SignedReport
 
 KEK = bytes(range(32))
 DATA_KEY = bytes(range(32, 64))
@@ -63,6 +64,9 @@ KEY_VAULT_SEAL = "2ca6e33bd72eb034c0c2bb90bcdca56d3565885de9bfa7e6fd3b681da01c1d
 PACK_KEY = "b3f91335173dce273c862684eaf94976e81005890704d65abd2f6ff149e73843"
 CHAIN_KEY = "a06bce7b8c7ba97f99a075f2f619244f0380cac68bfe63ca71cb395c115aa133"
 JOURNAL_KEY = "f1d575e936b137eea971dc19585744fdb07f8bcbd446a6b59c618e06f7c3d53b"
+REPORT_KEY = "7854c8cc3d14ebf94d18642bfc92f1f26df9de8a1a8810e84049435e1effa90c"
+REPORT_SIGNATURE_KEY = "c2834530fea04acc8e1aca13bfb4a72eadf0cdcc7ed547743b31b52d86a1956a"
+REPORT_SIGNATURE = "f4b7cf17c5066ab0e0cf91bc96c3c178953dd9ea2f653b3a83e1b32bd3c37610"
 DIGEST_KEY = "c1b866362da7bf9f985f2f4b0fec2eb09657b5e81d36aaa278669cb55cba2ae9"
 BLOCK_PLACE = "4653423100097465616d2d612e646200037364610000000000000102"  # block 258 of sda
 NODE_PLACE = "46534e3100097465616d2d612e64620003736461010000000000000002"  # node 2 of level 1 of sda
@@ -134,6 +138,8 @@ def test_derived_keys() -> None:
         (Purpose.PACK, PACK_KEY),
         (Purpose.CHAIN, CHAIN_KEY),
         (Purpose.JOURNAL, JOURNAL_KEY),
+        (Purpose.REPORT, REPORT_KEY),
+        (Purpose.REPORT_SIGNATURE, REPORT_SIGNATURE_KEY),
     ):
         assert KEYS.derive(purpose, SALT).hex() == expected == hkdf(SALT, purpose.value).hex()
     assert KEYS.digest_key.hex() == DIGEST_KEY == hkdf(b"", "farshore/1 block digest").hex()
@@ -156,6 +162,17 @@ def test_a_record() -> None:
     body = AESGCM(key).decrypt(bytes(12), RECORD[12 + length :], RECORD[: 12 + length])
     assert json.loads(zstandard.decompress(body)) == {"reason": "opened", "time": "2025-01-02T03:04:05Z"}
     assert record.digest == blake3(RECORD).hexdigest()
+
+
+def test_a_signed_report() -> None:
+    signed = SignedReport.sign(KEYS, "drill-1", 3, '{"result":"Succeeded"}', "<p>ü</p>", SALT)
+    assert signed.signature.hex() == REPORT_SIGNATURE
+    fields = json.loads(signed.encode())
+    key = hkdf(bytes.fromhex(fields["signature"]["salt"]), "farshore/1 report signature")
+    parts = (fields["machine"], fields["run"], str(fields["number"]), fields["report"], fields["page"])
+    text = b"farshore/1 report\0" + b"".join(blake3(part.encode()).digest() for part in parts)
+    assert blake3(text, key=key).hexdigest() == fields["signature"]["value"] == REPORT_SIGNATURE
+    assert SignedReport.decode(signed.encode()) == signed
 
 
 def test_a_node() -> None:
@@ -192,4 +209,5 @@ def test_names() -> None:
     assert names.slot(7) == "eu/machines/team-a.db/chain/000000000007"
     assert names.pack(PackId(5, 0x1122334455667788)) == "eu/machines/team-a.db/packs/000000000005-1122334455667788"
     assert names.pin(7, "run-1") == "eu/machines/team-a.db/pins/000000000007/run-1"
+    assert names.report("run-1", 3) == "eu/machines/team-a.db/reports/run-1/000003"
     assert names.journal("run-1", 3) == "eu/machines/team-a.db/journal/run-1/000003"

@@ -14,6 +14,7 @@ from farshore_engine.processserver.tasks.readjournal import read_journal
 from farshore_engine.processserver.tasks.selectpoint import select_point
 from farshore_engine.processserver.tasks.shutdownsource import shutdown_source
 from farshore_engine.processserver.tasks.startmachine import start_machine
+from farshore_engine.processserver.tasks.writereport import write_report
 
 __all__ = ["EXECUTORS", "Executor", "TaskContext"]
 
@@ -27,5 +28,6 @@ EXECUTORS: dict[TaskKind, Executor] = {
     TaskKind.START_MACHINE: start_machine,
     TaskKind.PROBE_MACHINE: probe_machine,
     TaskKind.CLEAN_UP: clean_up,
+    TaskKind.WRITE_REPORT: write_report,
     TaskKind.READ_JOURNAL: read_journal,
 }
