@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from farshore_operator.act import access, authority, certificates, finalizers, leases, objects, tokens
+from farshore_operator.act import (
+    access,
+    authority,
+    certificates,
+    finalizers,
+    jobs,
+    leases,
+    objects,
+    tokens,
+    webhooks,
+)
 from farshore_operator.act.effects import Effects
 from farshore_operator.decide import actions as a
 from farshore_operator.decide.decision import Action, Outcome
@@ -38,6 +48,10 @@ class Performer:
                 return finalizers.perform(self._effects, action)
             case a.CreateOwned():
                 return objects.perform(self._effects, action)
+            case a.RunJob():
+                return jobs.perform(self._effects, action)
+            case a.CallService():
+                return webhooks.perform(self._effects, action)
             case a.DeleteOwned():
                 return objects.perform_delete(self._effects, action)
             case _:

@@ -13,7 +13,7 @@ from farshore_operator.api.hook import Hooks
 from farshore_operator.api.planstatus import FailoverPlanStatus
 from farshore_operator.api.probe import Probes
 from farshore_operator.api.resource import Column, Definition, Model, Resource, map_by, message_column, ready_column
-from farshore_operator.api.values import CronSchedule, Duration, Name, OurName, PointSelector, Word
+from farshore_operator.api.values import CronSchedule, Duration, Name, OurName, PointSelector, Quantity, Word
 
 
 class ActiveSite(StrEnum):
@@ -48,6 +48,21 @@ class LabelSelector(Model):
     """Labels that a ProtectedVM must have, all of them."""
 
 
+class Overrides(Model):
+    """What is different for a member of the plan."""
+
+    network: Word | None = None
+    """Network that it joins after a failover. Default: the plan's network, else the machine's target.network."""
+    recovery_point: PointSelector | None = None
+    """Its recovery point, as in the plan's recoveryPoint. Default: the plan's."""
+    size: Word | None = None
+    """Its size, such as Standard_D2s_v5. Default: the machine's target.size. Not used by provider `local`."""
+    cpus: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Number of CPUs. Default: the machine's target.cpus. Used by provider `local` only."""
+    memory: Quantity | None = None
+    """Memory, such as 2Gi. Default: the machine's target.memory. Used by provider `local` only."""
+
+
 class Member(Model):
     """A machine of the group, or all that carry some labels."""
 
@@ -62,6 +77,8 @@ class Member(Model):
     """Name of a ProtectedVM."""
     selector: LabelSelector | None = None
     """ProtectedVMs by their labels, as they are when the run starts."""
+    overrides: Overrides | None = None
+    """What is different for this machine, or for all that are selected. Default: nothing."""
 
 
 class Group(Model):
@@ -78,6 +95,8 @@ class Group(Model):
     """Name of the group, unique in the plan."""
     members: Annotated[tuple[Member, ...], Field(min_length=1, max_length=50)]
     """Machines of the group."""
+    max_parallel: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """How many of its machines are recovered at the same time. Default: all."""
     probes: Probes = ()
     """What is asked of each of its machines, beside the plan's probes; the next group waits for the answers. Default:
     nothing more."""
@@ -140,6 +159,12 @@ class FailoverPlanSpec(Model):
             "mode planned takes a last recovery point after the source machines are off, but shutdownSource is "
             "Never: use "
             "Required or BestEffort, or mode unplanned",
+        ),
+        Rule(
+            "self.mode != 'planned' || self.groups.all(g, g.members.all(m, !has(m.overrides) || "
+            "!has(m.overrides.recoveryPoint)))",
+            "mode planned takes a last recovery point of every machine, so a member's overrides.recoveryPoint has no "
+            "meaning: remove it, or use mode unplanned",
         ),
         Rule(
             "!has(self.abort) || self.abort == '' || self.abort != self.commit",

@@ -100,6 +100,10 @@ class RunMember(Model):
     """Number of CPUs; absent for as many as the source has."""
     memory: Quantity | None = None
     """Memory, such as 2Gi; absent for as much as the source has."""
+    size: Word | None = None
+    """Size, such as Standard_D2s_v5; absent for the smallest that fits."""
+    recovery_point: Word | None = None
+    """Which recovery point, where it is another than the run's."""
 
 
 class RunGroup(Model):
@@ -107,6 +111,8 @@ class RunGroup(Model):
 
     name: Word
     """Name of the group."""
+    max_parallel: int | None = None
+    """How many of its machines are recovered at the same time; absent for all."""
     before: Hooks = ()
     """What is done before the group is recovered."""
     after: Hooks = ()

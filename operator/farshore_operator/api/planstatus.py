@@ -56,6 +56,17 @@ class PlanMember(Model):
     """Whether it could fail over now: Ready, NotReady or Unknown."""
 
 
+class Drift(Model):
+    """What differs between the plan, its run and the machines of the namespace."""
+
+    joined: Annotated[tuple[Word, ...], Field(max_length=1000)] = ()
+    """Machines that the plan means now and the active run does not: they came after it was frozen, and stay."""
+    left: Annotated[tuple[Word, ...], Field(max_length=1000)] = ()
+    """Machines of the active run that the plan does not mean any more."""
+    unplanned: Annotated[tuple[Word, ...], Field(max_length=1000)] = ()
+    """Machines of the namespace that are in no plan."""
+
+
 class FailoverPlanStatus(ResourceStatus):
     """What is known of the plan."""
 
@@ -78,5 +89,7 @@ class FailoverPlanStatus(ResourceStatus):
     """The machines that the plan means now."""
     failover_ready: Word | None = None
     """How many machines could fail over now, such as 3/4."""
+    drift: Drift | None = None
+    """What differs between the plan, its run and the machines of the namespace; absent if nothing does."""
     next_step: Annotated[str, Field(max_length=32768)] | None = None
     """What a person should do next; absent when nothing is to be done."""

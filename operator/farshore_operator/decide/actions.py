@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
+from farshore_operator.api.hook import HTTPHook, JobHook
 from farshore_operator.decide.decision import Action, Outcome
 
 
@@ -111,6 +113,59 @@ class DeleteOwned(Action):
     """Delete an object that the operator made: this one, not another of its name."""
 
     target: ObjectId
+
+
+@dataclass(frozen=True)
+class RunJob(Action):
+    """Let the Job of a hook exist, owned by its run; `step` is the hook's step, `seconds` the Job's deadline."""
+
+    owner: ObjectId
+    step: str
+    name: str
+    job: JobHook
+    environment: Mapping[str, str]
+    seconds: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CallService(Action):
+    """Call the web service of a hook for a while; `key` is the same in each call of the same hook of the same run."""
+
+    owner: ObjectId
+    step: str
+    http: HTTPHook
+    body: str
+    key: str
+    deadline: datetime
+
+
+@dataclass(frozen=True)
+class HookAnswered(Outcome):
+    """What a hook's call or Job brought at once; `succeeded` None if it goes on."""
+
+    step: str
+    succeeded: bool | None
+    message: str
+    at: datetime
+    remedy: str = ""
+
+
+class JobState(StrEnum):
+    """Where the Job of a hook is."""
+
+    RUNNING = "Running"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True)
+class JobFacts:
+    """The Job of a hook, as it was found; `foreign` if it does not belong to the run."""
+
+    state: JobState
+    message: str
+    foreign: bool = False
 
 
 @dataclass(frozen=True)

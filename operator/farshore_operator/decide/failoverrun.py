@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from farshore_engine.contract.replication import Check, CheckResult
 from farshore_operator.api.failoverrun import FailoverRunStatus, RunGroup, RunMember, RunPhase, Step, StepPhase
-from farshore_operator.decide import readiness
+from farshore_operator.decide import hooks, readiness
 from farshore_operator.decide.decision import Decision, Outcome
 from farshore_operator.decide.hooks import When, hook_step
 from farshore_operator.decide.runcleanup import clean_up
@@ -23,6 +23,10 @@ from farshore_operator.decide.runsteps import StepName, sequence
 from farshore_operator.report.conditions import settle
 
 AGAIN = timedelta(seconds=20)
+UNINTERRUPTED = (StepName.FINAL_POINT, StepName.SHUTDOWN_SOURCE, StepName.FENCE)
+"""Steps that end before a run is called off: half-way, nobody could tell whether the machine runs."""
+HOOK_AGAIN = timedelta(seconds=3)
+"""How soon a run looks again at a hook: nothing tells it that a Job has ended."""
 
 
 def decide(observed: ObservedRun, now: datetime) -> Decision[FailoverRunStatus]:
@@ -39,17 +43,19 @@ def decide(observed: ObservedRun, now: datetime) -> Decision[FailoverRunStatus]:
         phase = clean_up(journal)
     elif phase is RunPhase.RUNNING:
         checks, phase = _advance(journal, checks)
-    return Decision(_status(journal, phase, checks), tuple(journal.actions), _again(observed, phase, now))
+    made = _status(journal, phase, checks)
+    hook_runs = any(hooks.is_hook(step) and step.phase is StepPhase.RUNNING for step in made.steps)
+    return Decision(made, tuple(journal.actions), _again(observed, phase, now, hook_runs=hook_runs))
 
 
 def fold(status: FailoverRunStatus, outcome: Outcome) -> FailoverRunStatus:
-    """Take over nothing: tasks are found by their names."""
-    return status
+    """Take over what a hook brought at once; tasks are found by their names."""
+    return hooks.fold(status, outcome)
 
 
-def _again(observed: ObservedRun, phase: RunPhase, now: datetime) -> timedelta | None:
+def _again(observed: ObservedRun, phase: RunPhase, now: datetime, *, hook_runs: bool) -> timedelta | None:
     if phase in (RunPhase.RUNNING, RunPhase.CLEANING_UP):
-        return AGAIN
+        return HOOK_AGAIN if hook_runs else AGAIN
     if phase is RunPhase.CLEANED_UP or observed.clean_up_at is None:
         return None
     return max(timedelta(seconds=1), observed.clean_up_at - now)
@@ -73,11 +79,28 @@ def advance_group(journal: Journal, group: RunGroup, members: list[RunMember]) -
     state = _hooks(journal, group, When.BEFORE)
     if state not in OVER:
         return state
-    states = [advance_member(journal, member) for member in members]
+    states = _side_by_side(journal, group, members)
     for phase in (StepPhase.RUNNING, StepPhase.FAILED):
         if phase in states:
             return phase
     return _hooks(journal, group, When.AFTER)
+
+
+def _side_by_side(journal: Journal, group: RunGroup, members: list[RunMember]) -> list[StepPhase]:
+    """Take the members as far as they go; no more than `maxParallel` are under way, and none begins after a failure."""
+    room = group.max_parallel or len(members)
+    known = {step.member for step in journal.observed.run.status.steps}
+    states = {m.protected_vm: advance_member(journal, m) for m in members if m.protected_vm in known}
+    for member in members:
+        if member.protected_vm in states:
+            continue
+        under_way = list(states.values())
+        if StepPhase.FAILED in under_way:
+            break
+        if under_way.count(StepPhase.RUNNING) >= room:
+            return [*under_way, StepPhase.RUNNING]  # its turn comes
+        states[member.protected_vm] = advance_member(journal, member)
+    return list(states.values())
 
 
 def _hooks(journal: Journal, group: RunGroup, when: When) -> StepPhase:
@@ -147,8 +170,8 @@ def _status(journal: Journal, phase: RunPhase, checks: tuple[Check, ...]) -> Fai
         }
     )
     full = with_results(journal, base)
-    health = verdict(full)
-    conditions = settle(old.conditions, health, own_conditions(old, full), run.metadata.generation, now)
+    health = verdict(run, full)
+    conditions = settle(old.conditions, health, own_conditions(run, old, full), run.metadata.generation, now)
     return full.model_copy(update={"conditions": conditions, "next_step": next_step(run, full, health)})
 
 

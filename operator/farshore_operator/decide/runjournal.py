@@ -8,8 +8,9 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from farshore_engine.contract.tasks import JournalledRun, TaskPhase, TaskResult
-from farshore_operator.api import FailoverRun, Task
+from farshore_operator.api import Approval, FailoverRun, Task
 from farshore_operator.api.failoverrun import RunMember, Step, StepPhase
+from farshore_operator.decide.actions import JobFacts
 from farshore_operator.decide.decision import Action
 from farshore_operator.decide.naming import task as task_name
 from farshore_operator.decide.observedvm import ObservedVM
@@ -30,6 +31,9 @@ class ObservedRun:
         notes: the drill's notes.
         history: what the vault's journal tells of this run, by member, when it was read: a run that was begun under
             another control plane.
+        called_off: whether the plan's `abort` names the run while it is under way.
+        approvals: what people said to this run's hooks.
+        jobs: the Jobs of its hooks that exist, by name.
     """
 
     run: FailoverRun
@@ -40,6 +44,9 @@ class ObservedRun:
     clean_up_at: datetime | None = None
     notes: str | None = None
     history: dict[str, JournalledRun] = field(default_factory=dict)
+    called_off: bool = False
+    approvals: tuple[Approval, ...] = ()
+    jobs: dict[str, JobFacts] = field(default_factory=dict)
 
 
 class Journal:

@@ -101,7 +101,7 @@ def _ask(journal: Journal, member: RunMember, rule: StepRule) -> None:
             member,
             rule,
             point=journal.point(member),
-            selector=final.name if final else "",
+            selector=final.name if final else (member.recovery_point or ""),
         ),
         deadline=journal.now + limit(run.spec, member, rule),
     )

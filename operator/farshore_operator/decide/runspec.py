@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from farshore_operator.api import FailoverPlan
-from farshore_operator.api.failoverplan import Mode, ShutdownSource
+from farshore_operator.api.failoverplan import Mode, Overrides, ShutdownSource
 from farshore_operator.api.failoverrun import FailoverRunSpec, Owner, RunGroup, RunKind, RunMember
+from farshore_operator.api.hook import Hooks
 from farshore_operator.api.probe import Probe
 from farshore_operator.api.resource import Resource
 from farshore_operator.decide.naming import bounded, machine_id
@@ -17,6 +18,10 @@ from farshore_operator.decide.observedvm import ObservedVM
 from farshore_operator.decide.readiness import recovery_server
 
 MACHINE_NAME_LENGTH = 63
+
+
+AS_PLANNED = Overrides()
+"""Nothing is different for a machine."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Chosen:
 
     observed: ObservedVM
     group: str | None = None
+    overrides: Overrides = AS_PLANNED
 
 
 def freeze(owner: Resource, run: str, choices: Choices, machines: Sequence[Chosen]) -> FailoverRunSpec:
@@ -73,20 +79,32 @@ def next_sequence(machines: Sequence[Chosen]) -> int:
 
 
 def drill_groups_of(plan: FailoverPlan) -> tuple[RunGroup, ...]:
-    """Return the groups of a plan as a drill keeps them: without hooks, which act on what is outside of the drill."""
-    return tuple(group.model_copy(update={"before": (), "after": ()}) for group in groups_of(plan))
+    """Return the groups of a plan as a drill keeps them: with those of their hooks that are for drills too."""
+
+    def kept(hooks: Hooks) -> Hooks:
+        return tuple(hook for hook in hooks if hook.in_drills)
+
+    return tuple(
+        group.model_copy(update={"before": kept(group.before), "after": kept(group.after)}) for group in groups_of(plan)
+    )
 
 
 def groups_of(plan: FailoverPlan) -> tuple[RunGroup, ...]:
     """Return the groups of a plan as a run keeps them."""
     return tuple(
-        RunGroup(name=group.name, before=group.before, after=group.after, probes=group.probes)
+        RunGroup(
+            name=group.name,
+            max_parallel=group.max_parallel,
+            before=group.before,
+            after=group.after,
+            probes=group.probes,
+        )
         for group in plan.spec.groups
     )
 
 
 def _member(chosen: Chosen, run: str, choices: Choices) -> RunMember:
-    observed = chosen.observed
+    observed, own = chosen.observed, chosen.overrides
     vm, target = observed.vm, observed.vm.spec.target
     meta, assignment = vm.metadata, vm.status.assignment
     defaults = observed.target_site.spec.defaults if observed.target_site else None
@@ -104,9 +122,11 @@ def _member(chosen: Chosen, run: str, choices: Choices) -> RunMember:
         process_server=server.name if server else "",
         epoch=max(assignment.epoch if assignment else 0, _vault_epoch(observed)),
         target_name=_target_name(observed, run, choices.kind),
-        network=_network(observed, run, choices),
-        cpus=target.cpus or (defaults.cpus if defaults else None),
-        memory=target.memory or (defaults.memory if defaults else None),
+        network=_network(chosen, run, choices),
+        cpus=own.cpus or target.cpus or (defaults.cpus if defaults else None),
+        memory=own.memory or target.memory or (defaults.memory if defaults else None),
+        size=own.size or target.size or (defaults.size if defaults else None),
+        recovery_point=own.recovery_point,
     )
 
 
@@ -124,8 +144,11 @@ def _target_name(observed: ObservedVM, run: str, kind: RunKind) -> str:
     return bounded(name.lower(), MACHINE_NAME_LENGTH)
 
 
-def _network(observed: ObservedVM, run: str, choices: Choices) -> str | None:
+def _network(chosen: Chosen, run: str, choices: Choices) -> str | None:
     """Choose the network; a drill without one gets its own, so that it cannot meet what runs."""
+    observed = chosen.observed
+    if choices.kind is not RunKind.TEST_FAILOVER and chosen.overrides.network:
+        return chosen.overrides.network
     if choices.network:
         return choices.network
     site, target = observed.target_site, observed.vm.spec.target

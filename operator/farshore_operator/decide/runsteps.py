@@ -98,19 +98,20 @@ PINNING = (StepName.SELECT_POINT, StepName.CLEAN_UP)
 def sequence(spec: FailoverRunSpec, member: RunMember | None = None) -> tuple[StepRule, ...]:
     """Return the steps of a member of a run, in order, without prerequisites and clean-up.
 
-    Members differ only where a run is undone; without one, the steps are those of a member that nothing was done to.
+    Members differ where a run is undone, and by a recovery point of their own; without one, the steps are those of a
+    member that nothing was done to.
     """
     match spec.kind:
         case RunKind.TEST_FAILOVER:
-            return _rules([*_latest(spec), *_RECOVER])
+            return _rules([*_latest(spec, member), *_RECOVER])
         case RunKind.FAILOVER:
-            return _rules([*_leave(spec), StepName.FENCE, *_RECOVER])
+            return _rules([*_leave(spec, member), StepName.FENCE, *_RECOVER])
         case RunKind.CHANGE_POINT:
             return _rules([*_RECOVER, StepName.RELEASE_POINT])
         case RunKind.REPROTECT:
             return _rules([StepName.FENCE, StepName.REPLICATE])
         case RunKind.FAILBACK:
-            return _rules([*_leave(spec), StepName.FENCE, *_WRITE_BACK])
+            return _rules([*_leave(spec, member), StepName.FENCE, *_WRITE_BACK])
         case RunKind.COMMIT:
             return _committed(spec)
         case RunKind.ABORT:
@@ -125,17 +126,18 @@ def _rules(names: Iterable[StepName]) -> tuple[StepRule, ...]:
     return tuple(RULES[name] for name in names)
 
 
-def _latest(spec: FailoverRunSpec) -> tuple[StepName, ...]:
-    return (StepName.COMMIT_SPOOL,) if spec.recovery_point == Selector.LATEST else ()
+def _latest(spec: FailoverRunSpec, member: RunMember | None) -> tuple[StepName, ...]:
+    wanted = (member.recovery_point if member is not None else None) or spec.recovery_point
+    return (StepName.COMMIT_SPOOL,) if wanted == Selector.LATEST else ()
 
 
-def _leave(spec: FailoverRunSpec) -> tuple[StepName, ...]:
+def _leave(spec: FailoverRunSpec, member: RunMember | None) -> tuple[StepName, ...]:
     """Return what is done at the site that the machine leaves."""
     if spec.mode is Mode.PLANNED:
         return (StepName.FINAL_POINT,)
     # Before the shutdown: afterwards no agent is left to take a point, and what it had not sent would be lost.
     off = () if spec.shutdown_source is ShutdownSource.NEVER else (StepName.SHUTDOWN_SOURCE,)
-    return (*_latest(spec), *off)
+    return (*_latest(spec, member), *off)
 
 
 def _committed(spec: FailoverRunSpec) -> tuple[StepRule, ...]:

@@ -51,7 +51,7 @@ class Runtime:
         self._cache = Cache(self._wrote)
         self._heartbeats = Heartbeats(settings.timing.lease_lost)
         secrets, revisions = Secrets(client, _now), Revisions(client, _now)
-        self._world = World(self._cache, secrets, self._heartbeats, settings.timing, _now, revisions)
+        self._world = World(self._cache, secrets, self._heartbeats, settings.timing, _now, revisions, client)
         self._performer = Performer(Effects(client, self._cache, _now, settings.timing))
         writer = StatusWriter(client, self._cache, Recorder(client, instance), self.metrics)
         self._reconciler = Reconciler(self._world, self._performer, writer)

@@ -11,10 +11,10 @@ from farshore_operator.decide.failoverplan import ObservedPlan
 from farshore_operator.decide.machineruns import ordered
 from farshore_operator.decide.references import ObjectUse, Problem, problems
 from farshore_operator.decide.runjournal import ObservedRun
-from farshore_operator.decide.runspec import Chosen
+from farshore_operator.decide.runspec import AS_PLANNED, Chosen
 from farshore_operator.decide.testfailover import ObservedDrill, clean_up_at, clean_up_due, run_name
 from farshore_operator.kube.client import Json
-from farshore_operator.observe import protectedvm
+from farshore_operator.observe import jobs, protectedvm
 from farshore_operator.observe.origin import requests
 from farshore_operator.observe.world import World
 
@@ -43,6 +43,8 @@ def observe_run(world: World, run: FailoverRun) -> ObservedRun:
         clean_up=_clean_up(world, run, drill),
         clean_up_at=clean_up_at(drill, run) if drill else None,
         notes=drill.spec.notes if drill else None,
+        approvals=jobs.approvals(world, run),
+        jobs=jobs.jobs(world, run),
     )
 
 
@@ -99,7 +101,8 @@ def _plan_machines(world: World, plan: FailoverPlan) -> tuple[tuple[Chosen, ...]
                 missing.append(ObjectUse(field, "ProtectedVM", member.name, exists=False))
             for vm in found:
                 if vm.metadata.name not in chosen:
-                    chosen[vm.metadata.name] = Chosen(protectedvm.observe(world, vm), group.name)
+                    own = member.overrides or AS_PLANNED
+                    chosen[vm.metadata.name] = Chosen(protectedvm.observe(world, vm), group.name, own)
     return tuple(chosen.values()), problems(namespace, missing)
 
 

@@ -11,8 +11,9 @@ from farshore_operator.api.resource import Resource
 from farshore_operator.decide.origin import Applied, Applier
 from farshore_operator.decide.references import SecretUse
 from farshore_operator.kube.cache import Cache
-from farshore_operator.kube.client import Json
+from farshore_operator.kube.client import Client, Json
 from farshore_operator.kube.leases import Heartbeats
+from farshore_operator.kube.resources import JOB
 from farshore_operator.observe.revisions import Revisions
 from farshore_operator.observe.secrets import Secrets
 from farshore_operator.settings import Timing
@@ -31,6 +32,7 @@ class World:
         timing: Timing,
         now: Callable[[], datetime],
         revisions: Revisions | None = None,
+        client: Client | None = None,
     ) -> None:
         self.cache = cache
         self.secrets = secrets
@@ -38,6 +40,7 @@ class World:
         self.timing = timing
         self.now = now
         self._revisions = revisions
+        self._client = client
         self._lock = threading.Lock()
         self._parsed: dict[tuple[str, str, str], tuple[str, Resource]] = {}
 
@@ -93,6 +96,14 @@ class World:
     def revision(self, applier: Applier) -> Applied | None:
         """Return what Flux or Argo CD applied, None where that cannot be read."""
         return self._revisions.of(applier) if self._revisions is not None else None
+
+    def job(self, namespace: str, name: str) -> Json | None:
+        """Read a Job, None if it does not exist.
+
+        Raises:
+            Fault: the API is away or refuses.
+        """
+        return self._client.get(JOB, namespace, name) if self._client is not None else None
 
 
 def spec_ref(body: Json, field: str, *more: str) -> str:
