@@ -148,6 +148,8 @@ MAY: dict[str, tuple[str, str, str, str]] = {
     "make a Role": ("patch", "rbac.authorization.k8s.io", "roles", ""),
     "bind a Role": ("patch", "rbac.authorization.k8s.io", "rolebindings", ""),
     "see heartbeats": ("list", "coordination.k8s.io", "leases", ""),
+    "run a hook's Job": ("create", "batch", "jobs", ""),
+    "follow a hook's Job": ("get", "batch", "jobs", "a-job"),
     "see who approves": ("watch", "farshore.dev", "approvals", ""),
     "read which revision Flux applied": ("get", "kustomize.toolkit.fluxcd.io", "kustomizations", ""),
     "read which revision Argo CD applied": ("get", "argoproj.io", "applications", ""),
@@ -169,6 +171,8 @@ MAY_NOT: dict[str, tuple[str, str, str, str]] = {
     "make a ClusterRole": ("create", "rbac.authorization.k8s.io", "clusterroles", ""),
     "impersonate": ("impersonate", "", "users", ""),
     "run pods": ("create", "", "pods", ""),
+    "list jobs of others": ("list", "batch", "jobs", ""),
+    "change a job": ("patch", "batch", "jobs", ""),
     "read config maps": ("get", "", "configmaps", ""),
     "read nodes": ("get", "", "nodes", ""),
     "change the kinds": ("patch", "apiextensions.k8s.io", "customresourcedefinitions", ""),
@@ -231,6 +235,15 @@ def token_of(account: str) -> tuple[str, str, dict[str, Any]]:
     return "POST", f"/api/v1/namespaces/payments/serviceaccounts/{account}/token", body
 
 
+def job(**pod: Any) -> dict[str, Any]:
+    """Return a Job as a taken over operator would make it: of no run if nothing is said of its pod."""
+    owner = {"apiVersion": "farshore.dev/v1alpha1", "kind": "FailoverRun", "name": "a-run", "uid": "1"}
+    meta = {"name": "mine", "labels": {"farshore.dev/hook": "true"}} | ({"ownerReferences": [owner]} if pod else {})
+    containers = [{"name": "mine", "image": "mine"}]
+    template = {"spec": {"restartPolicy": "Never", "containers": containers, **pod}}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": {"template": template}}
+
+
 CONFINED: dict[str, tuple[tuple[str, str, Any], str]] = {
     "token of another account": (
         token_of("default"),
@@ -256,6 +269,23 @@ CONFINED: dict[str, tuple[tuple[str, str, Any], str]] = {
             {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "stolen"}},
         ),
         "the operator makes Secret farshore-ca only, not stolen",
+    ),
+    "Job that is no hook": (
+        ("POST", "/apis/batch/v1/namespaces/payments/jobs", job()),
+        "the operator makes Jobs of hooks only, which belong to a FailoverRun; mine does not",
+    ),
+    "Job that reads a Secret": (
+        (
+            "POST",
+            "/apis/batch/v1/namespaces/payments/jobs",
+            job(volumes=[{"name": "s", "secret": {"secretName": "s"}}]),
+        ),
+        "a Job of a hook has no volumes, no Secrets in its environment, no share in its node and no account of "
+        "Farshore; mine has",
+    ),
+    "Job that acts as a process server": (
+        ("POST", "/apis/batch/v1/namespaces/payments/jobs", job(serviceAccountName="farshore-ps-ps-stack")),
+        "no account of Farshore; mine has",
     ),
     "Lease of somebody else": (
         (

@@ -56,6 +56,11 @@ registrars: nobody can grant what they do not have. README.md lists who gets wha
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [get, create, patch]
+# Hooks of plans that run a Job. An admission policy holds this to Jobs of runs, without secrets and without an account
+# that is not meant for hooks.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, create]
 # Heartbeats: the operator makes the Lease, the process server renews it.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
