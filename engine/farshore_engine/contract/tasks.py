@@ -184,6 +184,8 @@ class TaskInput(Model):
     """StartMachine: number of CPUs; absent for what the source had."""
     probe_timeout_seconds: int = 300
     """ProbeMachine: seconds to wait for an answer."""
+    replaces: str = ""
+    """Hydrate: run that made the machine of this name; it is stopped, and its disks are moved to the point."""
     keep_machine: bool = False
     """CleanUp: release the pin only, and leave the machine running."""
     source_machine: str = ""
@@ -226,7 +228,9 @@ class TaskResult(Status):
     evidence: str = ""
     """ProbeMachine: what the machine answered."""
     removed: tuple[str, ...] = ()
-    """CleanUp: what was removed."""
+    """CleanUp: what was removed, by the attempt that ended well; an earlier one may have removed more."""
+    looked_for: tuple[str, ...] = ()
+    """CleanUp: what was looked for afterwards and is not there."""
     confirmed: bool | None = None
     """ShutdownSource, FinalPoint: the machine no longer answers."""
     bytes_written: int | None = None

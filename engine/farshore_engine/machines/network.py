@@ -91,7 +91,7 @@ class Network:
         if self.ports():
             return False
         attempt(["ip", "link", "del", self.bridge])
-        return not _link_exists(self.bridge)
+        return not link_exists(self.bridge)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Port:
         """
         with network_lock():
             host = self.network.ensure()
-            if self.address() is None or not _link_exists(self.veth):
+            if self.address() is None or not link_exists(self.veth):
                 self._pull()
                 address = self._free_address(host)
                 run(["ip", "netns", "add", self.netns])
@@ -155,7 +155,7 @@ class Port:
             self.network.remove_if_unused()
         return [
             *([f"network namespace {self.netns}"] if self.netns in namespaces() else []),
-            *([f"interface {self.veth}"] if _link_exists(self.veth) else []),
+            *([f"interface {self.veth}"] if link_exists(self.veth) else []),
         ]
 
     def pids(self) -> list[int]:
@@ -167,7 +167,7 @@ class Port:
 
     def _pull(self) -> None:
         # The cable first: a namespace that a process still holds keeps its end of the cable otherwise.
-        if _link_exists(self.veth):
+        if link_exists(self.veth):
             attempt(["ip", "link", "del", self.veth])
         if (NETNS_DIRECTORY / self.netns).exists():
             code, _, _ = attempt(["ip", "netns", "del", self.netns])
@@ -210,17 +210,17 @@ class Tap:
         """Make the tap and put it in the bridge, unless it is there."""
         with network_lock():
             self.network.ensure()
-            if not _link_exists(self.interface):
+            if not link_exists(self.interface):
                 run(["ip", "tuntap", "add", "dev", self.interface, "mode", "tap"])
             run(["ip", "link", "set", self.interface, "master", self.network.bridge, "up"])
 
     def unplug(self) -> list[str]:
         """Remove the tap, and the bridge if it was the last; gives the names of what is still there."""
         with network_lock():
-            if _link_exists(self.interface):
+            if link_exists(self.interface):
                 attempt(["ip", "link", "del", self.interface])
             self.network.remove_if_unused()
-        return [f"interface {self.interface}"] if _link_exists(self.interface) else []
+        return [f"interface {self.interface}"] if link_exists(self.interface) else []
 
 
 def namespaces() -> set[str]:
@@ -228,7 +228,8 @@ def namespaces() -> set[str]:
     return {entry.name for entry in NETNS_DIRECTORY.iterdir()} if NETNS_DIRECTORY.is_dir() else set()
 
 
-def _link_exists(name: str) -> bool:
+def link_exists(name: str) -> bool:
+    """Whether this host has an interface of this name."""
     return Path(f"/sys/class/net/{name}").exists()
 
 

@@ -26,11 +26,13 @@ from farshore_engine.machines.namespace import NamespaceMachines, NamespaceSpec
 from farshore_engine.machines.probe import ProbeEvidence, ProbeKind, probe
 from farshore_engine.machines.qemu import QemuMachines
 from farshore_engine.machines.qemu_command import QemuSpec
+from farshore_engine.machines.remains import looked_for, remains
 from farshore_engine.machines.spec import (
     Account,
     DiskFile,
     MachineKind,
     MachineSpec,
+    Remains,
     Removal,
     RunningMachine,
     Script,
@@ -112,6 +114,16 @@ class MachineRuntime:
     ) -> ProbeEvidence:
         """Ask from outside until it answers; see `probe.probe`."""
         return probe(running, kind, port, timeout)
+
+    def remains(self, name: str, network: str, disks: Path) -> Remains:
+        """Look for what is left on this host of a machine that was taken away, whoever remembers it.
+
+        Args:
+            network: name of the network that it was in.
+            disks: the directory of its disks.
+        """
+        directory = MachineDirectory(self.run_dir, name)
+        return Remains(tuple(remains(directory, network, disks)), looked_for(directory, network, disks))
 
     @contextmanager
     def reach(self, running: RunningMachine, port: int) -> Iterator[tuple[str, int]]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from farshore_engine.contract.machine import MachineDescription
 
+DEFAULT_NETWORK = "default"
+
 
 class MachineKind(StrEnum):
     """How a machine is run."""
@@ -104,7 +106,7 @@ class MachineSpec:
     owner: str
     disks: tuple[DiskFile, ...]
     description: MachineDescription
-    network: str = "default"
+    network: str = DEFAULT_NETWORK
     memory_mib: int | None = None
     cpus: int | None = None
     authorized_keys: tuple[str, ...] = ()
@@ -142,6 +144,19 @@ class RunningMachine:
     detail: str = ""
     owner: str = ""
     scripts: tuple[ScriptResult, ...] = ()
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What was found of a machine that should be gone.
+
+    Args:
+        left: in words; empty when nothing is left.
+        looked_for: what was looked for, in words.
+    """
+
+    left: tuple[str, ...]
+    looked_for: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""CleanUp: stop the recovered machine, remove its disks, release the pin, and see that nothing is left."""
+"""CleanUp: stop the recovered machine, remove its disks, release the pin, and see that nothing is left.
+
+It can be killed anywhere and repeated: what is left is looked for by name, not remembered.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 
 from farshore_engine.contract.faults import WaitFault
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
+from farshore_engine.machines.spec import DEFAULT_NETWORK
 from farshore_engine.processserver.tasks.context import TaskContext, machine_dir, vault_of
 from farshore_engine.vault.pins import list_pins
 
@@ -14,14 +18,16 @@ from farshore_engine.vault.pins import list_pins
 def clean_up(task: TaskAssignment, context: TaskContext) -> TaskResult:
     """See `Executor`."""
     removed: list[str] = []
+    looked_for: list[str] = []
     if task.input.machine_name and not task.input.keep_machine:
         directory = machine_dir(task, context)
         removed += context.runtime.stop(directory.name).removed
         removed += _remove_disks(directory)
-        _check_gone(directory, context)
+        looked_for += _nothing_left(task, directory, context)
     if task.input.pin and task.vault is not None:
         removed += _release(task)
-    return TaskResult(removed=tuple(removed))
+        looked_for.append(f"pin {task.input.pin} of any point")
+    return TaskResult(removed=tuple(removed), looked_for=tuple(looked_for))
 
 
 def _remove_disks(directory: Path) -> list[str]:
@@ -32,12 +38,16 @@ def _remove_disks(directory: Path) -> list[str]:
     return [*names, str(directory)]
 
 
-def _check_gone(directory: Path, context: TaskContext) -> None:
-    left = [str(directory)] if directory.exists() else []
-    if context.runtime.inspect(directory.name) is not None:
-        left.append(f"the machine {directory.name}")
-    if left:
-        raise WaitFault(f"still there after clean-up: {', '.join(left)}", reason="NotClean")
+def _nothing_left(task: TaskAssignment, directory: Path, context: TaskContext) -> tuple[str, ...]:
+    """Look for everything that the machine had here; return what was looked for, raise WaitFault if any is there."""
+    found = context.runtime.remains(directory.name, task.input.network or DEFAULT_NETWORK, directory)
+    if found.left:
+        raise WaitFault(
+            f"still there after clean-up: {', '.join(found.left)}",
+            "It is tried again; look for what holds it if this repeats",
+            reason="NotClean",
+        )
+    return found.looked_for
 
 
 def _release(task: TaskAssignment) -> list[str]:
