@@ -79,7 +79,7 @@ def waiting(tracking: Tracking, disk: Disk) -> tuple[int, int]:
         pytest.param([A, B, C], {A: (1, 0), B: (0, 0)}, id="one comes"),
         pytest.param([A], {A: (1, 0)}, id="one goes"),
         pytest.param([A, replace(B, size=12 * BLOCK_SIZE)], {A: (1, 0), B: (0, 5)}, id="one grows"),
-        pytest.param([A, replace(B, size=8 * BLOCK_SIZE - 512)], {A: (1, 0), B: (0, 0)}, id="within its last block"),
+        pytest.param([A, replace(B, size=8 * BLOCK_SIZE - 512)], {A: (1, 0), B: (0, 1)}, id="one shrinks in a block"),
         pytest.param([A, replace(B, presence="9")], {A: (1, 0), B: (0, 8)}, id="one was away"),
         pytest.param([A, replace(B, name="sdq", minor=99)], {A: (1, 0), B: (0, 8)}, id="one has another name"),
     ],

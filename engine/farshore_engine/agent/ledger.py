@@ -110,11 +110,12 @@ class Ledger:
 
     # -- what the machine says -------------------------------------------------------------------------------------
 
-    def fit(self, blocks: dict[str, int], grown: frozenset[str] = frozenset()) -> None:
+    def fit(self, blocks: dict[str, int], resized: frozenset[str] = frozenset()) -> None:
         """Other disks are there, or disks of other sizes (numbers of blocks); between two sessions only.
 
-        What is known of the rest stays. The new part of a disk that grew (`grown`, perhaps within its last block) is
-        to be compared, with the block that was its last. A disk that shrank begins anew, like one that came.
+        What is known of the rest stays. The new part of a disk that grew is to be compared, with the block that was
+        its last; so is the last block of one that is in `resized`, because its end moved within that block. A disk that
+        lost blocks begins anew, like one that came.
         """
         with self._lock:
             self._empty_hand()
@@ -124,7 +125,7 @@ class Ledger:
             for name, count in blocks.items():
                 if name not in self._disks:
                     self._disks[name] = _new_disk(count)
-                elif count > self._disks[name].blocks or name in grown:
+                elif count > self._disks[name].blocks or name in resized:
                     self._grow(name, count)
 
     # -- what the process server says ------------------------------------------------------------------------------

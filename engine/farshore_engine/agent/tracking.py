@@ -54,11 +54,11 @@ def go_on(before: Tracking, disks: list[Disk], start: Start) -> Tracking:
     old = {disk.id: disk for disk in before.protected}
     protected = [disk for disk in disks if disk.replicated]
     ledger = before.ledger
-    grown = frozenset(d.id for d in protected if d.id in old and d.size > old[d.id].size)
+    resized = frozenset(d.id for d in protected if d.id in old and d.size != old[d.id].size)
     together = before.choice.tracker.name in TOGETHER
     if not together:
         before.choice.tracker.stop()
-    ledger.fit({d.id: block_count(d.size) for d in protected}, grown)
+    ledger.fit({d.id: block_count(d.size) for d in protected}, resized)
     choice = start(tuple(d.tracked for d in protected), ledger)
     if together:
         before.choice.tracker.barrier()
@@ -68,7 +68,7 @@ def go_on(before: Tracking, disks: list[Disk], start: Start) -> Tracking:
             ledger.lost(disk.id, f"the disk {disk.name} was away for a while")
         elif disk.id in old and not together:
             ledger.lost(disk.id, "tracking began anew because the machine's disks changed")
-    told = {"now": [d.id for d in protected], "before": list(old), "grown": sorted(grown)}
+    told = {"now": [d.id for d in protected], "before": list(old), "resized": sorted(resized)}
     log.warning("another set of disks is tracked", extra={"fields": told})
     return Tracking(disks, ledger, choice, before.identity)
 
