@@ -39,7 +39,8 @@ from farshore_engine.processserver.push import install
 from farshore_engine.processserver.replica import Replica
 from farshore_engine.processserver.reporting import Cadence
 from farshore_engine.processserver.shared import Link, Shared
-from farshore_engine.wire.messages import Consistency
+from farshore_engine.wire.frames import PROTOCOL
+from farshore_engine.wire.messages import Baseline, Consistency, Hello
 
 WAIT = 30.0
 DISK = "disk-a"
@@ -292,6 +293,25 @@ def test_a_points_time_is_the_process_servers(frozen: float, ahead: float, time:
     assert found == time
     assert said in note
     assert bool(note) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("clock", "waited", "ahead"),
+    [
+        pytest.param(1000.5, 0.0, 0.5, id="as it is"),
+        pytest.param(940.0, 60.0, 0.0, id="stalled for a minute between Hello and its answer"),
+        pytest.param(975.0, 60.0, 0.0, id="nobody knows in which moment of it"),
+        pytest.param(1030.0, 60.0, 30.0, id="ahead whatever passed"),
+        pytest.param(-2660.0, 60.0, -3600.0, id="an hour behind, and stalled"),
+    ],
+)
+def test_the_time_that_a_stalled_process_server_lost_is_no_difference_of_clocks(
+    clock: float, waited: float, ahead: float
+) -> None:
+    """A process server that was stopped for a minute moved every point of the session by a minute, with a note."""
+    now = datetime.fromtimestamp(1000.0, UTC)
+    hello = Hello(PROTOCOL, "1", "demo.vm", "b", "tracefs", "", (), {}, Baseline("s", "", 0, ""), clock)
+    assert Link.of(hello, None, "", now, waited).clock_skew == pytest.approx(ahead)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Hello names, and it is assigned to this process server now.
 
 from __future__ import annotations
 
+import functools
 import math
 import socket
 import ssl
@@ -105,11 +106,12 @@ class DataPort:
                 self._metrics.refused.labels("NotReady" if context is None else "TooMany").inc()
                 plain.close()
                 continue
+            accepted = time.monotonic()
             threading.Thread(
-                target=self._serve, args=(plain, peer[0], context), name=f"agent-{peer[0]}", daemon=True
+                target=self._serve, args=(plain, peer[0], context, accepted), name=f"agent-{peer[0]}", daemon=True
             ).start()
 
-    def _serve(self, plain: socket.socket, peer: str, context: ssl.SSLContext) -> None:
+    def _serve(self, plain: socket.socket, peer: str, context: ssl.SSLContext, accepted: float) -> None:
         number = plain.fileno()
         stream: TlsStream | None = None
         try:
@@ -120,7 +122,8 @@ class DataPort:
             plain = secured
             machine = peer_machine(secured)
             stream = TlsStream(secured, HELLO_SECONDS)
-            self._converse(stream, machine, peer, lambda session: self._connections.__setitem__(number, session))
+            opened = functools.partial(self._connections.__setitem__, number)
+            self._converse(stream, machine, peer, opened, accepted)
         except (OSError, ValueError, WireError, PeerClosed) as error:
             self._metrics.refused.labels(type(error).__name__).inc()
             log.info("connection ended early", peer=peer, reason=str(error))
@@ -131,7 +134,14 @@ class DataPort:
                 stream.close()
             plain.close()
 
-    def _converse(self, stream: TlsStream, machine: str | None, peer: str, opened: Callable[[Session], None]) -> None:
+    def _converse(
+        self,
+        stream: TlsStream,
+        machine: str | None,
+        peer: str,
+        opened: Callable[[Session], None],
+        accepted: float = math.inf,
+    ) -> None:
         message = self._first_message(stream, certified=machine is not None)
         if isinstance(message, Enrol) and machine is None:
             self._answer(stream, self._directory.enrol(message.machine_id, message.token), peer)
@@ -153,7 +163,7 @@ class DataPort:
         if isinstance(found, Refuse):
             self._answer(stream, found, peer)
             return
-        session = Session(stream, message, peer, found)
+        session = Session(stream, message, peer, found, accepted)
         opened(session)
         reason = "closed by this side"
         try:

@@ -97,7 +97,8 @@ class Replica:
         with self.changed:
             self.meter = ProgressMeter()
             self.healing = session if self.lost else None
-            self.link = Link.of(session.hello, mode, plan.resync_reason, self.shared.now())
+            waited = max(0.0, self.shared.monotonic() - session.accepted)
+            self.link = Link.of(session.hello, mode, plan.resync_reason, self.shared.now(), waited)
             if mode is SyncMode.FULL and self.writer.last is None and self.first_copy_since is None:
                 self.first_copy_since = self.shared.monotonic()
             self.changed.notify_all()

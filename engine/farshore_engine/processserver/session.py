@@ -6,6 +6,7 @@ Runs in the connection's own thread; acknowledgements, points and pings are sent
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -63,10 +64,21 @@ _buffers = Buffers(MAX_PAYLOAD, SPARE_BUFFERS)  # of all sessions
 class Session:
     """A connected agent that said a valid Hello. The replica decides, the session speaks the protocol."""
 
-    def __init__(self, stream: TlsStream, hello: Hello, peer: str, replica: Replica) -> None:
-        """`peer` is the agent's address, for logs; raises WireError when its Hello contradicts itself."""
+    def __init__(
+        self, stream: TlsStream, hello: Hello, peer: str, replica: Replica, accepted: float = math.inf
+    ) -> None:
+        """Take a connection over; raises WireError when its Hello contradicts itself.
+
+        Args:
+            stream: the connection, its Hello received.
+            hello: that.
+            peer: the agent's address, for logs.
+            replica: of the agent's machine.
+            accepted: when the connection came in, monotonic; infinite counts as now.
+        """
         self.hello = hello
         self.peer = peer
+        self.accepted = accepted
         self.bytes_received = 0  # payload
         self._stream = stream
         self._replica = replica

@@ -73,8 +73,8 @@ class Link:
     clock_skew: float = 0.0  # seconds that the agent's clock is ahead
 
     @classmethod
-    def of(cls, hello: Hello, mode: SyncMode | None, resync_reason: str, now: datetime) -> Link:
-        """Return what a Hello tells."""
+    def of(cls, hello: Hello, mode: SyncMode | None, resync_reason: str, now: datetime, waited: float = 0.0) -> Link:
+        """Return what a Hello tells; it was written at most `waited` seconds before `now`, or the clocks differ."""
         return cls(
             connected=True,
             version=hello.agent_version,
@@ -84,5 +84,14 @@ class Link:
             disks=tuple(Disk(id=d.id, name=d.name, size_bytes=d.size) for d in hello.disks),
             mode=mode,
             resync_reason=resync_reason,
-            clock_skew=hello.clock - now.timestamp(),
+            clock_skew=skew(hello.clock, now.timestamp(), waited),
         )
+
+
+def skew(clock: float, now: float, waited: float) -> float:
+    """Return by how many seconds a clock that showed `clock` up to `waited` seconds before `now` is ahead, at least.
+
+    A process that was stalled between a message and its answer must not take the time that it lost for a difference.
+    """
+    earliest = now - waited
+    return clock - now if clock > now else min(0.0, clock - earliest)
