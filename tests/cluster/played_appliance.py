@@ -17,7 +17,15 @@ from farshore_engine.contract.assignment import Desired, MachineAssignment
 from farshore_engine.contract.faults import WaitFault
 from farshore_engine.contract.points import Consistency, RecoveryPoint, point_name
 from farshore_engine.contract.replication import AgentReport, ApplianceReport, ReplicationReport, SpoolReport, State
-from farshore_engine.contract.tasks import TaskAssignment, TaskKind, TaskPhase, TaskReport, TaskResult
+from farshore_engine.contract.tasks import (
+    JournalledRun,
+    JournalledStep,
+    TaskAssignment,
+    TaskKind,
+    TaskPhase,
+    TaskReport,
+    TaskResult,
+)
 from farshore_engine.processserver.identity import ServerIdentity, machine_request, private_key
 from farshore_operator.kube import connection
 from farshore_operator.kube.appliance.control import KubernetesControlPlane
@@ -45,6 +53,45 @@ def registering_client(key: RegistrationKey) -> Client:
     return Client(connection.with_token(key.server, key.authority, key.token), MANAGER)
 
 
+class PlayedVault:
+    """What played appliances leave in the vault: journals of runs by machine, and the epoch of each chain."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: dict[str, dict[str, JournalledRun]] = {}
+        self.epochs: dict[str, int] = {}
+
+    def begin(self, task: TaskAssignment) -> None:
+        entry, machine = task.input.journal, task.input.machine_id
+        if entry is not None:
+            with self._lock:
+                known = self._runs.setdefault(machine, {})
+                known.setdefault(entry.run, JournalledRun(run=entry.run, spec=entry.spec, begun_at=datetime.now(UTC)))
+
+    def end(self, task: TaskAssignment, report: TaskReport) -> None:
+        entry, machine = task.input.journal, task.input.machine_id
+        if entry is None:
+            return
+        step = JournalledStep(
+            step=entry.step,
+            phase=report.phase,
+            message=report.message,
+            at=datetime.now(UTC),
+            result=report.result.model_dump_json(by_alias=True) if report.result else "",
+        )
+        with self._lock:
+            run = self._runs[machine][entry.run]
+            self._runs[machine][entry.run] = run.model_copy(update={"steps": (*run.steps, step)})
+
+    def write(self, machine: str, epoch: int) -> None:
+        with self._lock:
+            self.epochs[machine] = max(self.epochs.get(machine, 0), epoch)
+
+    def runs(self, machine: str) -> tuple[JournalledRun, ...]:
+        with self._lock:
+            return tuple(self._runs.get(machine, {}).values())
+
+
 class PlayedAppliance:
     """Registers on entry and plays until exit.
 
@@ -53,9 +100,19 @@ class PlayedAppliance:
         hold: kinds of task that stay Running while they are in here.
         fail: kinds of task that fail, with their message.
         unreachable: machines whose agent cannot be removed.
+        vault: what is in the vault; appliances of one test share it.
+        seen: the last assignment of each machine.
     """
 
-    def __init__(self, world: Installation, namespace: str, site: str, name: str, directory: Path) -> None:
+    def __init__(
+        self,
+        world: Installation,
+        namespace: str,
+        site: str,
+        name: str,
+        directory: Path,
+        vault: PlayedVault | None = None,
+    ) -> None:
         self.name, self.namespace = name, namespace
         self.state = directory / name
         self._world, self._site = world, site
@@ -64,8 +121,11 @@ class PlayedAppliance:
         self.fail: dict[TaskKind, str] = {}
         self.unreachable: set[str] = set()
         self.vault_epoch: dict[str, int] = {}
-        self._points: dict[str, RecoveryPoint] = {}
+        self.vault = vault or PlayedVault()
+        self.seen: dict[str, MachineAssignment] = {}
+        self._points: dict[tuple[str, int], RecoveryPoint] = {}
         self._reported: dict[str, object] = {}
+        self._ended: set[str] = set()
         self._stop = threading.Event()
 
     def __enter__(self) -> PlayedAppliance:
@@ -118,7 +178,13 @@ class PlayedAppliance:
             self._stop.wait(0.2)
 
     def _machine(self, machine: MachineAssignment) -> None:
-        point = self._points.setdefault(machine.name, _point(datetime.now(UTC) - timedelta(seconds=10), 1))
+        self.seen[machine.name] = machine
+        moment = datetime.now(UTC) - timedelta(seconds=10)
+        if machine.desired is Desired.REPLICATE:
+            self._points.setdefault((machine.name, machine.epoch), _point(moment, machine.epoch, machine.epoch))
+            self.vault.write(machine.machine_id, machine.epoch)
+        epochs = [epoch for name, epoch in self._points if name == machine.name]
+        point = self._points[(machine.name, max(epochs))] if epochs else None
         state = STATES.get(machine.desired, State.UNINSTALLED)
         if machine.desired is Desired.UNINSTALL and machine.name in self.unreachable:
             state = State.BLOCKED
@@ -138,8 +204,8 @@ class PlayedAppliance:
                     version="test", connected=True, certificate_request=machine_request(key, machine.machine_id)
                 ),
                 last_point=point,
-                recent_points=(point,),
-                point_count=1,
+                recent_points=(point,) if point else (),
+                point_count=1 if point else 0,
                 vault_epoch=self.vault_epoch.get(machine.name, machine.epoch),
             ),
         )
@@ -151,10 +217,14 @@ class PlayedAppliance:
             return
         if self._reported.get(task.name):
             return
+        self.vault.begin(task)
         if task.kind in self.fail:
             report = TaskReport(phase=TaskPhase.FAILED, message=self.fail[task.kind], remedy="Ask the test")
         else:
             report = TaskReport(phase=TaskPhase.SUCCEEDED, result=self._result(task))
+        if task.name not in self._ended:
+            self.vault.end(task, report)
+            self._ended.add(task.name)
         self.control.report_task(task.name, report)
         self._reported[task.name] = True
         self.done[task.kind] += 1
@@ -163,6 +233,18 @@ class PlayedAppliance:
         match task.kind:
             case TaskKind.SELECT_POINT | TaskKind.COMMIT_SPOOL:
                 return TaskResult(point=_point(datetime.now(UTC) - timedelta(seconds=10), 1), slot=1)
+            case TaskKind.FINAL_POINT:
+                return TaskResult(point=_point(datetime.now(UTC), 9, 1), slot=9, confirmed=True)
+            case TaskKind.FENCE:
+                self.vault.write(task.input.machine_id, task.input.epoch)
+                return TaskResult(slot=2)
+            case TaskKind.READ_JOURNAL:
+                machine = task.input.machine_id
+                return TaskResult(runs=self.vault.runs(machine), vault_epoch=self.vault.epochs.get(machine))
+            case TaskKind.WRITE_BACK:
+                return TaskResult(bytes_moved=64, bytes_written=128, disk_bytes=8192, disks_verified=True)
+            case TaskKind.START_SOURCE:
+                return TaskResult(machine_kind="namespace", address="10.0.0.4", port=22)
             case TaskKind.HYDRATE:
                 return TaskResult(bytes_moved=4096, disk_bytes=8192, disks_verified=True)
             case TaskKind.START_MACHINE:
@@ -175,6 +257,7 @@ class PlayedAppliance:
                 return TaskResult()
 
 
-def _point(time: datetime, slot: int) -> RecoveryPoint:
+def _point(time: datetime, slot: int, epoch: int = 1) -> RecoveryPoint:
     moment = time.replace(microsecond=0)
-    return RecoveryPoint(name=point_name(moment, slot), slot=slot, time=moment, consistency=Consistency.CRASH)
+    name = point_name(moment, slot)
+    return RecoveryPoint(name=name, slot=slot, time=moment, consistency=Consistency.CRASH, epoch=epoch)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.operator_process import Installation, condition, eventually, message, reason, samples
-from tests.cluster.played_appliance import PlayedAppliance
+from tests.cluster.played_appliance import PlayedAppliance, PlayedVault
 
 from farshore_engine.contract.assignment import Desired
 from farshore_engine.contract.tasks import TaskKind
@@ -70,8 +70,9 @@ def scene(world: Installation, tmp_path: Path) -> Iterator[Scene]:
     with ExitStack() as stack:
         eventually(lambda: "farshore-registrar-shore" in _registrars(world, namespace), "no registrar", 20)
         eventually(lambda: "farshore-registrar-stack" in _registrars(world, namespace), "no registrar", 20)
-        source = stack.enter_context(PlayedAppliance(world, namespace, "stack", "ps-stack", tmp_path))
-        target = stack.enter_context(PlayedAppliance(world, namespace, "shore", "ps-shore", tmp_path))
+        vault = PlayedVault()
+        source = stack.enter_context(PlayedAppliance(world, namespace, "stack", "ps-stack", tmp_path, vault))
+        target = stack.enter_context(PlayedAppliance(world, namespace, "shore", "ps-shore", tmp_path, vault))
         world.apply(namespace, *samples("ProtectedVM"))
         made = Scene(world, namespace, source, target)
         made.wait(

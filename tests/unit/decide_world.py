@@ -114,6 +114,9 @@ def run(kind: str = "Failover", phase: str | None = "Running", name: str = "a-ru
         "shutdownSource": more.pop("shutdown", "Never"),
         "members": [member],
         "previousRun": more.pop("previous", None),
+        "sequence": more.pop("sequence", 1),
+        "undoes": more.pop("undoes", None),
+        "mode": more.pop("mode", "unplanned"),
     }
     status = {"phase": phase, **more} if phase else more
     return FailoverRun.of({"metadata": meta(name, creationTimestamp=NOW.isoformat()), "spec": spec, "status": status})

@@ -14,7 +14,7 @@ from farshore_operator.api.failoverrun import FailoverRunSpec, RunPhase
 from farshore_operator.api.planstatus import PlanPhase
 from farshore_operator.decide import failoverplan, failoverrun, runsteps
 from farshore_operator.decide.actions import CreateOwned, DeleteOwned
-from farshore_operator.decide.failoverplan import ObservedPlan
+from farshore_operator.decide.planview import ObservedPlan
 from farshore_operator.decide.runjournal import ObservedRun
 from farshore_operator.decide.runspec import Chosen
 from farshore_operator.report.invariants import violations
@@ -108,31 +108,6 @@ def test_a_revert_after_a_failover_is_a_mismatch_that_says_so() -> None:
 def test_commit(commit: str, expected: list[str]) -> None:
     found = at(plan("recovery", 2, seen("recovery"), commit=commit), run(phase="Succeeded", name="r"))
     assert started(found) == expected
-
-
-@pytest.mark.parametrize(
-    ("more", "word"),
-    [
-        pytest.param({"mode": "planned"}, "mode planned", id="planned"),
-        pytest.param(
-            {
-                "groups": [
-                    {
-                        "name": "g",
-                        "members": [{"name": "web-01"}],
-                        "before": [{"name": "h", "approval": {"message": "go?"}}],
-                    }
-                ]
-            },
-            "hooks of group g",
-            id="hooks",
-        ),
-    ],
-)
-def test_what_cannot_be_left_out_refuses_the_edit(more: dict[str, Any], word: str) -> None:
-    status = failoverplan.decide(at(plan("recovery", 2, seen("source"), **more)), NOW).status
-    assert status is not None and status.edit is not None
-    assert not status.edit.accepted and word in (status.edit.message or "")
 
 
 def task(name: str, phase: TaskPhase | None, **more: Any) -> Task:

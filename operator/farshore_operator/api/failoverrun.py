@@ -220,6 +220,8 @@ class MemberResult(Model):
     """Seconds from the start of the run until the machine answered a probe from outside."""
     bytes_moved: int | None = None
     """Bytes that were read from the vault."""
+    bytes_written: int | None = None
+    """Bytes of blocks that differed from what was on its disks, and were written."""
     disk_bytes: int | None = None
     """Bytes of its disks."""
     disks_verified: bool | None = None
@@ -238,6 +240,12 @@ class MemberResult(Model):
     """What it answered."""
     probes: Annotated[tuple[ProbeResult, ...], Field(max_length=64)] = ()
     """What each probe was answered."""
+    removed: Annotated[tuple[Text, ...], Field(max_length=256)] = ()
+    """What the clean-up removed."""
+    looked_for: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
+    """What the clean-up looked for afterwards and did not find."""
+    report: Word | None = None
+    """Newest signed report of the machine in the vault: farshore vault report prints it."""
 
 
 class FailoverRunStatus(ResourceStatus):
@@ -265,6 +273,8 @@ class FailoverRunStatus(ResourceStatus):
     """Bytes that were read from the vault, of all machines."""
     disks_verified: bool | None = None
     """Whether all disks of all machines equal their point's digests."""
+    account: Annotated[str, Field(max_length=32768)] | None = None
+    """What a run that failed has done to its machines, and what of that can be undone; or what an abort has undone."""
     notes: Text | None = None
     """Notes of the drill."""
     next_step: Annotated[str, Field(max_length=32768)] | None = None

@@ -43,6 +43,23 @@ class SeenEdit(Model):
     """When it was first seen."""
 
 
+class SeenRequest(Model):
+    """The verdict on a field that names a run, made once when its value was first seen."""
+
+    field: Word
+    """abort, changeRecoveryPoint, commit or reprotect."""
+    value: Annotated[str, Field(max_length=1024)]
+    """What it said."""
+    generation: int
+    """The metadata.generation in which it was first seen."""
+    accepted: bool
+    """Whether its preconditions held then; if not, it never does anything, and a new edit is needed."""
+    run: Word | None = None
+    """FailoverRun that it meant."""
+    message: Annotated[str, Field(max_length=32768)] | None = None
+    """Why it was not accepted, and what to do."""
+
+
 class PlanMember(Model):
     """One machine of the plan."""
 
@@ -85,6 +102,8 @@ class FailoverPlanStatus(ResourceStatus):
     """When the drill schedule starts the next one."""
     edit: SeenEdit | None = None
     """The verdict on the newest edit of activeSite."""
+    requests: Annotated[tuple[SeenRequest, ...], Field(max_length=8, json_schema_extra=map_by("field"))] = ()
+    """The verdicts on the fields that name a run, as they are now."""
     members: Annotated[tuple[PlanMember, ...], Field(max_length=1000, json_schema_extra=map_by("protectedVM"))] = ()
     """The machines that the plan means now."""
     failover_ready: Word | None = None

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from farshore_engine.contract.assignment import ApplicationHook, InstallMode
+from farshore_engine.contract.assignment import ApplicationHook, Direction, InstallMode
 from farshore_engine.contract.replication import ReplicationReport
 from farshore_operator.api.cel import Rule, checked, literal
 from farshore_operator.api.resource import (
@@ -145,6 +145,9 @@ class Source(Model):
     may not work, and a warning is given."""
     port: Port = 22
     """TCP port of its SSH server, for the installation of the agent. Default: 22."""
+    machine: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    """Name of the machine at its site's provider, by which it is switched on and off. Default: the ProtectedVM's
+    name."""
     os_type: OSType = OSType.LINUX
     """Operating system: linux or windows (only with a vault of engine siteRecovery). Default: linux."""
     host_key: HostKey | None = None
@@ -227,6 +230,37 @@ class Assignment(Model):
     """Name of the ProcessServer."""
     epoch: Annotated[int, Field(ge=0)]
     """Grows with each assignment to another process server; the vault refuses writers of an older one."""
+    direction: Direction = Direction.FORWARD
+    """Forward (from its own site to the recovery site) or Reverse (the recovered machine, back)."""
+    base_point: Word | None = None
+    """Recovery point on which this epoch goes on: the one that the machine was made from. Absent for the newest."""
+
+
+class Place(StrEnum):
+    """Where a machine stands in the circle of failover and failback."""
+
+    SOURCE = "Source"  # it runs at its own site
+    FAILED_OVER = "FailedOver"  # it runs at the recovery site; that can be undone
+    COMMITTED = "Committed"  # it runs at the recovery site for good
+    REVERSED = "Reversed"  # it is replicated from there
+    FAILED_BACK = "FailedBack"  # it runs at its own site again; that can be undone
+
+
+class Standing(Model):
+    """Where the machine stands, from all its runs that are over."""
+
+    place: Place
+    """Source, FailedOver, Committed, Reversed or FailedBack."""
+    run: Word | None = None
+    """FailoverRun that brought it there, which commit and abort name."""
+    sequence: int = 0
+    """Number of the last run that is reckoned; what it did is not reckoned again, also when its record is gone."""
+    epoch: int = 0
+    """Highest epoch that a run has written into the vault; whoever replicates the machine next needs a higher one."""
+    point: Word | None = None
+    """Recovery point that the machine was made from."""
+    returned: bool = False
+    """Whether it has come back to its own site, so that its replication forwards begins anew."""
 
 
 class AgentIdentity(Model):
@@ -242,7 +276,11 @@ class RecoveredMachine(Model):
     """The machine as it runs after a failover."""
 
     run: Word
-    """FailoverRun that made it."""
+    """FailoverRun that made it, or made it anew from another point."""
+    process_server: Word | None = None
+    """ProcessServer that runs it; it alone reaches a machine of provider `local`."""
+    host_key: Annotated[str, Field(max_length=4096)] | None = None
+    """Its SSH host key, as it was seen from outside when it started."""
     machine: Word
     """Name of the recovered machine."""
     site: Word
@@ -289,6 +327,11 @@ class ProtectedVMStatus(ResourceStatus):
     """The certificate of the machine's agent."""
     replication: ReplicationReport | None = None
     """What the process server says; it alone writes this."""
+    active_site: Word | None = None
+    """Where it runs: source or recovery. Absent until the vault was asked what is known of the machine;
+    nothing moves or replicates it before."""
+    standing: Standing | None = None
+    """Where it stands in the circle of failover and failback."""
     active_run: Word | None = None
     """FailoverRun that is under way for the machine."""
     recovered: RecoveredMachine | None = None

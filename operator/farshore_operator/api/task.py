@@ -23,7 +23,8 @@ class TaskSpec(Model):
     )
 
     kind: TaskKind
-    """Preflight, CommitSpool, SelectPoint, ShutdownSource, Fence, Hydrate, StartMachine, ProbeMachine or CleanUp."""
+    """Preflight, CommitSpool, SelectPoint, ShutdownSource, FinalPoint, Fence, Hydrate, PrepareGuest, StartMachine,
+    ProbeMachine, StartSource, WriteBack, ReadJournal, WriteReport or CleanUp."""
     process_server: Word
     """ProcessServer that carries it out."""
     run: Word | None = None

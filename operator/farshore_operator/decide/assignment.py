@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from farshore_engine.contract.assignment import Desired
+from farshore_engine.contract.assignment import Desired, Direction
 from farshore_operator.api.protectedvm import Assignment
+from farshore_operator.decide import machineruns
 from farshore_operator.decide.consistencygroup import conflict, shared_server
 from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
 
@@ -23,13 +24,15 @@ class Placement:
 def place(observed: ObservedVM, desired: Desired, now: datetime) -> Placement:
     """Decide who serves the machine.
 
-    A machine that is stopped or about to go keeps its server. An epoch grows with every change of server, and beyond
-    the epoch that is found at the head of the chain: a rebuilt cluster starts to count at one again.
+    A machine that is stopped or about to go keeps its server. An epoch grows with every change of server or direction,
+    and beyond every epoch that is known to be in the chain: a rebuilt cluster starts to count at one again.
     """
     current = observed.vm.status.assignment
-    joint = "" if _conflict(observed) else shared_server(observed.group, observed.vm.metadata.name)
     if desired in (Desired.STOP, Desired.UNINSTALL):
         return Placement(current)
+    if machineruns.direction(observed) is Direction.REVERSE:
+        return _reverse(observed)
+    joint = "" if _conflict(observed) else shared_server(observed.group, observed.vm.metadata.name)
     wanted = _explicit(observed)
     if wanted is not None and wanted.message:
         return Placement(current, wanted.reason, wanted.message)
@@ -44,7 +47,24 @@ def place(observed: ObservedVM, desired: Desired, now: datetime) -> Placement:
         return Placement(current, reason, message)
     if current is not None and chosen.name == current.process_server:
         return Placement(_raised(observed, current))
-    return Placement(Assignment(process_server=chosen.name, epoch=_above(observed)))
+    return Placement(_anew(observed, chosen.name))
+
+
+def _reverse(observed: ObservedVM) -> Placement:
+    """Let the process server that runs the recovered machine replicate it back; no other reaches it."""
+    current, where = observed.vm.status.assignment, machineruns.recovered(observed)
+    if where is None:
+        return Placement(current, "RecoveredMachineUnknown", "it is not known where the recovered machine runs")
+    server = observed.server(where.process_server or "")
+    able = [s for s in observed.servers if s.site == where.site and s.registered and s.connected and not s.deleting]
+    if server is None and able:
+        server = min(able, key=lambda one: (one.load, one.name))
+    if server is None:
+        text = f"site {where.site} has no process server that could replicate the recovered machine: start one"
+        return Placement(current, "NoProcessServer", text)
+    if current is not None and current.direction is Direction.REVERSE and current.process_server == server.name:
+        return Placement(_raised(observed, current))
+    return Placement(_anew(observed, server.name))
 
 
 def _explicit(observed: ObservedVM) -> Placement | None:
@@ -73,7 +93,7 @@ def _conflict(observed: ObservedVM) -> bool:
 
 def _stays(observed: ObservedVM, current: Assignment, now: datetime, joint: str) -> bool:
     ref = observed.vm.spec.process_server_ref
-    if ref is not None and ref.name != current.process_server:
+    if current.direction is Direction.REVERSE or (ref is not None and ref.name != current.process_server):
         return False
     if joint and joint != current.process_server:
         return False
@@ -114,14 +134,34 @@ def _nobody(observed: ObservedVM) -> tuple[str, str]:
 
 
 def _raised(observed: ObservedVM, current: Assignment) -> Assignment:
-    """Pass the epoch of the chain's head, which somebody else wrote."""
+    """Pass the epoch of the chain's head, which somebody else wrote, and every epoch that a run has written."""
     report = observed.report
-    if report is not None and report.epoch == current.epoch and report.vault_epoch > current.epoch:
-        return current.model_copy(update={"epoch": report.vault_epoch + 1})
+    overtaken = report is not None and report.epoch == current.epoch and report.vault_epoch > current.epoch
+    if overtaken or current.epoch <= machineruns.fenced(observed):
+        return _anew(observed, current.process_server)
     return current
+
+
+def _anew(observed: ObservedVM, server: str) -> Assignment:
+    """Assign the machine in an epoch above everything that is known.
+
+    The chain goes on at the point that the machine was made from, until its first own point has followed that.
+    """
+    standing = machineruns.life(observed).standing
+    direction = machineruns.direction(observed)
+    turned = standing.returned or direction is Direction.REVERSE
+    base = standing.point if turned and not _followed(observed) else None
+    return Assignment(process_server=server, epoch=_above(observed), direction=direction, base_point=base)
+
+
+def _followed(observed: ObservedVM) -> bool:
+    """Tell whether a point was made since the machine was turned round, as any server has reported it."""
+    report = observed.vm.status.replication
+    point = report.last_point if report is not None else None
+    return point is not None and point.epoch > machineruns.fenced(observed)
 
 
 def _above(observed: ObservedVM) -> int:
     current, report = observed.vm.status.assignment, observed.vm.status.replication
     known = (current.epoch if current else 0, report.vault_epoch if report else 0, report.epoch if report else 0)
-    return max(known) + 1
+    return max(*known, machineruns.fenced(observed)) + 1

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from farshore_engine.contract.replication import Check, CheckResult
+from farshore_engine.contract.replication import Check
 from farshore_operator.api.failoverrun import FailoverRunStatus, RunGroup, RunMember, RunPhase, Step, StepPhase
-from farshore_operator.decide import hooks, readiness
+from farshore_operator.decide import history, hooks
 from farshore_operator.decide.decision import Decision, Outcome
 from farshore_operator.decide.hooks import When, hook_step
-from farshore_operator.decide.runcleanup import clean_up
+from farshore_operator.decide.runchecks import prerequisites
+from farshore_operator.decide.runcleanup import call_off, clean_up
+from farshore_operator.decide.runhistory import adopt
 from farshore_operator.decide.runjournal import OVER, Journal, ObservedRun
-from farshore_operator.decide.runmember import advance_member
+from farshore_operator.decide.runmember import advance_member, take_step
 from farshore_operator.decide.runreport import next_step, own_conditions, verdict
+from farshore_operator.decide.runreporting import report_conditions, reports_due, with_reports
 from farshore_operator.decide.runresults import with_results
 from farshore_operator.decide.runsteps import StepName, sequence
+from farshore_operator.decide.runundo import account
 from farshore_operator.report.conditions import settle
 
 AGAIN = timedelta(seconds=20)
@@ -37,15 +41,21 @@ def decide(observed: ObservedRun, now: datetime) -> Decision[FailoverRunStatus]:
     now = now.replace(microsecond=0)
     status = run.status
     journal = Journal(observed, now)
+    adopt(journal)
     phase = status.phase or RunPhase.RUNNING
     checks = status.checks
     if observed.clean_up and phase is not RunPhase.CLEANED_UP:
         phase = clean_up(journal)
+    elif phase is RunPhase.RUNNING and any(history.pending(machine) for machine in observed.machines.values()):
+        pass  # what the vault knows of its machines is not known yet
+    elif phase is RunPhase.RUNNING and observed.called_off:
+        phase = _call_off(journal)
     elif phase is RunPhase.RUNNING:
         checks, phase = _advance(journal, checks)
     made = _status(journal, phase, checks)
     hook_runs = any(hooks.is_hook(step) and step.phase is StepPhase.RUNNING for step in made.steps)
-    return Decision(made, tuple(journal.actions), _again(observed, phase, now, hook_runs=hook_runs))
+    actions = (*journal.actions, *reports_due(journal, made))
+    return Decision(made, actions, _again(observed, phase, now, hook_runs=hook_runs))
 
 
 def fold(status: FailoverRunStatus, outcome: Outcome) -> FailoverRunStatus:
@@ -63,7 +73,7 @@ def _again(observed: ObservedRun, phase: RunPhase, now: datetime, *, hook_runs: 
 
 def _advance(journal: Journal, checks: tuple[Check, ...]) -> tuple[tuple[Check, ...], RunPhase]:
     if journal.get(StepName.PREREQUISITES) is None:
-        checks = _prerequisites(journal)
+        checks = prerequisites(journal)
     begun = journal.get(StepName.PREREQUISITES)
     if begun is not None and begun.phase is StepPhase.FAILED:
         return checks, RunPhase.FAILED
@@ -122,34 +132,19 @@ def _groups(journal: Journal) -> list[tuple[RunGroup, list[RunMember]]]:
     ]
 
 
-def _prerequisites(journal: Journal) -> tuple[Check, ...]:
-    """Check once, at the start, what a failover needs; hard blockers fail the run, soft ones are warnings."""
-    run = journal.observed.run
-    checks: list[Check] = []
-    for member in run.spec.members:
-        machine = journal.observed.machines.get(member.protected_vm)
-        if machine is None:
-            text = f"ProtectedVM {member.protected_vm} does not exist any more"
-            checks.append(Check(name=member.protected_vm, result=CheckResult.ERROR, message=text))
-            continue
-        found = readiness.blockers(machine, journal.now, ignoring=run.metadata.name)
-        for blocker in found:
-            result = CheckResult.ERROR if blocker.hard else CheckResult.WARNING
-            text = f"{member.protected_vm}: {blocker.message}"
-            checks.append(Check(name=f"{member.protected_vm}.{blocker.reason}", result=result, message=text))
-        if not member.process_server:
-            # It went away between the verdict on the edit and the freeze; nobody would ever take the run's tasks.
-            text = (
-                f"{member.protected_vm}: no process server of site {member.target_site} could recover it at the start"
-            )
-            checks.append(Check(name=f"{member.protected_vm}.NoServer", result=CheckResult.ERROR, message=text))
-        elif not found:
-            text = f"{member.protected_vm} can be recovered by {member.process_server}"
-            checks.append(Check(name=member.protected_vm, result=CheckResult.PASSED, message=text))
-    errors = [check.message for check in checks if check.result is CheckResult.ERROR]
-    phase = StepPhase.FAILED if errors else StepPhase.SUCCEEDED
-    journal.set(StepName.PREREQUISITES, "", phase, message="; ".join(errors) or None)
-    return tuple(checks)
+def _call_off(journal: Journal) -> RunPhase:
+    """End a run whose plan aborts it: what must not be left half-way ends first, the rest is called off."""
+    spec = journal.observed.run.spec
+    for member in spec.members:
+        for rule in sequence(spec, member):
+            step = journal.get(rule.name, member.protected_vm)
+            begun = step is not None and step.phase is StepPhase.RUNNING and rule.name in UNINTERRUPTED
+            if begun and take_step(journal, member, rule).phase is StepPhase.RUNNING:
+                return RunPhase.RUNNING
+    call_off(journal, "called off: the plan's abort names the run")
+    text = "the plan's abort named the run while it was under way"
+    journal.set(StepName.CALLED_OFF, "", StepPhase.FAILED, message=text)
+    return RunPhase.FAILED
 
 
 def _status(journal: Journal, phase: RunPhase, checks: tuple[Check, ...]) -> FailoverRunStatus:
@@ -169,9 +164,11 @@ def _status(journal: Journal, phase: RunPhase, checks: tuple[Check, ...]) -> Fai
             "notes": journal.observed.notes or old.notes,
         }
     )
-    full = with_results(journal, base)
+    full = with_reports(journal, with_results(journal, base))
+    full = full.model_copy(update={"account": account(run.metadata.name, run.spec, full)})
     health = verdict(run, full)
-    conditions = settle(old.conditions, health, own_conditions(run, old, full), run.metadata.generation, now)
+    own = (*own_conditions(run, old, full), *report_conditions(journal, full))
+    conditions = settle(old.conditions, health, own, run.metadata.generation, now)
     return full.model_copy(update={"conditions": conditions, "next_step": next_step(run, full, health)})
 
 

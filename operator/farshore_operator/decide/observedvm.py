@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from farshore_engine.contract.replication import ReplicationReport
 from farshore_operator.api import FailoverRun, ProtectedVM, RecoveryVault, ReplicationPolicy, Site
 from farshore_operator.decide.consistencygroup import Peer
+from farshore_operator.decide.observedhistory import History
 from farshore_operator.decide.references import SecretUse
 from farshore_operator.settings import Timing
 
@@ -39,6 +40,7 @@ class ObservedVM:
         servers: all process servers of the namespace.
         group: the members of its consistency group, itself among them, by name; empty without one.
         drills: TestFailovers of this machine that are not cleaned up.
+        history: what is being read of its journal in the vault.
     """
 
     vm: ProtectedVM
@@ -52,6 +54,7 @@ class ObservedVM:
     runs: tuple[FailoverRun, ...]
     timing: Timing
     group: tuple[Peer, ...] = ()
+    history: History = field(default_factory=History)
 
     @property
     def report(self) -> ReplicationReport | None:

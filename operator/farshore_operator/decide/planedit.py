@@ -5,44 +5,43 @@ Passing time never changes it. What was refused stays refused, until somebody ed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
-from farshore_operator.api import FailoverPlan, FailoverRun
+from farshore_engine.contract.points import Selector
+from farshore_operator.api import FailoverPlan
 from farshore_operator.api.failoverplan import ActiveSite, Mode
-from farshore_operator.api.failoverrun import RunPhase
+from farshore_operator.api.failoverrun import FailoverRunSpec, RunKind
 from farshore_operator.api.planstatus import SeenEdit
-from farshore_operator.decide import readiness
+from farshore_operator.api.protectedvm import Place
+from farshore_operator.decide import failback, machineruns, planview, readiness
+from farshore_operator.decide.observedvm import ObservedVM
+from farshore_operator.decide.planview import ObservedPlan
 from farshore_operator.decide.references import Problem
-from farshore_operator.decide.runspec import Chosen
 
-MANUAL = "Manual"
 STARTS = "StartsFailover"
+STARTS_BACK = "StartsFailback"
 NOTHING = "NothingToDo"
+STARTING = (STARTS, STARTS_BACK)
 
 
-def judge(
-    plan: FailoverPlan,
-    machines: Sequence[Chosen],
-    problems: Sequence[Problem],
-    newest: FailoverRun | None,
-    where: ActiveSite,
-    now: datetime,
-) -> SeenEdit:
+def judge(observed: ObservedPlan, now: datetime) -> SeenEdit:
     """Return the verdict on the newest edit of `activeSite`; the one in the status unless the edit is new.
 
-    Only an edit with the reason `STARTS` ever starts a run: one that found the machines in place does not, whatever
+    Only an edit with a reason in `STARTING` ever starts a run: one that found the machines in place does not, whatever
     happens to them later.
     """
+    plan = observed.plan
     known, wanted = plan.status.edit, plan.spec.active_site
     if known is not None and known.active_site == wanted:
         return known
-    refused = _refusal(plan, machines, problems, newest, where, now, first=known is None)
+    refused = _refusal(observed, now, first=known is None)
+    starts = STARTS if wanted is ActiveSite.RECOVERY else STARTS_BACK
+    idle = wanted is planview.active_site(observed) or planview.under_way(observed) is not None
     return SeenEdit(
         generation=plan.metadata.generation,
         active_site=wanted.value,
         accepted=refused is None,
-        reason=refused.reason if refused else (NOTHING if wanted is where else STARTS),
+        reason=refused.reason if refused else (NOTHING if idle else starts),
         message=refused.message if refused else None,
         seen_at=now.replace(microsecond=0),
     )
@@ -50,78 +49,104 @@ def judge(
 
 def not_in_this_release(plan: FailoverPlan) -> str:
     """Say which parts of the plan this release does not carry out, empty if none."""
-    spec = plan.spec
-    found = []
-    if spec.drill is not None:
-        found.append("spec.drill (make a TestFailover instead)")
-    if spec.abort:
-        found.append("spec.abort")
-    if spec.change_recovery_point is not None:
-        found.append("spec.changeRecoveryPoint")
-    if spec.reprotect != MANUAL:
-        found.append("spec.reprotect other than Manual")
-    found += _blocking(plan)
+    found = ["spec.drill (make a TestFailover instead)"] if plan.spec.drill is not None else []
     return f"this release does not carry out {', '.join(found)}: remove it" if found else ""
 
 
-def _blocking(plan: FailoverPlan) -> list[str]:
-    """Return what would make a failover wrong if it were silently left out."""
-    found = [f"hooks of group {group.name}" for group in plan.spec.groups if group.before or group.after]
-    if plan.spec.mode is Mode.PLANNED:
-        found.append("mode planned (use unplanned with shutdownSource: Required)")
-    return found
+def destination(spec: FailoverRunSpec) -> ActiveSite | None:
+    """Return where a run moves machines, None if it moves none."""
+    match spec.kind:
+        case RunKind.FAILOVER | RunKind.CHANGE_POINT:
+            return ActiveSite.RECOVERY
+        case RunKind.FAILBACK:
+            return ActiveSite.SOURCE
+        case RunKind.ABORT:
+            return ActiveSite.RECOVERY if spec.undoes is RunKind.FAILBACK else ActiveSite.SOURCE
+        case _:
+            return None
 
 
-def _refusal(
-    plan: FailoverPlan,
-    machines: Sequence[Chosen],
-    problems: Sequence[Problem],
-    newest: FailoverRun | None,
-    where: ActiveSite,
-    now: datetime,
-    *,
-    first: bool,
-) -> Problem | None:
-    wanted = plan.spec.active_site
-    running = newest is not None and newest.status.phase in (None, RunPhase.PENDING, RunPhase.RUNNING)
-    if running and newest is not None:
-        text = f"activeSite was changed while run {newest.metadata.name} is under way, which goes on as it began"
+def _refusal(observed: ObservedPlan, now: datetime, *, first: bool) -> Problem | None:
+    wanted, where = observed.plan.spec.active_site, planview.active_site(observed)
+    running = planview.under_way(observed)
+    if running is not None:
+        if first and destination(running.spec) in (None, wanted):
+            return None  # a plan that is seen for the first time, as after the loss of a cluster, agrees with the run
+        text = f"activeSite was changed while run {running.metadata.name} is under way, which goes on as it began"
         return Problem("RunUnderWay", f"{text}. When it is over, edit activeSite again")
     if wanted is where:
         return None
-    if wanted is ActiveSite.SOURCE:
-        text = "activeSite is source, but the machines run at the recovery site: going back is a failback, which"
-        return Problem("FailbackNotPossible", f"{text} this release cannot do. Set activeSite to recovery again")
     if first:
-        text = "the plan was created with activeSite recovery, but its machines run at the source"
-        return Problem(
-            "CreatedAtRecovery", f"{text}: nothing is moved. Set activeSite to source first, then to recovery"
-        )
-    return _not_possible(plan, machines, problems, newest, now)
+        return _created(where)
+    again = f"Correct that, then set activeSite to {where.value} and to {wanted.value} again"
+    kind = "failover" if wanted is ActiveSite.RECOVERY else "failback"
+    found = _not_possible(observed, now) or (
+        _no_failover(observed, now) if wanted is ActiveSite.RECOVERY else _no_failback(observed)
+    )
+    return Problem(found.reason, f"the {kind} could not start: {found.message}. {again}") if found else None
 
 
-def _not_possible(
-    plan: FailoverPlan,
-    machines: Sequence[Chosen],
-    problems: Sequence[Problem],
-    newest: FailoverRun | None,
-    now: datetime,
-) -> Problem | None:
-    again = "Correct that, then set activeSite to source and to recovery again"
-    if problems:
-        return Problem(problems[0].reason, f"the failover could not start: {problems[0].message}. {again}")
-    if not machines:
-        return Problem("NoMachine", f"the failover could not start: the plan means no machine. {again}")
-    if newest is not None and newest.status.phase in (RunPhase.FAILED, RunPhase.CLEANING_UP):
-        text = f"the failover could not start: run {newest.metadata.name} failed and is not cleaned up yet"
-        return Problem("NotCleanedUp", f"{text}. Set activeSite to source, wait for the clean-up, then to recovery")
-    blocking = _blocking(plan)
-    if blocking:
-        text = f"the failover could not start: this release does not carry out {', '.join(blocking)}"
-        return Problem("NotInThisRelease", f"{text}. {again}")
-    for chosen in machines:
-        hard = [blocker for blocker in readiness.blockers(chosen.observed, now) if blocker.hard]
+def _created(where: ActiveSite) -> Problem:
+    if where is ActiveSite.SOURCE:
+        text = "the plan was created with activeSite recovery, but its machines run at the source: nothing is moved"
+        return Problem("CreatedAtRecovery", f"{text}. Set activeSite to source first, then to recovery")
+    text = "the plan was created with activeSite source, but its machines run at the recovery site: nothing is moved"
+    return Problem("CreatedAtSource", f"{text}. Set activeSite to recovery first; going back is then an edit to source")
+
+
+def _not_possible(observed: ObservedPlan, now: datetime) -> Problem | None:
+    """Return what is in the way of any move."""
+    if observed.problems:
+        return observed.problems[0]
+    if not observed.machines:
+        return Problem("NoMachine", "the plan means no machine")
+    failed = planview.failed_move(observed)
+    if failed is not None:
+        text = f"run {failed.metadata.name} failed and is not undone yet: set spec.abort to it, or set activeSite back"
+        return Problem("NotCleanedUp", f"{text}, and wait for that")
+    return _stale_point(observed)
+
+
+def _stale_point(observed: ObservedPlan) -> Problem | None:
+    """Refuse the name or time of a point that an earlier run has used: whoever reverts an edit would get it again."""
+    point = observed.plan.spec.recovery_point
+    if point in set(Selector):
+        return None
+    used = next((run for run in observed.runs if run.spec.recovery_point == point), None)
+    if used is None:
+        return None
+    text = (
+        f"spec.recoveryPoint {point} was used by run {used.metadata.name}, and a point's name or time is good for one"
+    )
+    return Problem("StalePoint", f"{text} run: choose a point anew")
+
+
+def _no_failover(observed: ObservedPlan, now: datetime) -> Problem | None:
+    for chosen in observed.machines:
+        machine = chosen.observed
+        name = machine.vm.metadata.name
+        standing = machineruns.life(machine).standing
+        if standing.place is Place.FAILED_BACK:
+            return Problem("NotCommitted", f"{name} was failed back by run {standing.run}: commit or abort that first")
+        hard = [blocker for blocker in readiness.blockers(machine, now) if blocker.hard]
         if hard:
-            name = chosen.observed.vm.metadata.name
-            return Problem(hard[0].reason, f"the failover could not start: {name}: {hard[0].message}. {again}")
+            return Problem(hard[0].reason, f"{name}: {hard[0].message}")
+        if observed.plan.spec.mode is Mode.PLANNED and not _serves(machine):
+            text = f"{name}: no process server of the source is connected, so its last change cannot be taken along"
+            return Problem("ProcessServerNotConnected", f"{text}: start it, or use mode unplanned")
+    return None
+
+
+def _serves(machine: ObservedVM) -> bool:
+    assignment = machine.vm.status.assignment
+    server = machine.server(assignment.process_server) if assignment is not None else None
+    return server is not None and server.connected
+
+
+def _no_failback(observed: ObservedPlan) -> Problem | None:
+    for chosen in observed.machines:
+        if machineruns.life(chosen.observed).at_recovery:
+            found = failback.hindrance(chosen.observed, observed.plan.spec.mode)
+            if found is not None:
+                return found
     return None

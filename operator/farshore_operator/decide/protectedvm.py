@@ -7,18 +7,20 @@ from datetime import datetime, timedelta
 
 from farshore_engine.contract.assignment import Desired
 from farshore_engine.contract.tasks import TaskInput, TaskKind
-from farshore_operator.api.protectedvm import AgentIdentity, ProtectedVMStatus
+from farshore_operator.api.failoverplan import ActiveSite
+from farshore_operator.api.protectedvm import AgentIdentity, ProtectedVMStatus, ProtectionPhase
 from farshore_operator.api.task import TaskSpec
 from farshore_operator.crypto.certificates import certificate_digest, request_digest
-from farshore_operator.decide import machineruns, protection, readiness
+from farshore_operator.decide import history, machineruns, protection, readiness
 from farshore_operator.decide.actions import Certified, CreateOwned, SetFinalizer, SignMachine
 from farshore_operator.decide.assignment import Placement, place
 from farshore_operator.decide.decision import Action, Decision, Outcome
 from farshore_operator.decide.identity import id_of
 from farshore_operator.decide.naming import DOCTOR_ANNOTATION, MACHINE_LABEL, bounded, label, machine_id
 from farshore_operator.decide.observedvm import ObservedVM
+from farshore_operator.decide.references import summary
 from farshore_operator.decide.uninstall import Farewell, farewell
-from farshore_operator.report.conditions import Verdict, settle, waiting
+from farshore_operator.report.conditions import Verdict, settle, stalled, waiting
 from farshore_operator.report.happening import EventType, Happening
 
 FINALIZER = "farshore.dev/protection"
@@ -29,6 +31,8 @@ def decide(observed: ObservedVM, now: datetime) -> Decision[ProtectedVMStatus]:
     """Decide on a machine."""
     if observed.vm.metadata.deletion_timestamp:
         return _leave(observed, now)
+    if history.pending(observed):
+        return _unread(observed, now)
     wish = machineruns.desired(observed)
     refused = protection.refusal(observed)
     unresolved = protection.missing(observed)
@@ -39,8 +43,34 @@ def decide(observed: ObservedVM, now: datetime) -> Decision[ProtectedVMStatus]:
     health = protection.verdict(situation)
     status = _status(situation, health, wish)
     actions: list[Action] = [] if refused else [*_hold(observed), *_sign(observed, now), *_doctor(observed, placement)]
+    actions += history.actions(observed, now)
     broken = bool(unresolved) or bool(placement.reason)
     return Decision(status, tuple(actions), _again(observed, broken, now))
+
+
+def _unread(observed: ObservedVM, now: datetime) -> Decision[ProtectedVMStatus]:
+    """Leave everything as it is until it is known what the vault knows of the machine."""
+    vm = observed.vm
+    refused = protection.refusal(observed)
+    unresolved = protection.missing(observed)
+    if refused is not None:
+        health = stalled(refused.reason, refused.message)
+    elif unresolved:
+        health = waiting(unresolved[0].reason, summary(unresolved).message)
+    else:
+        health = waiting("ReadingHistory", history.message(observed))
+    found = readiness.blockers(observed, now)
+    status = vm.status.model_copy(
+        update={
+            "observed_generation": vm.metadata.generation,
+            "conditions": settle(vm.status.conditions, health, (), vm.metadata.generation, now),
+            "phase": vm.status.phase or ProtectionPhase.PENDING,
+            "failover_ready": readiness.failover_ready(observed, found, now),
+            "next_step": health.message if refused or unresolved else None,
+        }
+    )
+    actions = () if refused or unresolved else (*_hold(observed), *history.actions(observed, now))
+    return Decision(status, actions, RETRY)
 
 
 def fold(status: ProtectedVMStatus, outcome: Outcome) -> ProtectedVMStatus:
@@ -54,7 +84,7 @@ def fold(status: ProtectedVMStatus, outcome: Outcome) -> ProtectedVMStatus:
 def _status(situation: protection.Situation, health: Verdict, wish: Desired) -> ProtectedVMStatus:
     observed = situation.observed
     vm, meta = observed.vm, observed.vm.metadata
-    run = machineruns.under_way(observed)
+    run, found = machineruns.under_way(observed), machineruns.life(observed)
     return ProtectedVMStatus(
         observed_generation=meta.generation,
         conditions=settle(
@@ -65,7 +95,9 @@ def _status(situation: protection.Situation, health: Verdict, wish: Desired) -> 
         desired=wish.value if situation.placement.assignment else None,
         agent=vm.status.agent,
         active_run=run.metadata.name if run else None,
-        recovered=machineruns.recovered(observed),
+        active_site=(ActiveSite.RECOVERY if found.at_recovery else ActiveSite.SOURCE).value,
+        standing=history.reckoned(observed, found.standing),
+        recovered=found.recovered,
         failover_ready=situation.readiness,
         next_step=protection.next_step(situation, health),
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from farshore_engine.contract.assignment import InstallMode
+from farshore_engine.contract.assignment import Desired, InstallMode
 from farshore_engine.contract.replication import Churn, ReplicationReport, State
-from farshore_operator.api.protectedvm import FailoverReady, ProtectionPhase, RecoveredMachine
+from farshore_operator.api.protectedvm import FailoverReady, Place, ProtectionPhase
 from farshore_operator.api.protectedvm import Verdict as ReadyVerdict
-from farshore_operator.decide import machineruns
+from farshore_operator.decide import machineruns, placephase
 from farshore_operator.decide.assignment import Placement
 from farshore_operator.decide.consistencygroup import conflict
 from farshore_operator.decide.observedvm import ObservedVM
@@ -88,10 +88,9 @@ def missing(observed: ObservedVM) -> tuple[Problem, ...]:
 
 def phase(observed: ObservedVM) -> ProtectionPhase:
     """Return where the protection is."""
-    if machineruns.recovered(observed) is not None:
-        return ProtectionPhase.COMMITTED if machineruns.committed(observed) else ProtectionPhase.FAILED_OVER
-    if machineruns.failover(observed) is not None:
-        return ProtectionPhase.FAILING_OVER
+    moved = placephase.phase(observed)
+    if moved is not None:
+        return moved
     report = observed.report
     if report is None:
         return ProtectionPhase.PENDING
@@ -110,7 +109,7 @@ def verdict(situation: Situation) -> Verdict:
     refused = refusal(observed)
     if refused:
         return stalled(refused.reason, refused.message)
-    moved = _after_failover(observed)
+    moved = placephase.verdict(observed)
     if moved:
         return moved
     unresolved = missing(observed)
@@ -132,7 +131,7 @@ def conditions(situation: Situation) -> tuple[Seen, ...]:
         seen.append(_churn(report.churn))
     if observed.vm.spec.consistency_group:
         seen.append(_group(observed, observed.vm.spec.consistency_group))
-    if machineruns.recovered(observed) is not None:
+    if machineruns.life(observed).standing.place not in (Place.SOURCE, Place.FAILED_BACK):
         done = machineruns.committed(observed)
         text = "the failover is final" if done else "the failover can still be judged: commit it when all is well"
         seen.append(Seen(COMMITTED, done, "Committed" if done else "AwaitingCommit", text))
@@ -142,9 +141,11 @@ def conditions(situation: Situation) -> tuple[Seen, ...]:
 def next_step(situation: Situation, health: Verdict) -> str | None:
     """Return what a person should do next, None if nothing."""
     observed = situation.observed
-    where = machineruns.recovered(observed)
-    if where is not None:
-        return None if machineruns.committed(observed) else _commit(where)
+    step = placephase.next_step(observed)
+    if step is not None:
+        return step
+    if machineruns.desired(observed) is Desired.STOP:
+        return None
     report = observed.report
     if report is not None and report.churn is not None and report.churn.outruns_link:
         return _churn(report.churn).message
@@ -156,27 +157,6 @@ def next_step(situation: Situation, health: Verdict) -> str | None:
         return "Set spec.paused to false to replicate again"
     if report is not None and report.last_point is not None and situation.readiness.verdict is not ReadyVerdict.READY:
         return situation.readiness.message
-    return None
-
-
-def _commit(where: RecoveredMachine) -> str:
-    at = f" at {where.address}:{where.port}" if where.address else ""
-    return (
-        f"Check machine {where.machine} of site {where.site}{at}, then commit: set spec.commit of the FailoverPlan to "
-        f"{where.run}"
-    )
-
-
-def _after_failover(observed: ObservedVM) -> Verdict | None:
-    where = machineruns.recovered(observed)
-    if where is not None:
-        word = "Committed" if machineruns.committed(observed) else "FailedOver"
-        return ready(word, f"it runs at site {where.site} as {where.machine}, made by run {where.run}")
-    run = machineruns.failover(observed)
-    if run is not None:
-        return waiting(
-            "FailingOver", f"run {run.metadata.name} fails it over to site {observed.vm.spec.target.site_ref.name}"
-        )
     return None
 
 
@@ -248,8 +228,13 @@ def _rpo(observed: ObservedVM, report: ReplicationReport | None, now: datetime) 
     threshold = f"{int(limit.total_seconds())} s"
     if now - point.time <= limit:
         return Seen(RPO_MET, True, "WithinThreshold", f"the newest recovery point is younger than {threshold}")
-    if machineruns.recovered(observed) is not None:
-        return Seen(RPO_MET, None, "FailedOver", "the source takes no more points after a failover")
+    if machineruns.desired(observed) is Desired.STOP:
+        return Seen(
+            RPO_MET,
+            None,
+            "FailedOver",
+            "no points are taken between a failover and the reprotect, nor after a failback",
+        )
     text = f"the newest recovery point, {point.name}, is older than the policy's threshold of {threshold}"
     return Seen(RPO_MET, False, "ThresholdExceeded", text)
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from farshore_operator.api.failoverrun import RunKind
-from farshore_operator.api.protectedvm import FailoverReady, Verdict
-from farshore_operator.decide import machineruns
+from farshore_operator.api.protectedvm import FailoverReady, Place, Verdict
+from farshore_operator.decide import history, machineruns
 from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
 from farshore_operator.decide.references import ObjectUse, problems
 from farshore_operator.engines.capabilities import FACTS, Capability
@@ -40,6 +40,10 @@ def blockers(observed: ObservedVM, now: datetime, *, ignoring: str = "") -> tupl
     `ignoring` is the name of the run that asks, which is not in its own way.
     """
     found: list[Blocker] = []
+    if history.pending(observed):
+        found.append(Blocker("ReadingHistory", history.message(observed)))
+    if machineruns.life(observed).standing.place is Place.FAILED_BACK:
+        found.append(Blocker("NotCommitted", "the machine was failed back, which is not committed yet"))
     if machineruns.recovered(observed) is not None:
         found.append(Blocker("AlreadyFailedOver", "the machine runs at its recovery site already"))
     run = machineruns.under_way(observed)

@@ -1,48 +1,44 @@
-"""What the vault's journal keeps of a run's inputs, machine by machine, and how they become one run again.
-
-Each machine's journal has the inputs of that machine only, and the names of the others: a task of a plan with a
-thousand machines would not fit into the API otherwise.
-"""
+"""Takes up a run that was begun under another control plane, from what the vault's journal tells of it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from farshore_engine.contract.tasks import JournalledRun, TaskPhase
+from farshore_operator.api.failoverrun import RunMember, Step, StepPhase
+from farshore_operator.decide.runjournal import Journal
+from farshore_operator.decide.runsteps import StepName, sequence
 
-from pydantic import ValidationError
-
-from farshore_operator.api.failoverrun import FailoverRunSpec, RunMember
-
-
-def journalled(spec: FailoverRunSpec, member: RunMember) -> str:
-    """Return the inputs of a run for the journal of one of its machines, as JSON."""
-    own = spec.model_copy(update={"members": (member,)})
-    names = [other.protected_vm for other in spec.members]
-    return json.dumps({"spec": own.dump(), "members": names}, sort_keys=True)
+_PHASES = {TaskPhase.SUCCEEDED: StepPhase.SUCCEEDED, TaskPhase.FAILED: StepPhase.FAILED}
 
 
-def members_of(text: str) -> tuple[str, ...]:
-    """Return the names of a journalled run's machines, in order; none if the text is no run's."""
-    try:
-        return tuple(json.loads(text)["members"])
-    except (ValueError, KeyError, TypeError):
-        return ()
+def adopt(journal: Journal) -> None:
+    """Write the steps that the vault's journal knows and the run's status does not."""
+    if not journal.observed.history:
+        return
+    if journal.get(StepName.PREREQUISITES) is None:
+        text = "the run was begun before; it is continued from the vault's journal"
+        journal.set(StepName.PREREQUISITES, "", StepPhase.SUCCEEDED, message=text)
+    for member in journal.observed.run.spec.members:
+        known = journal.observed.history.get(member.protected_vm)
+        if known is not None:
+            _adopt(journal, member, known)
 
 
-def spec_of(texts: Mapping[str, str]) -> FailoverRunSpec | None:
-    """Return the inputs of a run from the journals of its machines, by machine.
-
-    None if one that took part is missing among them, or if they are of no run that this version knows.
-    """
-    parts: dict[str, FailoverRunSpec] = {}
-    order: tuple[str, ...] = ()
-    for name, text in texts.items():
-        order = members_of(text)
-        try:
-            parts[name] = FailoverRunSpec.model_validate(json.loads(text)["spec"])
-        except (ValueError, KeyError, TypeError, ValidationError):
-            return None
-    if not order or any(name not in parts for name in order):
-        return None
-    members = tuple(member for name in order for member in parts[name].members if member.protected_vm == name)
-    return parts[order[0]].model_copy(update={"members": members})
+def _adopt(journal: Journal, member: RunMember, known: JournalledRun) -> None:
+    name = member.protected_vm
+    ended = {step.step: step for step in known.steps if step.phase in _PHASES}
+    for step in known.steps:
+        if step.phase in _PHASES and journal.get(step.step, name) is None:
+            journal.steps[(step.step, name)] = Step(
+                name=step.step,
+                member=name,
+                phase=_PHASES[step.phase],
+                started_at=step.at,
+                finished_at=step.at,
+                message=step.message or None,
+            )
+    order = [rule.name for rule in sequence(journal.observed.run.spec, member)]
+    last = max((place for place, one in enumerate(order) if one.value in ended), default=-1)
+    for passed in order[: max(0, last)]:
+        # Its turn is over: whoever does it now does it behind what came after it.
+        if journal.get(passed, name) is None:
+            journal.set(passed, name, StepPhase.SKIPPED, message="the vault's journal does not know of it")

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from farshore_engine.contract.assignment import Direction
+from farshore_engine.contract.points import Selector
 from farshore_engine.contract.tasks import TaskPhase
 from farshore_operator.api import Task
-from farshore_operator.api.failoverrun import RunMember, Step, StepPhase
+from farshore_operator.api.failoverplan import Mode
+from farshore_operator.api.failoverrun import RunKind, RunMember, Step, StepPhase
 from farshore_operator.api.task import TaskSpec
+from farshore_operator.decide import machineruns
 from farshore_operator.decide.actions import CreateOwned
 from farshore_operator.decide.identity import id_of
 from farshore_operator.decide.naming import MACHINE_LABEL, RUN_LABEL, label
 from farshore_operator.decide.naming import task as task_name
 from farshore_operator.decide.runjournal import OVER, Journal
-from farshore_operator.decide.runsteps import Side, StepName, StepRule, limit, may_fail, on, sequence, task_input
+from farshore_operator.decide.runsteps import StepName, StepRule, limit, may_fail, on, sequence, task_input
 
+LEAVING = (StepName.COMMIT_SPOOL, StepName.SHUTDOWN_SOURCE, StepName.FINAL_POINT)
+"""Steps at the site that is left, which may be lost: nobody waits for it."""
+MOVES = (RunKind.FAILOVER, RunKind.FAILBACK)
 OVERDUE = timedelta(minutes=2)
 """How long after a task's deadline the operator gives it up itself: its process server should have done so."""
 
@@ -37,7 +44,9 @@ def take_step(journal: Journal, member: RunMember, rule: StepRule) -> Step:
     observed, name = journal.observed, member.protected_vm
     task = journal.task(rule.name, name)
     server = on(rule, member)
-    if task is None and rule.side is Side.SOURCE and server not in observed.connected:
+    if rule.kind is None:
+        return _watched(journal, member, rule)
+    if task is None and rule.name in LEAVING and server not in observed.connected:
         return _without_source(journal, member, rule)
     if task is None:
         _ask(journal, member, rule)
@@ -55,12 +64,27 @@ def take_step(journal: Journal, member: RunMember, rule: StepRule) -> Step:
     )
 
 
+def _watched(journal: Journal, member: RunMember, rule: StepRule) -> Step:
+    """Wait until the machine's status says that the step is done."""
+    name = member.protected_vm
+    machine = journal.observed.machines.get(name)
+    if machine is not None and machineruns.direction(machine) is Direction.REVERSE and machineruns.caught_up(machine):
+        point = machine.report.last_point if machine.report is not None else None
+        text = f"recovery point {point.name} was taken at the recovery site" if point is not None else None
+        return journal.set(rule.name, name, StepPhase.SUCCEEDED, message=text)
+    report = machine.report if machine is not None else None
+    told = report.message if report is not None and report.message else "the first recovery point is awaited"
+    return journal.set(rule.name, name, StepPhase.RUNNING, message=told)
+
+
 def _without_source(journal: Journal, member: RunMember, rule: StepRule) -> Step:
     server = member.source_process_server
     why = f"process server {server} of the source is not connected" if server else "no process server serves the source"
     if may_fail(journal.observed.run.spec, rule.name):
         return journal.set(rule.name, member.protected_vm, StepPhase.SKIPPED, message=why)
     remedy = "Set shutdownSource to BestEffort or Never if the source is lost, and start again"
+    if rule.name is StepName.FINAL_POINT:
+        remedy = "Set mode to unplanned if the site is lost, and start again"
     return journal.set(rule.name, member.protected_vm, StepPhase.FAILED, message=why, remedy=remedy)
 
 
@@ -84,11 +108,18 @@ def _unfinished(journal: Journal, member: RunMember, rule: StepRule, task: Task)
     )
 
 
+def final_point(journal: Journal, member: RunMember) -> str:
+    """Return what a planned move recovers: the point taken while the machine was switched off; empty for others."""
+    if journal.observed.run.spec.mode is not Mode.PLANNED or journal.observed.run.spec.kind not in MOVES:
+        return ""
+    final = journal.result(StepName.FINAL_POINT, member.protected_vm).point
+    return final.name if final is not None else Selector.LATEST_PROCESSED
+
+
 def _ask(journal: Journal, member: RunMember, rule: StepRule) -> None:
-    if rule.kind is None:
-        return
+    assert rule.kind is not None, "a step that is watched has no task"
     run, name = journal.observed.run, member.protected_vm
-    final = journal.result(StepName.FINAL_POINT, name).point
+    selector = final_point(journal, member)
     spec = TaskSpec(
         kind=rule.kind,
         process_server=on(rule, member),
@@ -101,7 +132,7 @@ def _ask(journal: Journal, member: RunMember, rule: StepRule) -> None:
             member,
             rule,
             point=journal.point(member),
-            selector=final.name if final else (member.recovery_point or ""),
+            selector=selector or member.recovery_point or "",
         ),
         deadline=journal.now + limit(run.spec, member, rule),
     )

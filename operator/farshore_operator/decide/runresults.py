@@ -47,8 +47,12 @@ def _member(journal: Journal, status: FailoverRunStatus, member: RunMember) -> M
         return journal.result(step, name) if over else TaskResult()
 
     point = old.point or brought(StepName.SELECT_POINT).point
-    hydrated, started = brought(StepName.HYDRATE), brought(StepName.START_MACHINE)
-    probed, answer = brought(StepName.PROBE), journal.get(StepName.PROBE, name)
+    back = journal.get(StepName.WRITE_BACK, name) is not None
+    hydrated = brought(StepName.WRITE_BACK if back else StepName.HYDRATE)
+    home = journal.get(StepName.START_SOURCE, name) is not None
+    started = brought(StepName.START_SOURCE if home else StepName.START_MACHINE)
+    asks = StepName.PROBE if journal.get(StepName.PROBE, name) is not None else StepName.PROBE_SOURCE
+    probed, answer = brought(asks), journal.get(asks, name)
     answered = answer.finished_at if answer is not None and answer.phase is StepPhase.SUCCEEDED else None
     begun = status.started_at
     rto = (answered - begun).total_seconds() if answered and begun else None
@@ -64,7 +68,11 @@ def _member(journal: Journal, status: FailoverRunStatus, member: RunMember) -> M
             "machine_kind": old.machine_kind or started.machine_kind or None,
             "address": probed.address or old.address or started.address or None,
             "port": probed.port or old.port or started.port,
+            "host_key": probed.host_key or started.host_key or old.host_key,
+            "bytes_written": _kept(old.bytes_written, hydrated.bytes_written),
             "evidence": old.evidence or probed.evidence or None,
+            "removed": old.removed or journal.result(StepName.CLEAN_UP, name).removed,
+            "looked_for": old.looked_for or journal.result(StepName.CLEAN_UP, name).looked_for,
             "probes": old.probes or journal.result(StepName.PROBE, name).probes,
         }
     )

@@ -13,6 +13,7 @@ from farshore_operator.api.failoverrun import FailoverRunSpec, Owner, RunGroup, 
 from farshore_operator.api.hook import Hooks
 from farshore_operator.api.probe import Probe
 from farshore_operator.api.resource import Resource
+from farshore_operator.decide import machineruns
 from farshore_operator.decide.naming import bounded, machine_id
 from farshore_operator.decide.observedvm import ObservedVM
 from farshore_operator.decide.readiness import recovery_server
@@ -40,7 +41,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A machine of the run and the group of the plan that it is in."""
+    """A machine of the run, the group of the plan that it is in, and what the plan has different for it."""
 
     observed: ObservedVM
     group: str | None = None
@@ -75,6 +76,7 @@ def hashed(spec: FailoverRunSpec) -> FailoverRunSpec:
 def next_sequence(machines: Sequence[Chosen]) -> int:
     """Return the number of the next run in the life of these machines."""
     known = [run.spec.sequence for chosen in machines for run in chosen.observed.runs]
+    known += [machineruns.life(chosen.observed).standing.sequence for chosen in machines]
     return max(known, default=0) + 1
 
 
@@ -120,7 +122,8 @@ def _member(chosen: Chosen, run: str, choices: Choices) -> RunMember:
         target_site=target.site_ref.name,
         source_process_server=assignment.process_server if assignment else None,
         process_server=server.name if server else "",
-        epoch=max(assignment.epoch if assignment else 0, _vault_epoch(observed)),
+        epoch=max(assignment.epoch if assignment else 0, _vault_epoch(observed), machineruns.fenced(observed)),
+        source_machine=vm.spec.source.machine or meta.name,
         target_name=_target_name(observed, run, choices.kind),
         network=_network(chosen, run, choices),
         cpus=own.cpus or target.cpus or (defaults.cpus if defaults else None),

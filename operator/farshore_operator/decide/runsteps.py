@@ -15,7 +15,7 @@ from farshore_engine.contract.tasks import RunEntry, TaskInput, TaskKind
 from farshore_operator.api.failoverplan import Mode, ShutdownSource
 from farshore_operator.api.failoverrun import FailoverRunSpec, RunKind, RunMember
 from farshore_operator.decide.probes import asked_of, questions, time_for
-from farshore_operator.decide.runhistory import journalled
+from farshore_operator.decide.runinputs import journalled
 
 MIB = 1024 * 1024
 PROBE_TIMEOUT = timedelta(minutes=5)
@@ -43,6 +43,7 @@ class StepName(StrEnum):
     PROBE_SOURCE = "ProbeSource"
     WRITE_BACK = "WriteBack"
     REPLICATE = "Replicate"
+    CALLED_OFF = "CalledOff"
     CLEAN_UP = "CleanUp"
 
 
@@ -208,6 +209,7 @@ def task_input(
         probe_timeout_seconds=int(PROBE_TIMEOUT.total_seconds()),
         probes=questions(asked),
         keep_machine=name is StepName.RELEASE_POINT,
+        replaces=(spec.previous_run or "") if spec.kind is RunKind.CHANGE_POINT and name is StepName.HYDRATE else "",
         source_machine=source_machine(member, rule),
         freeze_seconds=int(FREEZE_BOUND.total_seconds()),
         journal=RunEntry(run=run, step=name.value, spec=journalled(spec, member)),
@@ -220,9 +222,10 @@ def source_machine(member: RunMember, rule: StepRule) -> str:
 
 
 def _machine_name(spec: FailoverRunSpec, member: RunMember, rule: StepRule) -> str:
-    """Return the name of the recovered machine: what a failback or its end leaves."""
+    """Return the name of the machine that the step is about, where it runs: the recovered one, or the one at home."""
     back = spec.kind is RunKind.FAILBACK or spec.undoes is RunKind.FAILBACK
-    return source_machine(member, rule) if back else member.target_name
+    own = rule.name in (StepName.START_SOURCE, StepName.PROBE_SOURCE)
+    return source_machine(member, rule) if back or own else member.target_name
 
 
 def _pin(spec: FailoverRunSpec, run: str, name: StepName) -> str:

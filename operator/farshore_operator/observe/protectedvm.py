@@ -20,6 +20,7 @@ from farshore_operator.decide.consistencygroup import peers
 from farshore_operator.decide.machineruns import ordered
 from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
 from farshore_operator.decide.references import SecretUse
+from farshore_operator.observe import history
 from farshore_operator.observe.recoveryvault import vault_secrets
 from farshore_operator.observe.world import World
 
@@ -44,6 +45,7 @@ def observe(world: World, vm: ProtectedVM) -> ObservedVM:
         runs=ordered(runs),
         timing=world.timing,
         group=peers(_namesakes(world, vm), spec.consistency_group),
+        history=history.of_vm(world, vm),
     )
 
 

@@ -7,14 +7,15 @@ from dataclasses import replace
 from farshore_operator.api import FailoverPlan, FailoverRun, ProcessServer, ProtectedVM, Task, TestFailover
 from farshore_operator.api.failoverplan import ActiveSite, Member
 from farshore_operator.api.failoverrun import RunKind, RunPhase
-from farshore_operator.decide.failoverplan import ObservedPlan
 from farshore_operator.decide.machineruns import ordered
+from farshore_operator.decide.planrequests import ABORT
+from farshore_operator.decide.planview import ObservedPlan, stops_machines
 from farshore_operator.decide.references import ObjectUse, Problem, problems
 from farshore_operator.decide.runjournal import ObservedRun
 from farshore_operator.decide.runspec import AS_PLANNED, Chosen
 from farshore_operator.decide.testfailover import ObservedDrill, clean_up_at, clean_up_due, run_name
 from farshore_operator.kube.client import Json
-from farshore_operator.observe import jobs, protectedvm
+from farshore_operator.observe import history, jobs, protectedvm
 from farshore_operator.observe.origin import requests
 from farshore_operator.observe.world import World
 
@@ -43,6 +44,8 @@ def observe_run(world: World, run: FailoverRun) -> ObservedRun:
         clean_up=_clean_up(world, run, drill),
         clean_up_at=clean_up_at(drill, run) if drill else None,
         notes=drill.spec.notes if drill else None,
+        history=history.of_run(world, run),
+        called_off=_called_off(world, run),
         approvals=jobs.approvals(world, run),
         jobs=jobs.jobs(world, run),
     )
@@ -75,10 +78,14 @@ def _observe_drill(world: World, drill: TestFailover) -> ObservedDrill:
 def observe_plan(world: World, plan: FailoverPlan) -> ObservedPlan:
     """Collect the machines and the runs of a plan."""
     machines, missing = _plan_machines(world, plan)
-    uid = plan.metadata.uid
-    runs = world.all(
-        FailoverRun, plan.metadata.namespace, lambda body: (body["spec"].get("owner") or {}).get("uid") == uid
-    )
+    name = plan.metadata.name
+
+    def asked_for(body: Json) -> bool:
+        # By name: a plan that was pruned and applied again, or a rebuilt cluster, goes on with the runs it had.
+        owner = body["spec"].get("owner") or {}
+        return bool(owner.get("kind") == "FailoverPlan" and owner.get("name") == name)
+
+    runs = world.all(FailoverRun, plan.metadata.namespace, asked_for)
     asked = requests(world, plan, begins=_may_begin(plan))
     return ObservedPlan(plan, machines, missing, ordered(runs), requests=asked)
 
@@ -139,5 +146,15 @@ def _clean_up(world: World, run: FailoverRun, drill: TestFailover | None) -> boo
         and plan.metadata.uid == run.spec.owner.uid
         and plan.metadata.generation > run.spec.owner.generation
         and plan.spec.active_site is ActiveSite.SOURCE
+        and not stops_machines(run)  # that is undone by another run
     )
     return run.status.phase is RunPhase.CLEANING_UP or back
+
+
+def _called_off(world: World, run: FailoverRun) -> bool:
+    """Tell whether the run's plan has accepted an abort of it."""
+    if run.spec.owner.kind != "FailoverPlan":
+        return False
+    plan = world.find(FailoverPlan, run.metadata.namespace, run.spec.owner.name)
+    requests = plan.status.requests if plan is not None and plan.spec.abort == run.metadata.name else ()
+    return any(one.field == ABORT and one.accepted and one.run == run.metadata.name for one in requests)

@@ -14,6 +14,7 @@ from farshore_engine.contract.assignment import (
     ConsistencyGroup,
     DatabaseLogin,
     Desired,
+    Direction,
     InstallMode,
     MachineAssignment,
     Policy,
@@ -24,7 +25,7 @@ from farshore_engine.contract.assignment import (
 )
 from farshore_engine.contract.faults import Fault, WaitFault
 from farshore_engine.contract.tasks import TaskAssignment, TaskKind, TaskPhase
-from farshore_operator.api import ProtectedVM, RecoveryVault, ReplicationPolicy, Resource, Site, Task
+from farshore_operator.api import ProcessServer, ProtectedVM, RecoveryVault, ReplicationPolicy, Resource, Site, Task
 from farshore_operator.api.protectedvm import CredentialKey
 from farshore_operator.decide.bandwidth import limit_at
 from farshore_operator.decide.consistencygroup import resolved
@@ -35,8 +36,14 @@ from farshore_operator.kube.appliance.secretvalues import SecretValues
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
 FINISHED = (TaskPhase.SUCCEEDED, TaskPhase.FAILED)
-LOGS_IN = (TaskKind.PREFLIGHT, TaskKind.SHUTDOWN_SOURCE)
-"""Tasks that log in to the source machine."""
+LOGS_IN = (
+    TaskKind.PREFLIGHT,
+    TaskKind.SHUTDOWN_SOURCE,
+    TaskKind.FINAL_POINT,
+    TaskKind.START_SOURCE,
+    TaskKind.WRITE_BACK,
+)
+"""Tasks that may log in to the machine of this site, or at least knock there."""
 
 
 class Objects(Protocol):
@@ -123,12 +130,14 @@ class Resolver:
             machine_id=machine_id(vm.metadata.namespace, vm.metadata.name),
             epoch=assignment.epoch,
             desired=wish,
-            source=self._source(vm),
+            source=self._recovered(vm) if assignment.direction is Direction.REVERSE else self._source(vm),
             policy=self.policy_of(vm),
             vault=self.vault_of(vm),
             certificate=vm.status.agent.certificate if vm.status.agent else None,
             enrolment_tokens=self._enrolment(vm),
-            consistency_group=self._group(vm),
+            consistency_group=self._group(vm) if assignment.direction is Direction.FORWARD else None,
+            direction=assignment.direction,
+            base_point=assignment.base_point or "",
         )
 
     def _task(self, task: Task, machine: MachineAssignment | None) -> TaskAssignment:
@@ -140,11 +149,39 @@ class Resolver:
             run=spec.run or "",
             input=spec.input,
             vault=self.vault_of(vm),
-            source=self._source(vm) if spec.kind in LOGS_IN or logs_in(spec.input.probes) else None,
+            source=self._here(vm) if spec.kind in LOGS_IN or logs_in(spec.input.probes) else None,
             database_logins={name: self._database_login(name) for name in login_secrets(spec.input.probes)},
             machine=machine,
             deadline=spec.deadline,
             report=task.status,
+        )
+
+    def _here(self, vm: ProtectedVM) -> Source:
+        """Return the machine as it is at this process server's site: the recovered one, or the one at home."""
+        own = self._objects.find(ProcessServer, self._name)
+        at_target = own is not None and own.spec.site_ref.name == vm.spec.target.site_ref.name
+        return self._recovered(vm) if at_target and vm.status.recovered is not None else self._source(vm)
+
+    def _recovered(self, vm: ProtectedVM) -> Source:
+        """Return where the recovered machine answers; its login came with its disks."""
+        where = vm.status.recovered
+        if where is None or not where.address:
+            raise WaitFault(
+                "it is not known at which address the recovered machine answers",
+                "Look at the FailoverRun that made it",
+                reason="RecoveredMachineUnknown",
+            )
+        spec, replication, assignment = vm.spec.source, vm.status.replication, vm.status.assignment
+        current = replication is not None and assignment is not None and replication.epoch == assignment.epoch
+        seen = replication.agent.host_key if current and replication and replication.agent else ""
+        return Source(
+            address=where.address,
+            port=where.port or spec.port,
+            install=InstallMode.PUSH,
+            credentials=self._login(vm),
+            host_key=seen or where.host_key or None,
+            include_disks=spec.disks.include if spec.disks else (),
+            exclude_disks=spec.disks.exclude if spec.disks else (),
         )
 
     def _source(self, vm: ProtectedVM) -> Source:
