@@ -17,6 +17,7 @@ from farshore_engine.agent.channel import dial, tls_context
 from farshore_engine.agent.config import AgentConfig, Server
 from farshore_engine.agent.description import describe
 from farshore_engine.agent.disks import DiskWatch
+from farshore_engine.agent.final import PHASES, PowerOff, no_power_off
 from farshore_engine.agent.freezing import Freezer
 from farshore_engine.agent.hooks import Hooks
 from farshore_engine.agent.ledger import Ledger
@@ -75,6 +76,7 @@ class Agent:
         variants: for tests.
         reread: gives the configuration as it is now; servers and certificates are taken from it at each dial, so that
             another process server or a renewed certificate costs no restart (and so no gap in tracking).
+        power_off: cuts the machine's power, at the end of a planned failover.
     """
 
     def __init__(
@@ -82,12 +84,15 @@ class Agent:
         config: AgentConfig,
         variants: Variants | None = None,
         reread: Callable[[], AgentConfig] | None = None,
+        power_off: PowerOff = no_power_off,
     ) -> None:
         self._config = config
         self._reread = reread
         self._variants = variants or Variants()
         self._stop = threading.Event()
         self._hooks = Hooks(config.runtime_dir, config.hooks_dir)
+        self._services = Hooks(config.runtime_dir / "stop", config.stop_dir, phases=PHASES)
+        self._power_off = power_off
         self._watch = DiskWatch(config.disks)
         self._tracked = False  # whether there was a disk at any time
         self._sampled = SampleCursor()
@@ -106,6 +111,8 @@ class Agent:
             log.warning("undid the snapshots that an earlier agent left", extra={"fields": {"volumes": undone}})
         if owed := self._hooks.run_owed():
             log.warning("ran the post hooks that an earlier agent owed", extra={"fields": {"hooks": owed}})
+        if owed := self._services.run_owed():
+            log.warning("started services that an earlier agent had stopped", extra={"fields": {"hooks": owed}})
         context = tls_context(self._config)
         tracking: Tracking | None = None
         try:
@@ -170,7 +177,7 @@ class Agent:
                 self._variants.on_frozen,
             )
             parts = Parts(ledger, points, workers, config.unacknowledged_limit, config.freeze_bound, self._stop.is_set)
-            parts.sampled = self._sampled
+            parts.sampled, parts.services, parts.power_off = self._sampled, self._services, self._power_off
             self._keep_connected(context, tracking.identity, machine, parts)
 
     def _start_tracker(self, disks: tuple[TrackedDisk, ...], ledger: Ledger) -> Choice:

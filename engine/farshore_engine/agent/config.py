@@ -11,6 +11,7 @@ from typing import Any
 from farshore_engine.contract.faults import StopFault
 
 HOOKS_DIR = Path("/etc/farshore/hooks.d")
+STOP_DIR = Path("/etc/farshore/stop.d")
 DEFAULT_PATH = Path("/etc/farshore/agent/config.json")
 TRACKERS = ("auto", "tracefs", "blktrace", "compare")  # those of tracker.probe, best first
 
@@ -59,6 +60,7 @@ class AgentConfig:
         tracker: "auto", "tracefs", "blktrace" or "compare".
         recovery_dir: scripts that travel with the machine description.
         hooks_dir: the machine's own pre and post hooks.
+        stop_dir: hooks that stop services before the last point of a planned failover.
         interpreter: the command line that starts this bundle's Python, for the watchdog.
     """
 
@@ -77,6 +79,7 @@ class AgentConfig:
     tracker: str = "auto"
     recovery_dir: Path = Path("/etc/farshore/recovery.d")
     hooks_dir: Path = HOOKS_DIR
+    stop_dir: Path = STOP_DIR
     interpreter: tuple[str, ...] = field(default_factory=own_interpreter)
 
 
@@ -155,6 +158,7 @@ def parse(raw: dict[str, Any]) -> AgentConfig:
         tracker=tracker,
         recovery_dir=Path(_take(raw, "recoveryDir", str, "/etc/farshore/recovery.d")),
         hooks_dir=Path(_take(raw, "hooksDir", str, str(HOOKS_DIR))),
+        stop_dir=Path(_take(raw, "stopDir", str, str(STOP_DIR))),
         interpreter=interpreter,
     )
     if not config.machine_id:

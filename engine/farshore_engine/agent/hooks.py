@@ -71,6 +71,7 @@ class Hooks:
         directory: the machine's own hooks.
         shipped_dir: those that came with the agent.
         clock: seconds, monotonic.
+        phases: the words with which a hook is called first, and later.
     """
 
     def __init__(
@@ -79,7 +80,9 @@ class Hooks:
         directory: Path,
         shipped_dir: Path = SHIPPED_DIR,
         clock: Callable[[], float] = time.monotonic,
+        phases: tuple[str, str] = ("pre", "post"),
     ) -> None:
+        self._phases = phases
         self.directory = directory
         self.clock = clock
         self._shipped_dir = shipped_dir
@@ -104,6 +107,10 @@ class Hooks:
         }
         return Quiet(self, _Owed(point, environment), self.find(order.shipped), order)
 
+    def owe(self, point: str) -> _Owed:
+        """Begin a record of hooks for `run_pre` and `run_posts` without an attempt's window; nothing runs yet."""
+        return _Owed(point, {"FARSHORE_POINT": point, "FARSHORE_HOOKS": str(self.directory)})
+
     def run_owed(self) -> list[str]:
         """Run the posts that an earlier agent owed; returns the names of their hooks."""
         try:
@@ -125,7 +132,7 @@ class Hooks:
         except OSError as error:
             owed.hooks.pop()
             return f"was not run: it cannot be recorded: {error}"
-        return run_hook(hook.name, (*hook.command, "pre"), self._environment(owed, hook), timeout, self.clock)
+        return run_hook(hook.name, (*hook.command, self._phases[0]), self._environment(owed, hook), timeout, self.clock)
 
     def run_posts(self, owed: _Owed, timeout: float) -> list[str]:
         """Run every post that is owed, the last pre's first; returns what went wrong."""
@@ -133,9 +140,10 @@ class Hooks:
         while owed.hooks:
             hook = owed.hooks[-1]
             environment = self._environment(owed, hook)
-            problem = run_hook(hook.name, (*hook.command, "post"), environment, timeout, self.clock)
+            command = (*hook.command, self._phases[1])
+            problem = run_hook(hook.name, command, environment, timeout, self.clock)
             if problem:
-                wrong.append(f"the post hook {hook.name} {problem}")
+                wrong.append(f"the {self._phases[1]} hook {hook.name} {problem}")
             owed.hooks.pop()
             with suppress(OSError):
                 self._write(owed)

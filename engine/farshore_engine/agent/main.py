@@ -25,7 +25,7 @@ def _run(config: AgentConfig, path: Path) -> int:
     from farshore_engine.agent import syscalls
     from farshore_engine.agent.agent import Agent
 
-    agent = Agent(config, reread=lambda: load(path))
+    agent = Agent(config, reread=lambda: load(path), power_off=syscalls.power_off)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
     log.info("the agent starts", extra={"fields": {"version": VERSION, "machineId": config.machine_id}})
@@ -40,6 +40,7 @@ def _run(config: AgentConfig, path: Path) -> int:
 
 def _thaw(config: AgentConfig) -> int:
     """End a freeze that a dead agent left behind, and run the post hooks that it owed; for the service manager."""
+    from farshore_engine.agent.final import PHASES
     from farshore_engine.agent.freezing import Freezer
     from farshore_engine.agent.hooks import Hooks
     from farshore_engine.agent.watchdog import Watchdog
@@ -48,6 +49,8 @@ def _thaw(config: AgentConfig) -> int:
         log.warning("thawed", extra={"fields": {"mount": point}})
     for name in Hooks(config.runtime_dir, config.hooks_dir).run_owed():
         log.warning("ran the post hook that was owed", extra={"fields": {"hook": name}})
+    for name in Hooks(config.runtime_dir / "stop", config.stop_dir, phases=PHASES).run_owed():
+        log.warning("started what a last point had stopped", extra={"fields": {"hook": name}})
     return 0
 
 

@@ -7,6 +7,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
+from farshore_engine.agent.final import PowerOff, no_power_off
+from farshore_engine.agent.hooks import Hooks
 from farshore_engine.agent.ledger import Ledger
 from farshore_engine.agent.mounts import Mount
 from farshore_engine.agent.pacing import TokenBucket
@@ -74,3 +76,5 @@ class Parts:
     stopping: Callable[[], bool]
     pace: TokenBucket = field(default_factory=TokenBucket)
     sampled: SampleCursor = field(default_factory=SampleCursor)
+    services: Hooks | None = None  # that stop them for a last point
+    power_off: PowerOff = no_power_off

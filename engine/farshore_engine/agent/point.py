@@ -58,6 +58,8 @@ class PointOrder:
         target: bytes that may be left for the freeze.
         hooks: which hooks run for an application-consistent point, and for how long.
         barrier: where other machines are met that are cut at the same instant; None for a point of this one alone.
+        hold: for the last point of a machine: called inside the freeze with what sends the rest and with the result;
+            the thaw comes when it returns.
     """
 
     id: str
@@ -67,6 +69,7 @@ class PointOrder:
     target: int
     hooks: HookOrder = field(default_factory=HookOrder)
     barrier: Barrier | None = None
+    hold: Callable[[Callable[[], None], PointResult], None] | None = None
 
 
 @dataclass(slots=True)
@@ -139,6 +142,8 @@ class PointMaker:
             PeerClosed: the connection broke; nothing is lost.
         """
         if not self._tracker.exact:
+            if order.hold is not None:
+                raise FreezeFailed("NoTracker", "without a write tracker a last point would take too long")
             if order.barrier is not None:
                 raise FreezeFailed("NoTracker", "without a write tracker a machine cannot be cut together with others")
             return self._compare_instead(order, replicator, outlet)
@@ -165,7 +170,8 @@ class PointMaker:
                 continue
             if not late:
                 return
-            if order.barrier is not None:  # the others have thawed: there is no second attempt at this instant
+            if order.barrier is not None or (order.hold is not None and attempt == MAX_ATTEMPTS):
+                # The others have thawed: there is no second attempt at this instant; and a last point is exact or none.
                 raise FreezeFailed("WrittenInFreeze", work.opened.explain(late))
             if attempt == MAX_ATTEMPTS:
                 result.consistency = Consistency.UNMARKED
@@ -173,7 +179,7 @@ class PointMaker:
 
     def _prepare(self, work: _Work) -> Snapshot | nullcontext[None]:
         """Send rounds; where they do not help, prepare a snapshot for what is left, if LVM has it, or more memory."""
-        if work.order.barrier is not None or not snapshots.available():
+        if work.order.barrier is not None or work.order.hold is not None or not snapshots.available():
             self._send_rounds(work)
             return nullcontext()
         try:
@@ -234,7 +240,8 @@ class PointMaker:
             result.notes = list(quiet.notes)
         result.frozen_at, result.freeze_seconds = opened.frozen_at, opened.seconds
         result.frozen_bytes, result.snapshot_bytes = plan.size, plan.size_later
-        self._send(plan, work.outlet)
+        if order.hold is None or late:  # else it was sent inside the freeze
+            self._send(plan, work.outlet)
         return late
 
     def _under_freeze(self, work: _Work, snapshot: Snapshot | None) -> tuple[Plan, dict[str, int]]:
@@ -261,6 +268,8 @@ class PointMaker:
                 self._tracker.barrier()
                 outlet.check_point(order.id)  # a write that went unseen now may be in the reads
                 late = {d: n for d in self._readers if (n := self._ledger.waiting(Need.DIRTY, d))}
+                if order.hold is not None and not late:
+                    self._hold(order.hold, plan, work)
             except OSError as error:
                 self._ledger.put_back()
                 raise FreezeFailed("ReadFailed", f"a disk cannot be read: {error}") from error
@@ -273,6 +282,12 @@ class PointMaker:
             finally:
                 self._thaw(opened)
         return plan, late
+
+    def _hold(self, hold: Callable[[Callable[[], None], PointResult], None], plan: Plan, work: _Work) -> None:
+        result, opened = work.result, work.opened
+        result.frozen_at, result.frozen_bytes = opened.frozen_at, plan.size
+        result.freeze_seconds = time.monotonic() - opened.began
+        hold(lambda: self._send(plan, work.outlet), result)
 
     def _thaw(self, opened: Opened) -> None:
         try:

@@ -9,18 +9,20 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from farshore_engine.agent import VERSION
 from farshore_engine.agent.barrier import Barrier
 from farshore_engine.agent.channel import Channel
+from farshore_engine.agent.final import Hold, services_stopped
 from farshore_engine.agent.freezing import FreezeFailed
 from farshore_engine.agent.hooks import HookOrder
 from farshore_engine.agent.ledger import Need
 from farshore_engine.agent.logs import LOGGER_NAME
 from farshore_engine.agent.parts import DisksChanged, Identity, Machine, Parts, Refused, Stopping
-from farshore_engine.agent.point import PointOrder
+from farshore_engine.agent.point import PointOrder, PointResult
 from farshore_engine.agent.replicate import Replicator
 from farshore_engine.agent.sampling import Sample
 from farshore_engine.blocks.content import DIGEST_SIZE
@@ -85,6 +87,7 @@ class Session:
         self._answers: deque[tuple[Digests, bytes]] = deque()
         self._requests: deque[TakePoint] = deque()
         self._point = ""  # that is being made
+        self._hold: Hold | None = None  # while the last point is being made
         self._cancelled = False
         self._barrier = Barrier(channel.send, self._pump, self.check_point)
         self._synced = False
@@ -192,7 +195,7 @@ class Session:
             self._channel.send(Synced(self._ledger.last_seq))
             log.info("all disks are passed over", extra={"fields": {"seq": self._ledger.last_seq}})
         elif self._requests:
-            self._take_point(self._requests.popleft())
+            self._take(self._requests.popleft())
         elif self._sample_due:
             self._sample_due = False
             self._sample()
@@ -224,16 +227,42 @@ class Session:
             log.warning("a disk must be compared", extra={"fields": {"disk": disk, "reason": reason}})
             self._channel.send(ResyncRequired(disk, reason))
 
+    def _take(self, request: TakePoint) -> None:
+        """Make a point; for a last one, with the machine's services stopped."""
+        if not request.hold or self._parts.services is None:
+            self._take_point(request)
+            return
+        self._hold = Hold(request.hold, self._pump, self._parts.power_off if request.power_off else None)
+        try:
+            with services_stopped(self._parts.services):
+                self._take_point(request)
+        except FreezeFailed as error:
+            log.warning("services were not stopped", extra={"fields": {"point": request.id, "detail": error.message}})
+            self._channel.send(PointFailed(request.id, error.reason, error.message))
+        finally:
+            self._hold = None
+
     def _take_point(self, request: TakePoint) -> None:
         if self._machine.changed():
             raise DisksChanged
         self._progress = _Progress()
         self._point, self._cancelled = request.id, False
         started = time.monotonic()
+        hold = self._hold
         try:
             self._machine.refresh()
             description = self._machine.describe()
             bound = min(self._parts.freeze_bound, self._settings.freeze_bound)
+
+            def stay(send: Callable[[], None], found: PointResult) -> None:
+                assert hold is not None
+                frozen = time.monotonic() - found.freeze_seconds
+                send()
+                self._end_point(request, description, found)
+                why = hold.wait(frozen)
+                log.warning("the machine goes on", extra={"fields": {"point": request.id, "reason": why}})
+                self._channel.send(PointFailed(request.id, "NotPoweredOff", why))
+
             order = PointOrder(
                 request.id,
                 request.consistency,
@@ -242,7 +271,10 @@ class Session:
                 self._settings.precopy_target,
                 HookOrder(self._settings.hooks, self._settings.hook_timeout, self._settings.hook_window),
                 self._barrier if request.grouped else None,
+                stay if hold is not None else None,
             )
+            if hold is not None:
+                order = replace(order, bound=hold.bound)
             result = self._parts.points.make(order, self._replicator, self)
         except FreezeFailed as error:
             fields = {"point": request.id, "reason": error.reason, "detail": error.message}
@@ -250,6 +282,19 @@ class Session:
             rates = self._parts.points.rates
             self._channel.send(PointFailed(request.id, error.reason, error.message, rates.churn, rates.link))
             return
+        if hold is None:
+            self._end_point(request, description, result)
+        figures = {
+            "point": request.id,
+            "freezeSeconds": round(result.freeze_seconds, 4),
+            "frozenBytes": result.frozen_bytes,
+            "snapshotBytes": result.snapshot_bytes,
+            "rounds": result.precopy_rounds,
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        log.info("a point was sent", extra={"fields": figures})
+
+    def _end_point(self, request: TakePoint, description: dict[str, Any], result: PointResult) -> None:
         seq = self._ledger.cut(request.id)
         self._channel.send(
             PointEnd(
@@ -267,15 +312,6 @@ class Session:
                 link_rate=self._parts.points.rates.link,
             )
         )
-        figures = {
-            "point": request.id,
-            "freezeSeconds": round(result.freeze_seconds, 4),
-            "frozenBytes": result.frozen_bytes,
-            "snapshotBytes": result.snapshot_bytes,
-            "rounds": result.precopy_rounds,
-            "seconds": round(time.monotonic() - started, 3),
-        }
-        log.info("a point was sent", extra={"fields": figures})
 
     def _sample(self) -> None:
         """Compare a sample of clean blocks, now that the point is committed and nothing is under way."""
@@ -371,8 +407,12 @@ class Session:
                 fields = {"point": message.point, "slot": message.slot, "known": known}
                 log.info("a point is committed", extra={"fields": fields})
                 self._sample_due = True
+                if self._hold is not None and message.id == self._point:
+                    self._hold.committed = True
             case PointFailed():
                 self._cancelled = self._cancelled or message.id == self._point
+                if self._hold is not None and message.id == self._point:
+                    self._hold.called_off = True
                 self._requests = deque(r for r in self._requests if r.id != message.id)
                 self._ledger.fail(message.id)
                 log.warning("the process server gave up a point", extra={"fields": message.to_header()})

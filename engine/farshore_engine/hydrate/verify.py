@@ -29,7 +29,7 @@ def verify(reader: PointReader, disk: str, image: Path, *, threads: int = THREAD
         StopFault: the image cannot be read.
     """
     size, key = reader.disk(disk).size_bytes, reader.vault.digest_key
-    with translated(image), _Source(image) as source:
+    with translated(image), ImageSource(image) as source:
 
         def part(first: int) -> list[int]:
             refs = reader.lookup(disk, first, min(STEP, block_count(size) - first))
@@ -44,7 +44,7 @@ def verify(reader: PointReader, disk: str, image: Path, *, threads: int = THREAD
             return runs_of(np.array([block for found in parts for block in found], np.int64))
 
 
-class _Source:
+class ImageSource:
     """An image that is read by several threads, each into memory of its own."""
 
     def __init__(self, path: Path) -> None:
@@ -57,7 +57,7 @@ class _Source:
         except OSError:
             self._direct = None
 
-    def __enter__(self) -> _Source:
+    def __enter__(self) -> ImageSource:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -28,9 +28,10 @@ from typing import Any
 from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.machines import loop, namespace_init
 from farshore_engine.machines.directory import MachineDirectory, machine_names
-from farshore_engine.machines.filesystems import mount_plan, thaw_orphans
+from farshore_engine.machines.filesystems import mount_plan, shut_down, thaw_orphans
 from farshore_engine.machines.network import Network, Port
 from farshore_engine.machines.process import ProcessRef
+from farshore_engine.machines.saved import save
 from farshore_engine.machines.spec import (
     Account,
     DiskFile,
@@ -128,6 +129,23 @@ class NamespaceMachines:
         with directory.lock():
             return self._take_down(directory, grace=grace, keep_root=True)
 
+    def cut_power(self, name: str) -> Removal:
+        """Take its power away: what is frozen or was not written back stays unwritten. `start` brings it up again.
+
+        The kernel is shared, so its file systems are shut down as they are, which is what a power cut does to them.
+
+        Raises:
+            WaitFault: something is still there; the message lists it, and the call may be repeated.
+        """
+        directory = MachineDirectory(self.run_dir, name)
+        with directory.lock():
+            init = self._init_of(directory)
+            record = directory.read("machine.json")
+            if init is not None and record is not None:
+                with shut_down([f"/proc/{init.pid}/root{path}" for path in record["mounts"]]):
+                    init.signal(signal.SIGKILL)
+            return self._take_down(directory, grace=0, keep_root=True)
+
     def exec(
         self, name: str, command: Sequence[str], *, stdin: str = "", timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
@@ -170,6 +188,7 @@ class NamespaceMachines:
             "address": "",
         }
         directory.write("machine.json", record)
+        save(directory, MachineKind.NAMESPACE, spec)
         address = port.plug(spec.extra_addresses)
         directory.write("machine.json", record | {"address": address})
         devices = [loop.attach(disk.path, sector_bytes=disk.sector_bytes) for disk in spec.disks]

@@ -37,6 +37,7 @@ from farshore_engine.machines.qemu_command import (
     pidfile,
 )
 from farshore_engine.machines.qmp import QmpSession
+from farshore_engine.machines.saved import save
 from farshore_engine.machines.spec import MachineKind, MachineState, Removal, RunningMachine
 
 PORT_ATTEMPTS = 5
@@ -144,6 +145,7 @@ class QemuMachines:
             "port": 0,
         }
         directory.write("machine.json", record)
+        save(directory, MachineKind.QEMU, spec)
         if spec.network:
             Tap(Network(directory.scope, spec.network), spec.name).plug()
         for _ in range(PORT_ATTEMPTS):

@@ -20,13 +20,14 @@ from pathlib import Path
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.machine import BootMode, MachineDescription
 from farshore_engine.machines.bootable import boot_modes
-from farshore_engine.machines.directory import MachineDirectory, machine_names
+from farshore_engine.machines.directory import VALID_NAME, MachineDirectory, machine_names
 from farshore_engine.machines.filesystems import file_systems, mounts_of
 from farshore_engine.machines.namespace import NamespaceMachines, NamespaceSpec
 from farshore_engine.machines.probe import ProbeEvidence, ProbeKind, probe
 from farshore_engine.machines.qemu import QemuMachines
 from farshore_engine.machines.qemu_command import QemuSpec
 from farshore_engine.machines.remains import looked_for, remains
+from farshore_engine.machines.saved import load
 from farshore_engine.machines.spec import (
     Account,
     DiskFile,
@@ -104,6 +105,37 @@ class MachineRuntime:
         """Shut the machine down in order and keep it: `start` with the same spec brings it up again."""
         machines = self._qemu if self._recorded_kind(name) is MachineKind.QEMU else self._namespaces
         return machines.power_off(name, grace=grace)
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a machine of this name here, running or not."""
+        return VALID_NAME.fullmatch(name) is not None and self._recorded_kind(name) is not None
+
+    def cut_power(self, name: str) -> Removal:
+        """Pull the plug at once and keep the machine: what it had not written to its disks is lost, as it should be."""
+        if self._recorded_kind(name) is MachineKind.QEMU:
+            return self._qemu.power_off(name, grace=0)
+        return self._namespaces.cut_power(name)
+
+    def power_on(self, name: str, disks: tuple[DiskFile, ...] | None = None) -> RunningMachine:
+        """Start a machine that was here before, from what it was started from; `disks` in place of its own.
+
+        Raises:
+            StopFault: it is not known here; else as `start`.
+        """
+        saved = load(MachineDirectory(self.run_dir, name))
+        if saved is None:
+            raise StopFault(
+                f"this host does not know how the machine {name} was started",
+                "Start it by hand",
+                reason="MachineUnknown",
+            )
+        spec = saved if disks is None else replace(saved, disks=disks)
+        return self._qemu.start(spec) if isinstance(spec, QemuSpec) else self._namespaces.start(spec)
+
+    def disks(self, name: str) -> tuple[DiskFile, ...]:
+        """The machine's disks, in its own order; nothing if it is not known how it was started."""
+        saved = load(MachineDirectory(self.run_dir, name))
+        return saved.disks if saved is not None else ()
 
     def probe(
         self,

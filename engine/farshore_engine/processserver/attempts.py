@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from farshore_engine.contract.points import RecoveryPoint
 from farshore_engine.contract.replication import Churn
 from farshore_engine.processserver.closedpoint import ClosedPoint, malformed, server_time
+from farshore_engine.processserver.lastpoint import LastPoint
 from farshore_engine.processserver.missing import explain
 from farshore_engine.wire.frames import PeerClosed, WireError
 from farshore_engine.wire.messages import (
@@ -56,6 +58,7 @@ class Attempts:
         self.current: Attempt | None = None
         self.fault = ""
         self.churn: Churn | None = None
+        self.last: LastPoint | None = None  # the machine's last point, while a task makes it
 
     @property
     def machine_id(self) -> str:
@@ -86,10 +89,12 @@ class Attempts:
             session = replica.session
             if session is None or self.blocked_by[0]:
                 return False
+            last = self.last if self.last is not None and self.last.id == point else None
             self.current = Attempt(point, consistency, replica.shared.now().timestamp(), group, note)
             replica.silence.broken()
+        hold, power_off = (last.hold, last.power_off) if last is not None else (0.0, False)
         try:
-            session.send(TakePoint(point, consistency, bool(group)))
+            session.send(TakePoint(point, consistency, bool(group), hold, power_off))
         except PeerClosed:
             return False  # the connection's own thread finds out too, and detaches
         return True
@@ -120,6 +125,8 @@ class Attempts:
         replica = self._replica
         with replica.changed:
             attempt = self.current
+            if replica.session is session:
+                self._end_last(message.id, message.message)
             if replica.session is not session or attempt is None or attempt.id != message.id:
                 return  # an echo of what this side called off
             self.current = None
@@ -136,8 +143,48 @@ class Attempts:
         """The session is gone, and the attempt with it."""
         with self._replica.changed:
             attempt, self.current = self.current, None
+            if self.last is not None and self.last.asked is not None:
+                self._end_last(self.last.id, why)
         if attempt is not None and attempt.group:
             self._replica.shared.groups.failed(attempt.group, self.machine_id, attempt.id, why)
+
+    # -- the last point --------------------------------------------------------------------------------------------
+
+    def ask_last(self, last: LastPoint) -> bool:
+        """Ask for the machine's last point; returns False when it cannot be asked for now."""
+        with self._replica.changed:
+            last.asked = self._replica.shared.monotonic()
+        if self.ask(last.id, Consistency.CRASH):
+            return True
+        with self._replica.changed:
+            last.asked = None
+        return False
+
+    def committed(self, attempt: str, point: RecoveryPoint) -> None:
+        """The point of an attempt is visible."""
+        with self._replica.changed:
+            if self.last is not None and self.last.id == attempt:
+                self.last.point = point
+                self._replica.changed.notify_all()
+
+    def release(self, last: LastPoint, why: str) -> None:
+        """Let the machine go on, if it is held; regular points may be asked for again."""
+        replica = self._replica
+        with replica.changed:
+            session = replica.session
+            if self.last is last:
+                self.last = None
+            if self.current is not None and self.current.id == last.id:
+                self.current = None
+            replica.changed.notify_all()
+        if session is not None and last.asked is not None and not last.over:
+            with contextlib.suppress(PeerClosed):
+                session.send(PointFailed(last.id, "NotPoweredOff", why))
+
+    def _end_last(self, attempt: str, why: str) -> None:
+        if self.last is not None and self.last.id == attempt and not self.last.over:
+            self.last.over = why or "its agent gave up"
+            self._replica.changed.notify_all()
 
     # -- the group -------------------------------------------------------------------------------------------------
 

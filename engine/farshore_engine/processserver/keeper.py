@@ -19,6 +19,7 @@ from farshore_engine.processserver.closedpoint import ClosedPoint
 from farshore_engine.processserver.groups import Standing, Turn
 from farshore_engine.processserver.housekeeping import Housekeeper
 from farshore_engine.processserver.intake import IntakeBroken
+from farshore_engine.processserver.lastpoint import HeldPoint, LastPoint
 from farshore_engine.processserver.recent import Points as Points
 from farshore_engine.processserver.replica import Replica
 from farshore_engine.processserver.schedule import Asked, due
@@ -112,6 +113,36 @@ class PointKeeper:
             )
         return self.points.recent[0]
 
+    def take_last(self, hold: float, power_off: bool, timeout: float) -> HeldPoint:
+        """Have the machine's last point made, and return it committed, with the machine still frozen.
+
+        Args:
+            hold: seconds for which it stays frozen.
+            power_off: whether it cuts its own power as soon as it hears of the commit.
+            timeout: seconds to wait for the commit.
+
+        Raises:
+            WaitFault: it was not made or not committed; the machine goes on, and this may be called again.
+        """
+        replica, last = self._replica, LastPoint(hold, power_off)
+        deadline = self._clock() + timeout
+        with replica.changed:
+            if replica.attempts.last is not None:
+                raise WaitFault("a last point of this machine is being made already", reason="PointLate")
+            replica.attempts.last = last
+            replica.changed.notify_all()
+            while last.point is None and not last.over and not replica.closed and self._clock() < deadline:
+                replica.changed.wait(TICK)
+        if last.point is None or last.over:
+            why = last.over or self.waiting_for or replica.attempts.blocked_by[0] or "it was not committed in time"
+            replica.attempts.release(last, "the last point was not committed")
+            raise WaitFault(f"no last point of {replica.machine_id}: {why}", reason="NoLastPoint")
+
+        def left() -> float:
+            return 0.0 if last.over else max(0.0, last.until - self._clock())
+
+        return HeldPoint(last.point, left, lambda why: replica.attempts.release(last, why), lambda: last.over)
+
     def _back_by(self, timeout: float) -> float:
         """Return until when an agent that is not connected now is waited for: not long, if it was not there lately."""
         seen = self._replica.link.last_seen
@@ -174,6 +205,8 @@ class PointKeeper:
         if attempts.blocked_by[0]:
             self._turn_of_group(None)
             return False
+        if attempts.last is not None:  # nothing else is asked of a machine that is about to be powered off
+            return attempts.last.asked is None and attempts.ask_last(attempts.last)
         if self._asked_before is not None:  # it failed, or its connection broke: it is due again
             self._asked, self._asked_before = self._asked_before, None
             self._not_before = self._clock() + (ATTEMPT_PAUSE if attempts.fault else 0.0)
@@ -243,6 +276,7 @@ class PointKeeper:
         self.points = self.points.with_new(point)
         self._asked_before = None
         self._served = max(self._served, self._serving)
+        replica.attempts.committed(end.id, point)
         replica.point_committed(Committed(end.id, point.name, point.slot))
         replica.shared.metrics.points.labels(replica.machine_id).inc()
         replica.shared.metrics.last_point.labels(replica.machine_id).set(closed.time)

@@ -16,6 +16,7 @@ from farshore_engine.contract.replication import KeyReport, ReplicationReport
 from farshore_engine.processserver.deployment import Deployment
 from farshore_engine.processserver.deployment import Surroundings as Surroundings
 from farshore_engine.processserver.keeper import PointKeeper, Points
+from farshore_engine.processserver.lastpoint import HeldPoint
 from farshore_engine.processserver.machinereport import Known, report_of
 from farshore_engine.processserver.opening import open_replica
 from farshore_engine.processserver.replica import Link, Replica
@@ -109,6 +110,14 @@ class MachineSupervisor:
         if keeper is None:
             raise WaitFault(f"replication of {self._assignment.name} is not open yet", reason="NotReady")
         return keeper.take_now(timeout)
+
+    def take_last(self, hold: float, power_off: bool, timeout: float) -> HeldPoint:
+        """Have the machine's last point made; see `PointKeeper.take_last`."""
+        with self._wake:
+            keeper = self._keeper
+        if keeper is None:
+            raise WaitFault(f"replication of {self._assignment.name} is not open yet", reason="NotReady")
+        return keeper.take_last(hold, power_off, timeout)
 
     def enrol(self, token: str) -> Enrolled | Refuse:
         """Give a machine that was installed by hand its identity, once for each token."""

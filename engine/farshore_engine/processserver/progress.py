@@ -36,3 +36,13 @@ class ProgressMeter:
         eta = 0 if left == 0 else round(left / rate) if rate > 0 else None
         percent = 100 if self._total == 0 else min(100, done * 100 // self._total)
         return TransferProgress(bytes_total=self._total, bytes_done=done, percent=percent, rate=rate, eta_seconds=eta)
+
+
+def pace(meter: ProgressMeter) -> str:
+    """Say how much is written, how fast, and how long the rest takes."""
+    found = meter.report()
+    assert found is not None, "a sample was noted just before"
+    words = f"{found.bytes_done / 2**30:.1f} of {found.bytes_total / 2**30:.1f} GiB"
+    if found.rate:
+        words += f", {found.rate / 2**20:.0f} MiB/s"
+    return words if found.eta_seconds is None else f"{words}, {found.eta_seconds} s left"

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import structlog
 
+from farshore_engine.blocks.memory import keep_freed_memory
 from farshore_engine.contract.assignment import MachineAssignment
 from farshore_engine.contract.controlplane import Appliance, ControlPlane, Snapshot
 from farshore_engine.contract.faults import WaitFault
 from farshore_engine.contract.points import RecoveryPoint
-from farshore_engine.hydrate.memory import keep_freed_memory
 from farshore_engine.machines.runtime import MachineRuntime
 from farshore_engine.processserver import memory as memories
 from farshore_engine.processserver.broken import BrokenMachines
@@ -29,6 +29,7 @@ from farshore_engine.processserver.encoders import FairEncoders
 from farshore_engine.processserver.heartbeat import Heartbeat, Vitals
 from farshore_engine.processserver.identity import ServerIdentity, data_port_context, fits, renewal_due
 from farshore_engine.processserver.installer import DataPort, Installer
+from farshore_engine.processserver.lastpoint import HeldPoint
 from farshore_engine.processserver.machine import MachineSupervisor, Surroundings
 from farshore_engine.processserver.metrics import Metrics
 from farshore_engine.processserver.replica import Replica, Shared
@@ -56,6 +57,8 @@ class Settings:
         data_port: overrides the control plane's; 0 takes any free port (tests).
         metrics_port: None for no metrics.
         encoders: threads that compress and encrypt, shared by all machines.
+        machines_dir: run directory of machines of this host that were not recovered but have always been here (provider
+            `local`): the process server may power them off and on, and write their disks back.
         cadence: how often machines are reported.
     """
 
@@ -66,6 +69,7 @@ class Settings:
     metrics_address: str = "127.0.0.1"
     metrics_port: int | None = None
     encoders: int = 2
+    machines_dir: Path | None = None
     cadence: Cadence = field(default_factory=Cadence)
 
 
@@ -286,13 +290,15 @@ class ProcessServer:
 
     @cached_property
     def _tasks(self) -> TaskRunner:
-        state = self._settings.state_dir
+        settings, state = self._settings, self._settings.state_dir
         context = TaskContext(
             machines_dir=state / "machines",
             runtime=MachineRuntime(state / "runtime", masked=(str(state),)),
             installer=self._installer,
             data_port=lambda: DataPort(self._settings.address, self.data_port),
             take_point=self._take_point,
+            take_last=self._take_last,
+            sources=MachineRuntime(settings.machines_dir) if settings.machines_dir is not None else None,
             now=_now,
             progress=lambda percent, sentence: None,
         )
@@ -303,6 +309,12 @@ class ProcessServer:
         if supervisor is None:
             raise WaitFault(f"{machine_id} is not assigned to this process server", reason="NotAssigned")
         return supervisor.take_point(timeout)
+
+    def _take_last(self, machine_id: str, hold: float, power_off: bool, timeout: float) -> HeldPoint:
+        supervisor = self._supervisor(machine_id)
+        if supervisor is None:
+            raise WaitFault(f"{machine_id} is not assigned to this process server", reason="NotAssigned")
+        return supervisor.take_last(hold, power_off, timeout)
 
     def _supervisor(self, machine_id: str) -> MachineSupervisor | None:
         with self._lock:

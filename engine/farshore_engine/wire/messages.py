@@ -213,6 +213,8 @@ class TakePoint(Message):
     id: str
     consistency: Consistency
     grouped: bool = False  # other machines freeze at the same time: say PointReady and wait for FreezeNow, then for Cut
+    hold: float = 0.0  # the machine's last point: stay frozen behind PointEnd for at most so many seconds
+    power_off: bool = False  # with hold: the machine cuts its own power once the point is committed
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from farshore_engine.processserver.tasks.cleanup import clean_up
 from farshore_engine.processserver.tasks.commitspool import commit_spool
 from farshore_engine.processserver.tasks.context import Executor, TaskContext
 from farshore_engine.processserver.tasks.fence import fence
+from farshore_engine.processserver.tasks.finalpoint import final_point
 from farshore_engine.processserver.tasks.hydrate import hydrate
 from farshore_engine.processserver.tasks.preflight import preflight
 from farshore_engine.processserver.tasks.probemachine import probe_machine
@@ -14,6 +15,8 @@ from farshore_engine.processserver.tasks.readjournal import read_journal
 from farshore_engine.processserver.tasks.selectpoint import select_point
 from farshore_engine.processserver.tasks.shutdownsource import shutdown_source
 from farshore_engine.processserver.tasks.startmachine import start_machine
+from farshore_engine.processserver.tasks.startsource import start_source
+from farshore_engine.processserver.tasks.writeback import write_back
 from farshore_engine.processserver.tasks.writereport import write_report
 
 __all__ = ["EXECUTORS", "Executor", "TaskContext"]
@@ -30,4 +33,7 @@ EXECUTORS: dict[TaskKind, Executor] = {
     TaskKind.CLEAN_UP: clean_up,
     TaskKind.WRITE_REPORT: write_report,
     TaskKind.READ_JOURNAL: read_journal,
+    TaskKind.FINAL_POINT: final_point,
+    TaskKind.START_SOURCE: start_source,
+    TaskKind.WRITE_BACK: write_back,
 }

@@ -19,10 +19,15 @@ from farshore_engine.machines.runtime import MachineRuntime
 from farshore_engine.machines.spec import DiskFile
 from farshore_engine.processserver.identity import write_private
 from farshore_engine.processserver.installer import DataPort, Installer
+from farshore_engine.processserver.lastpoint import HeldPoint
 from farshore_engine.vault.machine import MachineVault, StoredPoint
 from farshore_engine.vault.stores import open_machine
 
 STARTED = "started.json"
+
+
+def _no_last_point(machine: str, hold: float, power_off: bool, seconds: float) -> HeldPoint:
+    raise StopFault(f"{machine} does not replicate here", "Give the task to its process server", reason="NotAssigned")
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class TaskContext:
         machines_dir: `<state>/machines`, where the disks of recovered machines are.
         take_point: (machine id, seconds) → a point committed from now; raises Fault.
         progress: tells how far the task is (percent, sentence); raises StopFault when the task was called off.
+        take_last: (machine id, seconds frozen, cut your own power, seconds) → its last point, with the machine held.
+        sources: machines of this host that were always here; None if there are none.
     """
 
     machines_dir: Path
@@ -42,6 +49,8 @@ class TaskContext:
     take_point: Callable[[str, float], RecoveryPoint]
     now: Callable[[], datetime]
     progress: Callable[[int | None, str], None]
+    take_last: Callable[[str, float, bool, float], HeldPoint] = _no_last_point
+    sources: MachineRuntime | None = None
 
 
 class Executor(Protocol):
@@ -78,7 +87,7 @@ def source_of(task: TaskAssignment) -> Source:
 
 def note_start(task: TaskAssignment, directory: Path) -> None:
     """Write down, before it boots, what the machine of this directory was made from."""
-    write_private(directory / STARTED, json.dumps(_origin(task)).encode())
+    write_private(directory / STARTED, json.dumps(_origin(task) | {"run": task.run}).encode())
 
 
 def already_started(task: TaskAssignment, directory: Path, context: TaskContext) -> bool:
@@ -89,11 +98,7 @@ def already_started(task: TaskAssignment, directory: Path, context: TaskContext)
     """
     if context.runtime.inspect(directory.name) is None:
         return False
-    try:
-        origin = json.loads((directory / STARTED).read_text())
-    except (FileNotFoundError, ValueError):
-        origin = None
-    if origin == _origin(task):
+    if {name: value for name, value in _noted_origin(directory).items() if name != "run"} == _origin(task):
         return True
     raise StopFault(
         f"there is a machine {directory.name} already, made from another point or machine; its disks are in use",
@@ -102,8 +107,43 @@ def already_started(task: TaskAssignment, directory: Path, context: TaskContext)
     )
 
 
+def made_of_another_point(task: TaskAssignment, directory: Path) -> bool:
+    """Whether the machine of this directory was made of the task's machine, and not from the point that it names."""
+    origin = _noted_origin(directory)
+    return origin.get("machine") == task.input.machine_id and origin.get("point") != task.input.point
+
+
+def make_way(task: TaskAssignment, directory: Path, context: TaskContext) -> None:
+    """Stop the machine of this directory for a change of its recovery point, if it was made by the run that is named.
+
+    A task of an earlier run that comes again names nothing, or a run that has had its day, and stops nothing.
+    """
+    origin = _noted_origin(directory)
+    wanted = task.input.replaces
+    if not wanted or origin.get("run") != wanted or origin.get("machine") != task.input.machine_id:
+        return
+    context.progress(None, f"stopping {directory.name}, which is moved to another recovery point")
+    context.runtime.stop(directory.name)
+    (directory / STARTED).unlink(missing_ok=True)
+
+
+def _noted_origin(directory: Path) -> dict[str, str]:
+    try:
+        origin = json.loads((directory / STARTED).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return origin if isinstance(origin, dict) else {}
+
+
 def _origin(task: TaskAssignment) -> dict[str, str]:
     return {"machine": task.input.machine_id, "point": task.input.point}
+
+
+def power_of(task: TaskAssignment, context: TaskContext) -> MachineRuntime | None:
+    """Return the machines of this host if the task's source machine is one of them, None where it is not."""
+    name = task.input.source_machine
+    runtimes = [context.runtime] if context.sources is None else [context.sources, context.runtime]
+    return next((runtime for runtime in runtimes if name and runtime.knows(name)), None)
 
 
 @contextmanager

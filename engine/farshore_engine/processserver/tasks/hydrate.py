@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
-from farshore_engine.hydrate.raw import Progress
+from farshore_engine.hydrate.compare import rewrite
+from farshore_engine.hydrate.progress import read_state, write_state
+from farshore_engine.hydrate.raw import Progress, state_of
 from farshore_engine.hydrate.raw import hydrate as hydrate_disk
 from farshore_engine.hydrate.verify import verify
-from farshore_engine.processserver.progress import ProgressMeter
+from farshore_engine.hydrate.windows import Report
+from farshore_engine.processserver.progress import ProgressMeter, pace
 from farshore_engine.processserver.tasks.context import (
     TaskContext,
     already_started,
     disk_files,
     machine_dir,
+    make_way,
     vault_of,
 )
 from farshore_engine.vault.reader import PointReader
 
 
 def hydrate(task: TaskAssignment, context: TaskContext) -> TaskResult:
-    """See `Executor`. The disks of a machine that was started are its own: they are never written again."""
+    """See `Executor`. The disks of a machine that was started are its own: they are written again only for a change of
+    the recovery point, which names the run that made the machine."""
     directory = machine_dir(task, context)
     with vault_of(task) as vault:
         point = vault.find(task.input.point)
+        make_way(task, directory, context)
         if already_started(task, directory, context):
             paths = tuple(str(file.path) for file in disk_files(point, directory))
             return TaskResult(point=point.summary, disk_paths=paths)
@@ -33,7 +40,7 @@ def hydrate(task: TaskAssignment, context: TaskContext) -> TaskResult:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         disks = disk_files(point, directory)
         total = sum(disk.size_bytes for disk in point.manifest.disks)
-        before = moved = 0
+        before = moved = written = 0
         meter = ProgressMeter()
         for disk, file in zip(point.manifest.disks, disks, strict=True):
             done_before = before
@@ -41,30 +48,31 @@ def hydrate(task: TaskAssignment, context: TaskContext) -> TaskResult:
             def tell(progress: Progress, name: str = disk.name, base: int = done_before) -> None:
                 meter.note(time.monotonic(), total, base + progress.done)
                 percent = (base + progress.done) * 100 // max(1, total)
-                context.progress(min(99, percent), f"writing disk {name}: {_pace(meter)}")
+                context.progress(min(99, percent), f"writing disk {name}: {pace(meter)}")
 
-            moved += hydrate_disk(reader, disk.id, file.path, report=tell).fetched
-            before += disk.size_bytes
+            found = _write(reader, disk.id, file.path, tell)
+            moved, written, before = moved + found.fetched, written + found.written, before + disk.size_bytes
         for disk, file in zip(point.manifest.disks, disks, strict=True):
             context.progress(99, f"verifying disk {disk.name}")
             _check(reader, disk.id, file.path)
     return TaskResult(
         point=point.summary,
         bytes_moved=moved,
+        bytes_written=written,
         disk_bytes=total,
         disks_verified=True,
         disk_paths=tuple(str(file.path) for file in disks),
     )
 
 
-def _pace(meter: ProgressMeter) -> str:
-    """Say how much is written, how fast, and how long the rest takes."""
-    found = meter.report()
-    assert found is not None, "a sample was noted just before"
-    words = f"{found.bytes_done / 2**30:.1f} of {found.bytes_total / 2**30:.1f} GiB"
-    if found.rate:
-        words += f", {found.rate / 2**20:.0f} MiB/s"
-    return words if found.eta_seconds is None else f"{words}, {found.eta_seconds} s left"
+def _write(reader: PointReader, disk: str, image: Path, tell: Report) -> Progress:
+    """Write a disk, on with what an earlier try began; what is there of another point is compared, and exchanged."""
+    wanted, before = state_of(reader, disk), read_state(image)
+    if not image.exists() or (before is not None and before.same_work(wanted)):
+        return hydrate_disk(reader, disk, image, report=tell)
+    done = rewrite(reader, disk, image, report=tell)
+    write_state(image, replace(wanted, complete=True))
+    return done
 
 
 def _check(reader: PointReader, disk: str, image: Path) -> None:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
 from farshore_engine.hydrate.progress import forget_state
-from farshore_engine.machines.spec import MachineSpec
-from farshore_engine.processserver.tasks.context import TaskContext, disk_files, machine_dir, note_start, vault_of
+from farshore_engine.machines.spec import DEFAULT_NETWORK, MachineSpec, MachineState, RunningMachine
+from farshore_engine.processserver.tasks.context import (
+    TaskContext,
+    disk_files,
+    machine_dir,
+    made_of_another_point,
+    note_start,
+    vault_of,
+)
+from farshore_engine.processserver.tasks.hostkey import host_key_of
 
 
 def start_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
     """See `Executor`."""
     directory = machine_dir(task, context)
+    if context.runtime.inspect(directory.name) is not None and made_of_another_point(task, directory):
+        return _start_again(task, context)
     with vault_of(task) as vault:
         point = vault.find(task.input.point)
     disks = disk_files(point, directory)
@@ -24,14 +34,29 @@ def start_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
             owner=task.run,
             disks=disks,
             description=point.manifest.machine,
-            network=task.input.network or "default",
+            network=task.input.network or DEFAULT_NETWORK,
             memory_mib=task.input.memory_mib,
             cpus=task.input.cpus,
         )
     )
+    return started(running, tuple(str(disk.path) for disk in disks))
+
+
+def started(running: RunningMachine, disks: tuple[str, ...]) -> TaskResult:
+    """Say what was started."""
     return TaskResult(
         machine_kind=running.kind.value,
         address=running.address,
         port=running.port,
-        disk_paths=tuple(str(disk.path) for disk in disks),
+        disk_paths=disks,
+        host_key=host_key_of(running),
     )
+
+
+def _start_again(task: TaskAssignment, context: TaskContext) -> TaskResult:
+    """Find the machine running, or power it on as it was left, on its own disks: they are not of the task's point."""
+    name = task.input.machine_name
+    running = context.runtime.inspect(name)
+    if running is None or running.state not in (MachineState.RUNNING, MachineState.STARTING):
+        running = context.runtime.power_on(name)
+    return started(running, tuple(str(disk.path) for disk in context.runtime.disks(name)))
