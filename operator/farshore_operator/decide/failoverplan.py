@@ -11,13 +11,16 @@ from datetime import datetime, timedelta
 
 from farshore_operator.api.failoverrun import RunKind, RunPhase
 from farshore_operator.api.planstatus import FailoverPlanStatus, PlanMember, PlanPhase, SeenEdit, SeenRequest
-from farshore_operator.decide import history, planedit, planreport, planrequests, planruns, planview
+from farshore_operator.decide import history, planedit, planreport, planrequests, planruns, planview, scheduleddrills
 from farshore_operator.decide.decision import Action, Decision, Outcome
+from farshore_operator.decide.drift import drift
+from farshore_operator.decide.hooks import rolls_back
 from farshore_operator.decide.observedvm import ObservedVM
 from farshore_operator.decide.origin import signed
 from farshore_operator.decide.planruns import follow, following_name
 from farshore_operator.decide.planview import ObservedPlan
 from farshore_operator.decide.runspec import Chosen
+from farshore_operator.decide.scheduleddrills import ScheduledDrills
 from farshore_operator.report.conditions import Seen, settle, waiting
 
 AWAITING_COMMIT = "AwaitingCommit"
@@ -35,9 +38,11 @@ def decide(observed: ObservedPlan, now: datetime) -> Decision[FailoverPlanStatus
     edit = planedit.judge(observed, now)
     requests = planrequests.judge(observed)
     action = _next(observed, edit, requests)
-    status = _status(observed, edit, requests, now)
+    drills = scheduleddrills.decide(observed, now)
+    status = _status(observed, edit, requests, drills, now)
     actions = signed((action,) if action is not None else (), observed.requests)
-    return Decision(status, actions, RETRY if observed.problems else None)
+    again = min(filter(None, (RETRY if observed.problems else None, drills.again)), default=None)
+    return Decision(status, (*actions, *drills.actions), again)
 
 
 def fold(status: FailoverPlanStatus, outcome: Outcome) -> FailoverPlanStatus:
@@ -81,14 +86,15 @@ def _move(observed: ObservedPlan, edit: SeenEdit) -> Action | None:
 
 
 def _abort(observed: ObservedPlan, edit: SeenEdit, requests: tuple[SeenRequest, ...]) -> Action | None:
-    """Undo the run that `abort` names, or a failed one that has stopped machines when activeSite is set back."""
+    """Undo the run that `abort` names, or a failed one that has stopped machines when activeSite is set back or a hook
+    of it says that it is rolled back."""
     request = planrequests.accepted(observed, requests, planrequests.ABORT)
     run = planview.find(observed, request.run) if request is not None else None
     generation = request.generation if request is not None else 0
     if run is None:
         run, generation = planview.failed_move(observed), edit.generation
         back = edit == observed.plan.status.edit and edit.active_site == planview.active_site(observed)
-        if run is None or not back or generation <= run.spec.owner.generation:
+        if run is None or not (rolls_back(run) or (back and generation > run.spec.owner.generation)):
             return None
         if run.spec.kind is not RunKind.FAILBACK and not planview.stops_machines(run):
             return None  # the run cleans up after itself
@@ -129,13 +135,14 @@ def _reprotect(observed: ObservedPlan) -> Action | None:
 
 
 def _status(
-    observed: ObservedPlan, edit: SeenEdit, requests: tuple[SeenRequest, ...], now: datetime
+    observed: ObservedPlan, edit: SeenEdit, requests: tuple[SeenRequest, ...], drills: ScheduledDrills, now: datetime
 ) -> FailoverPlanStatus:
     plan, generation = observed.plan, observed.plan.metadata.generation
     phase = planreport.phase(observed, edit)
     verdict, step = planreport.verdict(observed, edit, requests, phase)
     awaiting = planview.awaiting(observed)
     seen = [Seen(AWAITING_COMMIT, True, "AwaitingCommit", step or "")] if phase is PlanPhase.AWAITING_COMMIT else []
+    seen += drills.seen
     active = planview.under_way(observed) or awaiting
     over = [run for run in observed.runs if run.spec.kind is not RunKind.TEST_FAILOVER and run is not active]
     members = tuple(_plan_member(chosen) for chosen in observed.machines)
@@ -153,6 +160,10 @@ def _status(
             "members": members,
             "failover_ready": f"{able}/{len(members)}",
             "next_step": step,
+            "drift": drift(observed, active),
+            "last_drill": drills.last,
+            "next_drill": drills.next,
+            "drill_schedule": plan.spec.drill.schedule if plan.spec.drill else None,
         }
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from farshore_operator.api import FailoverPlan, FailoverRun
+from farshore_operator.api import FailoverPlan, FailoverRun, TestFailover
 from farshore_operator.api.failoverplan import ActiveSite
 from farshore_operator.api.failoverrun import RequestedBy, RunKind, RunPhase
 from farshore_operator.api.protectedvm import Place
@@ -21,7 +21,8 @@ ACTIVE = (None, RunPhase.PENDING, RunPhase.RUNNING)
 class ObservedPlan:
     """A plan, its machines in order, references that do not resolve, and its runs, oldest first.
 
-    `requests` says who wrote each field that can ask for a run.
+    `requests` says who wrote each field that can ask for a run; `unplanned` are the machines of the namespace that no
+    plan means; `drills` are those that its schedule has made.
     """
 
     plan: FailoverPlan
@@ -29,6 +30,8 @@ class ObservedPlan:
     problems: tuple[Problem, ...]
     runs: tuple[FailoverRun, ...]
     requests: Mapping[str, RequestedBy] = field(default_factory=dict)
+    unplanned: frozenset[str] = frozenset()
+    drills: tuple[TestFailover, ...] = ()
 
 
 def active_site(observed: ObservedPlan) -> ActiveSite:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from farshore_operator.api import FailoverPlan, FailoverRun, ProcessServer, ProtectedVM, Task, TestFailover
 from farshore_operator.api.failoverplan import ActiveSite, Member
 from farshore_operator.api.failoverrun import RunKind, RunPhase
+from farshore_operator.decide.hooks import rolls_back
 from farshore_operator.decide.machineruns import ordered
 from farshore_operator.decide.planrequests import ABORT
 from farshore_operator.decide.planview import ObservedPlan, stops_machines
@@ -87,7 +88,26 @@ def observe_plan(world: World, plan: FailoverPlan) -> ObservedPlan:
 
     runs = world.all(FailoverRun, plan.metadata.namespace, asked_for)
     asked = requests(world, plan, begins=_may_begin(plan))
-    return ObservedPlan(plan, machines, missing, ordered(runs), requests=asked)
+    unplanned = _unplanned(world, plan.metadata.namespace)
+    drills = world.all(TestFailover, plan.metadata.namespace, lambda body: _made_by(body, plan.metadata.uid))
+    return ObservedPlan(
+        plan, machines, missing, ordered(runs), requests=asked, unplanned=unplanned, drills=tuple(drills)
+    )
+
+
+def _made_by(body: Json, uid: str) -> bool:
+    """Tell whether the operator made a drill for this very plan."""
+    return any(owner.get("uid") == uid for owner in body["metadata"].get("ownerReferences") or [])
+
+
+def _unplanned(world: World, namespace: str) -> frozenset[str]:
+    """Return the machines of a namespace that no plan means."""
+    there = {body["metadata"]["name"] for body in world.cache.all(ProtectedVM.definition.kind, namespace)}
+    for plan in world.all(FailoverPlan, namespace):
+        for group in plan.spec.groups:
+            for member in group.members:
+                there -= {vm.metadata.name for vm in _members(world, namespace, member)}
+    return frozenset(there)
 
 
 def _may_begin(plan: FailoverPlan) -> bool:
@@ -136,11 +156,12 @@ def _drill(world: World, run: FailoverRun) -> TestFailover | None:
 def _clean_up(world: World, run: FailoverRun, drill: TestFailover | None) -> bool:
     """Tell whether what the run made is to be removed now."""
     if run.spec.kind is RunKind.TEST_FAILOVER:
-        return drill is None or clean_up_due(drill, run, world.now())
+        undone = run.status.phase is RunPhase.FAILED and rolls_back(run)
+        return drill is None or undone or clean_up_due(drill, run, world.now())
     if run.spec.kind is not RunKind.FAILOVER or run.status.phase not in (RunPhase.FAILED, RunPhase.CLEANING_UP):
         return False
     plan = world.find(FailoverPlan, run.metadata.namespace, run.spec.owner.name)
-    # A failed failover is kept to be looked at until its plan is set back.
+    # A failed failover is kept to be looked at until its plan is set back, unless a hook says that it is rolled back.
     back = (
         plan is not None
         and plan.metadata.uid == run.spec.owner.uid
@@ -148,7 +169,8 @@ def _clean_up(world: World, run: FailoverRun, drill: TestFailover | None) -> boo
         and plan.spec.active_site is ActiveSite.SOURCE
         and not stops_machines(run)  # that is undone by another run
     )
-    return run.status.phase is RunPhase.CLEANING_UP or back
+    undone = rolls_back(run) and not stops_machines(run)
+    return run.status.phase is RunPhase.CLEANING_UP or back or undone
 
 
 def _called_off(world: World, run: FailoverRun) -> bool:
