@@ -146,6 +146,19 @@ def test_what_the_store_lost_of_a_disk_whose_map_is_whole_is_asked_for_again_and
     again.close("end")
 
 
+def test_a_disk_of_zeros_only_is_held_too(server: Server) -> None:
+    """It was read in full each time that its agent connected, and its status said InitialReplication again."""
+    first = server.open()
+    first.writer.add_zeros(DISK, 0, 64)
+    commit(first)
+    first.close("restart")
+    after = server.open()
+    assert after.held_disks == {DISK}
+    (told, hole) = after.writer.digests_of(DISK, 0, 64)
+    assert hole.all() and not told.any()
+    after.close("end")
+
+
 def packs_of(server: Server) -> list[Path]:
     return [path for path in (server.directory / "vault").rglob("packs/*") if path.is_file()]
 

@@ -273,6 +273,7 @@ class PointKeeper:
             group=closed.group,
         )
         point = replica.writer.commit(fields)
+        replica.held_disks.update(disk.id for disk in fields.disks)
         self.points = self.points.with_new(point)
         self._asked_before = None
         self._served = max(self._served, self._serving)

@@ -93,7 +93,8 @@ def _open_spool(
         # A point that the spool holds complete would be put on top of what is missing, and miss it too.
         fit_to_chain(spool, writer, restart | spoiled, doubt=doubt or base is not None or bool(lost))
         writer.distrust(lost)
-        held = {disk.id for disk in writer.last.manifest.disks if disk.root is not None} if writer.last else set()
+        # A disk of zeros only has no map, and is held all the same.
+        held = {disk.id for disk in writer.last.manifest.disks} if writer.last else set()
         for disk in spool.restarted:
             writer.restart(disk)
         held = (held - spool.restarted) | {disk for generation in spool.generations for disk in generation.disks}
