@@ -36,6 +36,10 @@ registrars: nobody can grant what they do not have. README.md lists who gets wha
 - apiGroups: [farshore.dev]
   resources: [failoverruns, tasks]
   verbs: [create, delete]
+# Drills that a plan's schedule asks for, and the old ones of them.
+- apiGroups: [farshore.dev]
+  resources: [testfailovers]
+  verbs: [create, delete]
 # Passed on: a registrar creates the ProcessServer that it registers.
 - apiGroups: [farshore.dev]
   resources: [processservers]

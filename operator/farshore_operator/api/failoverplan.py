@@ -126,6 +126,17 @@ class Drill(Model):
     """How long after its end a drill is cleaned up. Default: 1h."""
     probes: Probes = ()
     """What is asked of each drilled machine. Default: the plan's probes."""
+    suspend: bool = False
+    """Whether no drill starts for the time being. Drills are also left out while the plan's machines are moved, or run
+    at the recovery site. Default: false."""
+    successful_drills_history_limit: Annotated[int, Field(ge=0, le=100)] = 3
+    """How many TestFailovers of drills that succeeded are kept after their clean-up; reports stay in the vault.
+    Default: 3."""
+    failed_drills_history_limit: Annotated[int, Field(ge=0, le=100)] = 3
+    """How many TestFailovers of drills that failed are kept after their clean-up. Default: 3."""
+    max_age: Duration | None = None
+    """After how long without a successful drill a machine of the plan is not FailoverReady; a failover goes on all the
+    same. Default: never."""
 
 
 def _word_or_run(words: tuple[str, ...], field: str) -> dict[str, object]:

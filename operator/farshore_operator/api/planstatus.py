@@ -84,6 +84,23 @@ class Drift(Model):
     """Machines of the namespace that are in no plan."""
 
 
+class LastDrill(Model):
+    """What became of the newest scheduled drill."""
+
+    name: Word
+    """The TestFailover; it may be gone, by the history limits."""
+    scheduled_at: datetime
+    """When it was due."""
+    result: Word
+    """Running, Succeeded or Failed."""
+    rpo_seconds: float | None = None
+    """Seconds of work that a failover at its start would have lost."""
+    rto_seconds: float | None = None
+    """Seconds from its start until every machine had answered."""
+    finished_at: datetime | None = None
+    """When the last machine answered, or the drill failed."""
+
+
 class FailoverPlanStatus(ResourceStatus):
     """What is known of the plan."""
 
@@ -96,10 +113,12 @@ class FailoverPlanStatus(ResourceStatus):
     name."""
     last_run: Word | None = None
     """FailoverRun that ended last."""
-    last_drill: Word | None = None
-    """TestFailover that was started last by the drill schedule."""
+    last_drill: LastDrill | None = None
+    """The drill that was started last by the schedule."""
     next_drill: datetime | None = None
-    """When the drill schedule starts the next one."""
+    """When the drill schedule starts the next one; absent without a schedule."""
+    drill_schedule: Word | None = None
+    """Schedule from which nextDrill was computed."""
     edit: SeenEdit | None = None
     """The verdict on the newest edit of activeSite."""
     requests: Annotated[tuple[SeenRequest, ...], Field(max_length=8, json_schema_extra=map_by("field"))] = ()

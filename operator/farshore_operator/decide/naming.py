@@ -18,6 +18,7 @@ EXPIRES_ANNOTATION = "farshore.dev/expires"
 KEY_ANNOTATION = "farshore.dev/registration-key"
 DOCTOR_ANNOTATION = "farshore.dev/doctor-requested"
 FORCE_DELETE_ANNOTATION = "farshore.dev/force-delete"
+SCHEDULED_ANNOTATION = "farshore.dev/scheduled-at"
 
 
 def bounded(name: str, length: int = NAME_LENGTH) -> str:

@@ -49,7 +49,7 @@ def judge(observed: ObservedPlan, now: datetime) -> SeenEdit:
 
 def not_in_this_release(plan: FailoverPlan) -> str:
     """Say which parts of the plan this release does not carry out, empty if none."""
-    found = ["spec.drill (make a TestFailover instead)"] if plan.spec.drill is not None else []
+    found: list[str] = []
     return f"this release does not carry out {', '.join(found)}: remove it" if found else ""
 
 

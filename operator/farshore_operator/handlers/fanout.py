@@ -138,7 +138,10 @@ def _of_approval(cache: Cache, approval: Json) -> set[Key]:
 
 
 def _of_drill(cache: Cache, drill: Json) -> set[Key]:
-    return _key(FAILOVER_RUN.kind, drill, (drill.get("status") or {}).get("run", "") or drill["metadata"]["name"])
+    plan = _key(FAILOVER_PLAN.kind, drill, spec_ref(drill, "planRef"))
+    return plan | _key(
+        FAILOVER_RUN.kind, drill, (drill.get("status") or {}).get("run", "") or drill["metadata"]["name"]
+    )
 
 
 def _members(run: Json) -> set[str]:
