@@ -20,6 +20,18 @@ def test_a_drill_shows_what_it_measured_and_what_each_probe_was_answered() -> No
     assert [(one.name, one.passed) for one in machine.probes] == [("page", False), ("db", True)]
 
 
+def test_a_drill_that_is_cleaned_up_says_what_was_removed_and_looked_for() -> None:
+    removed = ["process 4711", "/state/machines/web-01-d/disk-0.raw", "pin d of slot 7"]
+    members = [{"protectedVM": "web-01", "removed": removed, "lookedFor": ["machine web-01-d", "pin d of any point"]}]
+    ended = run("TestFailover", "CleanedUp", members=members)
+    drill = TestFailover.of({"metadata": meta("d"), "spec": {"protectedVMRef": {"name": "web-01"}}})
+    status = testfailover.decide(testfailover.ObservedDrill(drill, (), (), ended), NOW).status
+    for condition in ("CleanedUp", "Ready"):
+        message = status.condition(condition).message
+        assert message.startswith("nothing is left of the drill: web-01: removed process 4711, ")
+        assert message.endswith("looked for and not found: machine web-01-d, pin d of any point")
+
+
 def test_a_deletion_that_waits_says_what_for_and_how_to_end_it() -> None:
     """A drill whose process server is gone for ever held its object back without a word on the way out."""
     kept = meta("d", deletionTimestamp=NOW.isoformat(), finalizers=[testfailover.FINALIZER])

@@ -24,6 +24,8 @@ FINALIZER = "farshore.dev/protection"
 SUCCEEDED = "DrillSucceeded"
 CLEAN = "CleanedUp"
 RETRY = timedelta(seconds=8)
+TOLD = 5
+"""Machines whose clean-up is told in full."""
 
 _PHASES = {
     None: TestFailoverPhase.RUNNING,
@@ -181,10 +183,22 @@ def _own(run: FailoverRun | None) -> tuple[Seen, ...]:
     if result is not None:
         seen.append(Seen(SUCCEEDED, result.status.value == "True", result.reason, result.message))
     if run.status.phase is RunPhase.CLEANED_UP:
-        seen.append(
-            Seen(CLEAN, True, "NothingLeft", "machines, disks and pins of the drill are gone; that was checked")
-        )
+        seen.append(Seen(CLEAN, True, "NothingLeft", _nothing_left(run)))
     return tuple(seen)
+
+
+def _nothing_left(run: FailoverRun) -> str:
+    """Say what was removed, and what was looked for afterwards; of many machines the first ones."""
+    told = []
+    for member in run.status.members[:TOLD]:
+        if member.looked_for:
+            removed = ", ".join(member.removed) or "nothing more"
+            told.append(
+                f"{member.protected_vm}: removed {removed}; looked for and not found: {', '.join(member.looked_for)}"
+            )
+    more = len(run.status.members) - TOLD
+    rest = f". And {more} more machines: see FailoverRun {run.metadata.name}" if more > 0 else ""
+    return f"nothing is left of the drill{': ' if told else ''}{'. '.join(told)}{rest}"
 
 
 def _verdict(run: FailoverRun, phase: TestFailoverPhase) -> Verdict:
@@ -194,7 +208,7 @@ def _verdict(run: FailoverRun, phase: TestFailoverPhase) -> Verdict:
         case TestFailoverPhase.SUCCEEDED:
             return ready("Succeeded", "every machine answered; they run until clean-up")
         case TestFailoverPhase.CLEANED_UP:
-            return ready("CleanedUp", "nothing is left of the drill")
+            return ready("CleanedUp", _nothing_left(run))
         case TestFailoverPhase.FAILED:
             return stalled("DrillFailed", message or "a step failed")
         case TestFailoverPhase.CLEANING_UP:
