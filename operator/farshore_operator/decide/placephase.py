@@ -27,6 +27,8 @@ def phase(observed: ObservedVM) -> ProtectionPhase | None:
         return ProtectionPhase.FAILING_OVER if back else ProtectionPhase.FAILING_BACK
     if run is not None and run.spec.kind is RunKind.REPROTECT:
         return ProtectionPhase.REPROTECTING
+    if place in (Place.SOURCE, Place.REVERSED) and stopped_by(observed) is not None:
+        return ProtectionPhase.FAILED
     match place:
         case Place.FAILED_OVER:
             return ProtectionPhase.FAILED_OVER

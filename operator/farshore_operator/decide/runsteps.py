@@ -110,9 +110,9 @@ def sequence(spec: FailoverRunSpec, member: RunMember | None = None) -> tuple[St
         case RunKind.CHANGE_POINT:
             return _rules([*_RECOVER, StepName.RELEASE_POINT])
         case RunKind.REPROTECT:
-            return _rules([StepName.FENCE, StepName.REPLICATE])
+            return _rules([StepName.FENCE, StepName.REPLICATE, StepName.RECORD])
         case RunKind.FAILBACK:
-            return _rules([*_leave(spec, member), StepName.FENCE, *_WRITE_BACK])
+            return (*_rules([*_leave(spec, member), StepName.FENCE]), *_WRITE_BACK)
         case RunKind.COMMIT:
             return _committed(spec)
         case RunKind.ABORT:
@@ -120,7 +120,12 @@ def sequence(spec: FailoverRunSpec, member: RunMember | None = None) -> tuple[St
 
 
 _RECOVER = (StepName.SELECT_POINT, StepName.HYDRATE, StepName.START_MACHINE, StepName.PROBE)
-_WRITE_BACK = (StepName.SELECT_POINT, StepName.WRITE_BACK, StepName.START_SOURCE, StepName.PROBE)
+_WRITE_BACK = (
+    RULES[StepName.SELECT_POINT],
+    RULES[StepName.WRITE_BACK],
+    RULES[StepName.START_SOURCE].at(Side.RECOVERY),
+    RULES[StepName.PROBE],
+)
 
 
 def _rules(names: Iterable[StepName]) -> tuple[StepRule, ...]:

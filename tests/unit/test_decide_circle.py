@@ -1,0 +1,382 @@
+"""The whole life of a failover, by the real observers and decisions over a played world: circle and accidents."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.circle import AWAY, HOME, Circle
+
+from farshore_engine.contract.tasks import TaskKind
+from farshore_operator.api.failoverrun import RunPhase
+from farshore_operator.api.planstatus import PlanPhase
+from farshore_operator.api.protectedvm import Place, ProtectionPhase
+
+
+def moved(circle: Circle) -> str:
+    """Fail over, and return the run's name."""
+    circle.edit(activeSite="recovery")
+    circle.settle()
+    assert circle.plan.status.phase is PlanPhase.AWAITING_COMMIT, circle.plan.status
+    return str(circle.plan.status.active_run)
+
+
+def test_the_circle() -> None:
+    circle = Circle()
+    assert circle.vm.status.phase is ProtectionPhase.PROTECTED and circle.vm.status.active_site == "source"
+    run = moved(circle)
+    assert circle.vm.status.phase is ProtectionPhase.FAILED_OVER
+    assert circle.power["web-01"] == {HOME: False, AWAY: True}
+    final = circle.points["web-01"][-1].name
+    circle.edit(commit=run)
+    circle.settle()
+    assert circle.vm.status.phase is ProtectionPhase.COMMITTED
+    circle.edit(reprotect=run)
+    circle.settle()
+    vm = circle.vm
+    assert vm.status.phase is ProtectionPhase.PROTECTED_REVERSE
+    assert (vm.status.assignment.process_server, vm.status.assignment.base_point) == (AWAY, final)
+    circle.edit(activeSite="source")
+    circle.settle()
+    back = str(circle.plan.status.active_run)
+    assert circle.vm.status.phase is ProtectionPhase.FAILED_BACK, circle.plan.status
+    assert circle.power["web-01"] == {HOME: True, AWAY: False}
+    circle.edit(commit=back)
+    circle.settle()
+    vm = circle.vm
+    assert vm.status.phase is ProtectionPhase.PROTECTED and circle.plan.status.phase is PlanPhase.IDLE
+    assert vm.status.assignment.process_server == HOME and vm.status.recovered is None
+    kinds = [run.spec.kind.value for run in circle.runs()]
+    assert kinds == ["Failover", "Commit", "Reprotect", "Failback", "Commit"]
+    assert circle.violations == []
+
+
+def test_the_circle_goes_round_by_itself_where_it_is_declared_so() -> None:
+    circle = Circle("web-01", "web-02", commit="Automatic", reprotect="Automatic")
+    circle.edit(activeSite="recovery")
+    circle.settle()
+    assert circle.vm.status.phase is ProtectionPhase.PROTECTED_REVERSE
+    circle.edit(activeSite="source")
+    circle.settle()
+    assert circle.vm.status.phase is ProtectionPhase.PROTECTED and circle.violations == []
+    circle.edit(activeSite="recovery")
+    circle.settle()
+    assert circle.vm.status.phase is ProtectionPhase.PROTECTED_REVERSE and circle.violations == []
+
+
+def test_an_abort_brings_the_machine_back() -> None:
+    circle = Circle()
+    run = moved(circle)
+    circle.edit(abort=run)
+    circle.settle()
+    assert circle.power["web-01"] == {HOME: True, AWAY: False}
+    assert circle.vm.status.phase is ProtectionPhase.PROTECTED and circle.vm.status.standing.place is Place.SOURCE
+    (abort,) = circle.runs("Abort")
+    assert "without loss" in abort.status.account
+    assert circle.plan.status.phase is PlanPhase.MISMATCH, "activeSite still says recovery, and that does nothing"
+    circle.edit(activeSite="source", abort=None)
+    circle.settle()
+    assert circle.plan.status.phase is PlanPhase.IDLE
+    moved(circle)
+    assert len(circle.runs("Failover")) == 2 and circle.violations == []
+
+
+@pytest.mark.parametrize("step", ["FinalPoint", "Fence", "SelectPoint", "Hydrate", "StartMachine", "Probe"])
+def test_a_planned_failover_is_called_off_half_way(step: str) -> None:
+    circle = Circle()
+    circle.edit(activeSite="recovery")
+    circle.until(step)
+    (run,) = circle.runs("Failover")
+    circle.edit(abort=run.metadata.name)
+    circle.settle()
+    assert circle.power["web-01"] == {HOME: True, AWAY: False} and circle.violations == []
+    assert circle.vm.status.phase is ProtectionPhase.PROTECTED
+    assert circle.get("FailoverRun", run.metadata.name).status.phase is RunPhase.FAILED
+
+
+@pytest.mark.parametrize(
+    "kind", [TaskKind.FENCE, TaskKind.SELECT_POINT, TaskKind.HYDRATE, TaskKind.START_MACHINE, TaskKind.PROBE_MACHINE]
+)
+@pytest.mark.parametrize("by", ["abort", "activeSite"])
+def test_a_failed_failover_says_what_it_did_and_is_undone(kind: TaskKind, by: str) -> None:
+    circle = Circle()
+    circle.fail.add(kind)
+    circle.edit(activeSite="recovery")
+    circle.settle()
+    (run,) = circle.runs("Failover")
+    assert run.status.phase is RunPhase.FAILED
+    assert (
+        "switched off at site stack" in run.status.account
+        and f"spec.abort to {run.metadata.name}" in run.status.account
+    )
+    assert circle.plan.status.phase is PlanPhase.FAILED
+    circle.edit(**({"abort": run.metadata.name} if by == "abort" else {"activeSite": "source"}))
+    circle.settle()
+    assert circle.power["web-01"] == {HOME: True, AWAY: False} and circle.violations == []
+    circle.edit(activeSite="source", abort=None)
+    circle.settle()
+    moved(circle)
+
+
+def test_a_failed_final_point_leaves_the_machine_as_it_was() -> None:
+    circle = Circle()
+    circle.fail.add(TaskKind.FINAL_POINT)
+    circle.edit(activeSite="recovery")
+    circle.settle()
+    assert circle.power["web-01"][HOME] and circle.vm.status.phase is ProtectionPhase.PROTECTED
+    assert circle.runs("Failover")[0].status.account == "Nothing was done to any machine."
+    circle.edit(activeSite="source")
+    circle.settle()
+    assert circle.plan.status.phase is PlanPhase.IDLE
+    moved(circle)
+
+
+@pytest.mark.parametrize("kind", [TaskKind.FENCE, TaskKind.WRITE_BACK, TaskKind.START_SOURCE, TaskKind.PROBE_MACHINE])
+def test_a_failed_failback_is_undone_to_the_recovered_machine(kind: TaskKind) -> None:
+    circle = Circle(commit="Automatic", reprotect="Automatic")
+    circle.edit(activeSite="recovery")
+    circle.settle()
+    circle.fail.add(kind)
+    circle.edit(activeSite="source")
+    circle.settle()
+    assert circle.runs("Failback")[0].status.phase is RunPhase.FAILED
+    circle.edit(activeSite="recovery")
+    circle.settle()
+    assert circle.power["web-01"] == {HOME: False, AWAY: True} and circle.violations == []
+    assert circle.vm.status.phase is ProtectionPhase.PROTECTED_REVERSE
+    circle.edit(activeSite="source")
+    circle.settle()
+    assert circle.vm.status.phase is ProtectionPhase.PROTECTED and circle.violations == []
+
+
+def test_another_point_before_the_commit() -> None:
+    circle = Circle()
+    run = moved(circle)
+    circle.edit(changeRecoveryPoint={"run": run, "point": "p-1"})
+    circle.settle()
+    (changed,) = circle.runs("ChangePoint")
+    name = changed.metadata.name
+    assert circle.plan.status.active_run == name and changed.spec.previous_run == run
+    circle.edit(commit=run)
+    circle.settle()
+    assert circle.runs("Commit") == [], "the run that is meant is another one now"
+    circle.edit(abort=name, commit="Manual", changeRecoveryPoint=None)
+    circle.settle()
+    assert circle.power["web-01"] == {HOME: True, AWAY: False} and circle.violations == []
+
+
+def test_an_abort_needs_somebody_who_starts_the_machine() -> None:
+    circle = Circle()
+    run = moved(circle)
+    circle.connected.discard(HOME)
+    circle.now = circle.now.replace(minute=circle.now.minute + 5)
+    circle.edit(abort=run)
+    circle.settle()
+    assert circle.runs("Abort") == [] and "the only one" in circle.plan.status.condition("Ready").message
+    circle.connected.add(HOME)
+    circle.settle()
+    assert circle.runs("Abort") == [], "that it has come back starts nothing"
+    circle.edit(abort=None)
+    circle.settle()
+    circle.edit(abort=run)
+    circle.settle()
+    assert circle.power["web-01"] == {HOME: True, AWAY: False}
+
+
+def unplanned(**more: str) -> Circle:
+    return Circle(mode="unplanned", shutdownSource="Required", recoveryPoint="LatestProcessed", **more)
+
+
+def test_an_unplanned_failover_is_undone_only_if_the_source_answers() -> None:
+    circle = Circle(mode="unplanned", shutdownSource="Never")
+    circle.power["web-01"][HOME] = False  # it is gone
+    run = moved(circle)
+    circle.edit(abort=run)
+    circle.settle()
+    assert circle.power["web-01"] == {HOME: False, AWAY: True}, "its copy is the only one there is"
+    (abort,) = circle.runs("Abort")
+    assert abort.status.phase is RunPhase.FAILED and circle.plan.status.phase is PlanPhase.FAILED
+
+
+# The accidents of Git.
+
+
+def test_a_revert_before_the_run_begins_starts_nothing() -> None:
+    circle = Circle()
+    circle.edit(activeSite="recovery")
+    circle.edit(activeSite="source")
+    circle.settle()
+    assert circle.runs() == []
+    circle.edit(activeSite="recovery")
+    circle.reconcile("FailoverPlan", "plan")  # it is judged
+    circle.edit(activeSite="source")
+    circle.settle()
+    assert circle.runs() == [] and circle.plan.status.phase is PlanPhase.IDLE
+
+
+@pytest.mark.parametrize("step", ["FinalPoint", "Fence", "Hydrate", "StartMachine", "Probe"])
+def test_a_revert_during_the_run_changes_nothing_of_it(step: str) -> None:
+    circle = Circle()
+    circle.edit(activeSite="recovery")
+    circle.until(step)
+    circle.edit(activeSite="source", mode="unplanned", recoveryPoint="p-1")
+    circle.settle()
+    assert circle.power["web-01"] == {HOME: False, AWAY: True} and circle.violations == []
+    assert [run.spec.kind.value for run in circle.runs()] == ["Failover"]
+    assert circle.plan.status.phase is PlanPhase.MISMATCH
+
+
+def test_a_revert_after_the_run_moves_nothing_also_when_a_reprotect_ends() -> None:
+    circle = Circle()
+    run = moved(circle)
+    circle.edit(activeSite="source")
+    circle.settle()
+    assert circle.plan.status.phase is PlanPhase.AWAITING_COMMIT or circle.plan.status.phase is PlanPhase.MISMATCH
+    circle.edit(commit=run, reprotect=run)
+    circle.settle()
+    assert circle.vm.status.phase is ProtectionPhase.PROTECTED_REVERSE, "the reprotect was asked for by name"
+    assert circle.runs("Failback") == [], "the revert was refused when it was seen, and stays refused"
+    circle.edit(activeSite="recovery")
+    circle.settle()
+    circle.edit(activeSite="source")
+    circle.settle()
+    assert len(circle.runs("Failback")) == 1 and circle.violations == []
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        pytest.param({"commit": "plan-other-9-failover"}, id="commit"),
+        pytest.param({"abort": "plan-other-9-failover"}, id="abort"),
+        pytest.param({"reprotect": "plan-other-9-failover"}, id="reprotect"),
+        pytest.param({"changeRecoveryPoint": {"run": "plan-other-9-failover", "point": "p-1"}}, id="point"),
+    ],
+)
+def test_what_names_another_run_does_nothing(stale: dict[str, object]) -> None:
+    circle = Circle()
+    moved(circle)
+    circle.edit(**stale)
+    circle.settle()
+    assert [run.spec.kind.value for run in circle.runs()] == ["Failover"]
+    assert circle.power["web-01"] == {HOME: False, AWAY: True}
+
+
+def test_a_stale_abort_of_a_committed_run_does_nothing() -> None:
+    circle = Circle()
+    run = moved(circle)
+    circle.edit(commit=run)
+    circle.settle()
+    circle.edit(commit="Manual", abort=run)
+    circle.settle()
+    assert circle.runs("Abort") == [] and circle.power["web-01"] == {HOME: False, AWAY: True}
+    assert "committed" in circle.plan.status.condition("Ready").message
+
+
+def test_a_point_is_good_for_one_run() -> None:
+    circle = Circle(mode="unplanned", recoveryPoint="p-1")
+    run = moved(circle)
+    circle.edit(abort=run)
+    circle.settle()
+    circle.edit(activeSite="source", abort=None)
+    circle.settle()
+    circle.edit(activeSite="recovery")
+    circle.settle()
+    assert len(circle.runs("Failover")) == 1 and "p-1 was used by run" in circle.plan.status.condition("Ready").message
+
+
+@pytest.mark.parametrize("step", ["FinalPoint", "Hydrate", "Probe"])
+def test_a_plan_that_is_pruned_in_the_middle_stops_nothing(step: str) -> None:
+    circle = Circle()
+    circle.edit(activeSite="recovery")
+    circle.until(step)
+    circle.delete("FailoverPlan", "plan")
+    circle.settle()
+    assert circle.power["web-01"] == {HOME: False, AWAY: True}
+    run = circle.vm.status.standing.run
+    circle.apply_plan()
+    circle.settle()
+    assert circle.plan.status.phase is PlanPhase.AWAITING_COMMIT and circle.plan.status.active_run == run
+    assert len(circle.runs()) == 1
+    circle.edit(commit=run)
+    circle.settle()
+    assert circle.vm.status.phase is ProtectionPhase.COMMITTED and circle.violations == []
+
+
+@pytest.mark.parametrize("step", ["FinalPoint", "Fence", "SelectPoint", "Hydrate", "StartMachine", "Probe"])
+@pytest.mark.parametrize("carried_out", [False, True])
+def test_a_run_that_is_pruned_in_the_middle_goes_on(step: str, *, carried_out: bool) -> None:
+    circle = Circle("web-01", "web-02")
+    circle.edit(activeSite="recovery")
+    circle.until(step)
+    if carried_out:
+        circle.work()
+    (run,) = circle.runs()
+    circle.delete("FailoverRun", run.metadata.name)
+    circle.settle()
+    assert [one.metadata.name for one in circle.runs()] == [run.metadata.name] or step == "FinalPoint"
+    assert circle.violations == []
+    assert all(sum(power.values()) == 1 for power in circle.power.values())
+
+
+def test_a_finished_run_that_is_pruned_can_still_be_committed() -> None:
+    circle = Circle()
+    run = moved(circle)
+    circle.delete("FailoverRun", run)
+    circle.settle()
+    circle.edit(commit=run)
+    circle.settle()
+    assert circle.vm.status.phase is ProtectionPhase.COMMITTED and circle.violations == []
+
+
+STEPS = [
+    ("recovery", "FinalPoint"), ("recovery", "Fence"), ("recovery", "SelectPoint"), ("recovery", "Hydrate"),
+    ("recovery", "StartMachine"), ("recovery", "Probe"),
+    ("source", "FinalPoint"), ("source", "Fence"), ("source", "WriteBack"), ("source", "StartSource"),
+    ("source", "Probe"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("to", "step"), STEPS)
+@pytest.mark.parametrize("carried_out", [False, True])
+def test_a_cluster_that_is_rebuilt_in_the_middle_of_a_run_goes_on(to: str, step: str, *, carried_out: bool) -> None:
+    circle = Circle("web-01", "web-02", commit="Manual")
+    if to == "source":
+        run = moved(circle)
+        circle.edit(commit=run, reprotect=run)
+        circle.settle()
+    circle.edit(activeSite=to)
+    circle.until(step)
+    if carried_out:
+        circle.work()
+    begun = list(circle.begun)
+    circle.build()
+    circle.settle()
+    assert circle.violations == []
+    place = AWAY if to == "recovery" or (step == "FinalPoint" and not carried_out) else HOME
+    if step != "FinalPoint" or carried_out:
+        assert all(power == {HOME: place == HOME, AWAY: place == AWAY} for power in circle.power.values())
+        assert circle.begun == begun, "no run was begun anew"
+        assert circle.plan.status.phase is PlanPhase.AWAITING_COMMIT, circle.plan.status
+    else:
+        assert all(sum(power.values()) == 1 for power in circle.power.values())
+
+
+def test_a_cluster_that_is_rebuilt_at_rest_knows_where_everything_is() -> None:
+    circle = Circle(commit="Automatic", reprotect="Automatic")
+    for site, phase in (("recovery", ProtectionPhase.PROTECTED_REVERSE), ("source", ProtectionPhase.PROTECTED)):
+        circle.edit(activeSite=site)
+        circle.settle()
+        epoch = circle.epochs["web-01"]
+        circle.build()
+        circle.settle()
+        assert circle.vm.status.phase is phase and circle.vm.status.active_site == site
+        assert circle.epochs["web-01"] > epoch and circle.violations == []
+
+
+def test_nothing_moves_or_replicates_until_the_vault_was_asked() -> None:
+    circle = Circle()
+    moved(circle)
+    circle.connected.clear()
+    circle.build()
+    circle.settle()
+    vm = circle.vm
+    assert vm.status.active_site is None and vm.status.assignment is None
+    assert circle.plan.status.edit is None and vm.status.condition("Ready").reason == "ReadingHistory"
