@@ -154,6 +154,14 @@ class Client:
         doing = f"writing {subresource or 'object'} of {_label(resource, namespace, name)}"
         return self._call("PATCH", path, doing, full, APPLY).body
 
+    def dry_run(self, resource: Resource, namespace: str, body: Json, manager: str) -> Json:
+        """Return the object as it would be if a field manager applied it; nothing is stored."""
+        name = body["metadata"]["name"]
+        query = {"fieldManager": manager, "force": "true", "dryRun": "All", "fieldValidation": "Strict"}
+        full = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
+        path = f"{resource.path(namespace, name)}?{urlencode(query)}"
+        return self._call("PATCH", path, f"a dry run of {_label(resource, namespace, name)}", full, APPLY).body
+
     def merge(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
         """Merge-patch an object's metadata or spec (annotations a command sets, finalizers)."""
         path = f"{resource.path(namespace, name)}?fieldManager={self.manager}"
