@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.bench.content import half_pieces
 from tests.bench.parts import FAILED, Parts, running
+from tests.bench.replication import PATIENCE
 from tests.bench.rows import Row
 from tests.machine.agent_rig import RealDisk
 from tests.machine.replication_rig import open_stage
@@ -21,20 +23,24 @@ from farshore_engine.agent import syscalls
 DISK_MIB = 1024
 FILE_MIB = 512
 RATE_MIB = 80  # MiB/s of random 64 KiB writes
-INTERVAL = 1.0  # seconds between points
+INTERVAL = 0.5  # seconds from one point to the next, where the one before is committed by then
 REST = 0.3  # seconds between bare freezes
-BARE = 100  # of them at most
+BARE = 50  # of them at most
 SECTOR = 512
 
 
 def freeze_rows(directory: Path, count: int, patience: float) -> list[Row]:
-    """Make up to `count` points under load, for at most `patience` seconds, and as many bare freezes."""
+    """Make `count` points under load, or as many as `patience` seconds allow, and bare freezes beside them.
+
+    A point brings all that was written since the one before, so how many there are in that time is told by how fast
+    the host sends, spools and stores beside the load: that is a row of its own.
+    """
     with tempfile.TemporaryDirectory(dir=directory) as name, open_stage(Path(name)) as stage:
         disk = stage.rig.disk("ext4", size_mib=DISK_MIB)
         _lay_out(disk)
         with running(stage, INTERVAL) as live:
             live.start_agent()
-            live.wait_point(0, patience)
+            live.wait_point(0, PATIENCE)  # the first copy, which has nothing to do with how long is measured
             with _load(disk):
                 time.sleep(2)  # until the load is even
                 began, written = time.time(), _written(disk)
@@ -44,7 +50,7 @@ def freeze_rows(directory: Path, count: int, patience: float) -> list[Row]:
         with _load(disk):
             time.sleep(2)
             bare = _bare(disk, min(BARE, len(freezes)))
-    return _rows(freezes, bare, rate, len(failed))
+    return _rows(freezes, bare, rate, (count, len(failed)))
 
 
 def _freezes(live: Parts, began: float, count: int, patience: float) -> list[float]:
@@ -74,9 +80,10 @@ def _bare(disk: RealDisk, count: int) -> list[float]:
     return found
 
 
-def _rows(freezes: list[float], bare: list[float], rate: float, failed: int) -> list[Row]:
+def _rows(freezes: list[float], bare: list[float], rate: float, wanted: tuple[int, int]) -> list[Row]:
+    count, failed = wanted
     if not freezes:  # the machine wrote faster than could be sent all the time
-        missed = Row("freeze under load, points made", 0, "points", "some", False)
+        missed = Row("freeze under load, points made", 0, "points", f"{count}", False)
         return [missed, Row("points given up meanwhile", failed, "points"), Row("written meanwhile", rate, "MiB/s")]
     bounds = {"p50": None, "p99": 0.1, "max": 0.5}
     rows = []
@@ -88,6 +95,7 @@ def _rows(freezes: list[float], bare: list[float], rate: float, failed: int) -> 
         rows.append(Row(title, value * 1000, "ms", target, met, {f"bare freeze and thaw, {len(bare)}": peer * 1000}))
     return [
         *rows,
+        Row("freeze under load, points made", len(freezes), "points", f"{count}", len(freezes) >= count),
         Row("written to the disk meanwhile", rate, "MiB/s"),
         Row("points given up meanwhile", failed, "points"),
     ]
@@ -104,17 +112,18 @@ def _lay_out(disk: RealDisk) -> None:
     """Make the file that the load writes to, so that the first copy has it."""
     assert disk.mount is not None
     with (disk.mount / "dirty.0.0").open("wb") as file:
-        for _ in range(FILE_MIB):
-            file.write(os.urandom(1 << 20))
+        for piece in half_pieces(FILE_MIB << 20):
+            file.write(piece)
         os.fsync(file.fileno())
 
 
 @contextmanager
 def _load(disk: RealDisk) -> Iterator[None]:
-    """Keep writing random blocks of the file through the page cache."""
+    """Keep writing random blocks of the file, half-compressible as the file is, through the page cache."""
     command = ["fio", "--name=dirty", f"--directory={disk.mount}", "--rw=randwrite", "--bs=64k", f"--size={FILE_MIB}m"]
     command += [f"--rate={RATE_MIB}m", "--ioengine=psync", "--thread", "--time_based", "--runtime=1200"]
     command += ["--norandommap", "--randrepeat=0", "--output=/dev/null"]
+    command += ["--refill_buffers", "--buffer_compress_percentage=50", "--buffer_compress_chunk=1k"]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         yield

@@ -61,6 +61,13 @@ def test_each_peer_has_its_own_factor(
     assert ratios[0].value == pytest.approx(rate / rates["restic"])
 
 
+def test_how_many_points_were_made_is_a_row_of_its_own() -> None:
+    rows = freezes._rows([0.05] * 7, [0.02] * 7, 80.0, (8, 1))
+    made = next(row for row in rows if row.name.endswith("points made"))
+    assert (made.value, made.target, made.met) == (7, "8", False)
+    assert freezes._rows([], [], 80.0, (8, 1))[0].met is False
+
+
 def test_the_lower_of_device_and_processor_is_the_limit() -> None:
     slow = Measured("read", 1024 * MIB, seconds=2.0, cpu=0.5)
     costly = Measured("compress", 1024 * MIB, seconds=1.0, cpu=1.0)
