@@ -25,6 +25,7 @@ class Options:
     listen: str
     advertise: str
     metrics_port: int
+    machines: Path | None = None  # run directory of machines of this host that were always here
 
 
 def run(registration: Registration, state: StateDir, options: Options) -> None:
@@ -65,5 +66,6 @@ def _serve(control: KubernetesControlPlane, options: Options, stop: threading.Ev
         address=options.advertise,
         listen_address=options.listen,
         metrics_port=options.metrics_port or None,
+        machines_dir=options.machines,
     )
     ProcessServer(control, PushInstaller(), settings).run(stop)

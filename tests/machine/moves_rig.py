@@ -130,7 +130,15 @@ class Place:
     def wait_points(self, count: int, timeout: float = 180) -> None:
         self.control.wait_report(MACHINE, lambda r: r.point_count >= count, timeout)
 
-    def run(self, kind: TaskKind, *, run: str = "run-1", deadline: float = 120, **given: object) -> TaskReport:
+    def run(
+        self,
+        kind: TaskKind,
+        *,
+        run: str = "run-1",
+        deadline: float = 120,
+        source: Source | None = None,
+        **given: object,
+    ) -> TaskReport:
         """Have its process server carry a task out; returns the final report."""
         machines = self.control.wait(0, 0).machines
         task = TaskAssignment(
@@ -139,7 +147,7 @@ class Place:
             run=run,
             input=TaskInput(machine_id=f"demo.{MACHINE}", **given),  # type: ignore[arg-type]
             vault=self.vault,
-            source=machines[0].source if machines else None,
+            source=source or (machines[0].source if machines else None),
             machine=machines[0] if machines else None,
             deadline=datetime.now(UTC) + timedelta(seconds=deadline),
         )

@@ -19,6 +19,7 @@ from farshore_engine.contract.faults import StopFault
 
 WHOLE_DISK = re.compile(r"^(sd[a-z]+|vd[a-z]+|xvd[a-z]+|hd[a-z]+|nvme\d+n\d+|mmcblk\d+|dasd[a-z]+)$")
 LOOP = re.compile(r"^loop\d+$")
+LEAST_SERIAL = 12  # characters of a serial number that is the beginning of a name in the vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +62,23 @@ def _clean(text: str) -> str:
 def stable_id(directory: Path, path: str, head: bytes) -> str:
     """Return the best lasting name: WWN, serial number, partition table, file system, and only then the kernel's name.
 
-    The order is fixed, since the name is the disk's in the vault. `head` holds the disk's first bytes.
+    The order is fixed, since the name is the disk's in the vault. `head` holds the disk's first bytes. A recovered
+    machine's disk has the beginning of its name in the vault for a serial number: it is that disk.
     """
     if wwid := _attribute(directory, "wwid", "device/wwid"):
         return _clean(f"wwn-{wwid}")
-    if serial := _attribute(directory, "serial", "device/serial"):
+    serial = _attribute(directory, "serial", "device/serial")
+    content = _content_id(head)
+    if serial and not (len(serial) >= LEAST_SERIAL and content.startswith(serial)):
         return _clean(f"serial-{serial}")
+    return content or f"name-{Path(path).name}"
+
+
+def _content_id(head: bytes) -> str:
     if table := disk_signature(head):
         return table
     found = signature_of(head)
-    if found is not None and found.uuid:
-        return _clean(f"fs-{found.uuid}")
-    return f"name-{Path(path).name}"
+    return _clean(f"fs-{found.uuid}") if found is not None and found.uuid else ""
 
 
 def _head_of(path: str) -> tuple[int, bytes] | None:

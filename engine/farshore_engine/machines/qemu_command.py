@@ -16,6 +16,7 @@ from farshore_engine.machines.spec import DiskFile
 
 QEMU = "qemu-system-x86_64"
 QMP_SOCKET = "qmp.sock"
+SERIAL_LENGTH = 20  # characters that virtio has room for
 NETDEV = "lan"
 RECONNECT_SECONDS = 300
 FIRMWARE = (
@@ -55,6 +56,11 @@ class QemuSpec:
     discard_flushes: bool = False
 
 
+def serial_of(disk: DiskFile) -> str:
+    """Return the serial number that the guest sees: one that its agent gives the disk's id for, as far as 20 go."""
+    return disk.id.removeprefix("serial-")[:SERIAL_LENGTH]
+
+
 def kvm_usable() -> bool:
     """Whether guests can run on the processor itself.
 
@@ -88,7 +94,7 @@ def command_line(directory: MachineDirectory, spec: QemuSpec, port: int) -> list
         drive = f"{_backend(disk)},if=none,id=disk{index},format=raw,cache={cache},discard=unmap"
         boot = ",bootindex=1" if index == spec.boot_disk else ""
         sectors = f"logical_block_size={disk.sector_bytes},physical_block_size={disk.sector_bytes}"
-        device = f"virtio-blk-pci,drive=disk{index},serial={_option(disk.id[:20])},{sectors}{boot}"
+        device = f"virtio-blk-pci,drive=disk{index},serial={_option(serial_of(disk))},{sectors}{boot}"
         command += ["-drive", drive, "-device", device]
     mac = f",mac={spec.mac}" if spec.mac else ""
     return [*command, "-netdev", _netdev(directory, spec, port), "-device", f"virtio-net-pci,netdev=lan{mac}"]

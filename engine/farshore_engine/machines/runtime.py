@@ -198,7 +198,7 @@ class MachineRuntime:
             network=spec.network,
             disks=spec.disks,
             mounts=mounts_of(spec.description, spec.disks),
-            accounts=(Account("root", None, spec.authorized_keys),),
+            accounts=spec.accounts or (Account("root", None, spec.authorized_keys),),
             scripts=tuple(Script(script.name, script.content, script.mode) for script in scripts),
             masked=(*self.masked, *_directories(spec.disks)),
             owner=spec.owner,

@@ -100,6 +100,7 @@ class MachineSpec:
         memory_mib: MiB; by default as described, at least 512.
         cpus: by default as described, at most as many as this host has.
         authorized_keys: public keys that may log in as root to a namespace machine.
+        accounts: logins of a namespace machine, which has this host's root; others have theirs on their disks.
     """
 
     name: str
@@ -110,6 +111,7 @@ class MachineSpec:
     memory_mib: int | None = None
     cpus: int | None = None
     authorized_keys: tuple[str, ...] = ()
+    accounts: tuple[Account, ...] = ()
 
 
 @dataclass(frozen=True)

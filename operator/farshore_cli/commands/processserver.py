@@ -34,6 +34,10 @@ def processserver(
     data_port: Annotated[int, typer.Option(help="Data port of a new ProcessServer; later its spec says.")] = DATA_PORT,
     spool_size: Annotated[str, typer.Option(help="Spool of a new ProcessServer, such as 20Gi.")] = "",
     metrics_port: Annotated[int, typer.Option(help="Port of /metrics, /livez, /readyz; 0: none.")] = 0,
+    machines: Annotated[
+        Path | None,
+        typer.Option(help="Run directory of this host's own machines, which it may power off, write back and start."),
+    ] = None,
     register_only: Annotated[bool, typer.Option("--register-only", help="Register and end.")] = False,
     log_level: Annotated[LogLevel, typer.Option(help="What to log, and what is graver.")] = LogLevel.INFO,
     log_format: Annotated[LogFormat, typer.Option(help="How to log.")] = LogFormat.JSON,
@@ -49,7 +53,8 @@ def processserver(
     registration = _registration(state, kept, name, registration_key, (advertise, data_port, spool_size))
     if register_only:
         return
-    run(registration, kept, Options(state, listen, advertise or own_address(registration.server), metrics_port))
+    address = advertise or own_address(registration.server)
+    run(registration, kept, Options(state, listen, address, metrics_port, machines))
 
 
 def own_address(server: str) -> str:

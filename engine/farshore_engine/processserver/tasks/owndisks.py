@@ -7,10 +7,9 @@ from pathlib import Path
 
 from farshore_engine.agent.signatures import HEAD_SIZE, disk_signature, signature_of
 from farshore_engine.contract.faults import StopFault
+from farshore_engine.machines.qemu_command import serial_of
 from farshore_engine.machines.spec import DiskFile
 from farshore_engine.vault.records import PointDisk
-
-SERIAL_LENGTH = 20  # characters of a disk's id that QEMU shows to a guest as its serial number
 
 
 def match_disks(pointed: Sequence[PointDisk], own: Sequence[DiskFile]) -> dict[str, DiskFile]:
@@ -43,7 +42,7 @@ def match_disks(pointed: Sequence[PointDisk], own: Sequence[DiskFile]) -> dict[s
 
 def _names(file: DiskFile) -> set[str]:
     """Every id that an agent could have given to this disk."""
-    names = {file.id, f"serial-{file.id[:SERIAL_LENGTH]}"}
+    names = {file.id, f"serial-{serial_of(file)}"}
     head = _head(file.path)
     if table := disk_signature(head):
         names.add(table)

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from farshore_engine.contract.faults import WaitFault
 from farshore_engine.contract.tasks import ProbeResult, TaskAssignment, TaskFailed, TaskResult
+from farshore_engine.machines.runtime import MachineRuntime
 from farshore_engine.machines.spec import MachineState, RunningMachine
 from farshore_engine.processserver.probes.asking import Machine, ask_all
 from farshore_engine.processserver.probes.question import Logins
-from farshore_engine.processserver.tasks.context import STARTED, TaskContext, machine_dir
+from farshore_engine.processserver.tasks.context import STARTED, TaskContext, machine_dir, power_of
+from farshore_engine.processserver.tasks.hostkey import host_key_of
 
 GREETING = "greeting"
 
@@ -20,18 +22,19 @@ GREETING = "greeting"
 def probe_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
     """See `Executor`. A probe that is not answered as it should be fails the task, whose result has every answer."""
     directory = machine_dir(task, context)
-    running = context.runtime.inspect(directory.name)
+    runtime = power_of(task, context) or context.runtime
+    running = runtime.inspect(directory.name)
     if running is None or running.state in (MachineState.FAILED, MachineState.STOPPED):
         detail = f"it {running.state.value}: {running.detail}" if running is not None else "there is none of this name"
         raise WaitFault(
-            f"the recovered machine {directory.name} does not run: {detail}",
+            f"the machine {directory.name} does not run: {detail}",
             "Read its console, or start the run anew",
             reason="NotRunning",
         )
     if not task.input.probes:
-        return _greeted(task, context, running, directory)
+        return _greeted(task, context, running, directory, runtime)
     machine = Machine(
-        reach=lambda port: context.runtime.reach(running, port),
+        reach=lambda port: runtime.reach(running, port),
         logins=Logins(task.source.credentials if task.source else None, task.database_logins),
         started=lambda: _since_start(directory, context),
     )
@@ -50,9 +53,11 @@ def probe_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
     return result
 
 
-def _greeted(task: TaskAssignment, context: TaskContext, running: RunningMachine, directory: Path) -> TaskResult:
+def _greeted(
+    task: TaskAssignment, context: TaskContext, running: RunningMachine, directory: Path, runtime: MachineRuntime
+) -> TaskResult:
     context.progress(None, f"waiting for an answer from {running.address}:{running.port}")
-    evidence = context.runtime.probe(running, timeout=float(task.input.probe_timeout_seconds))
+    evidence = runtime.probe(running, timeout=float(task.input.probe_timeout_seconds))
     said = f"{evidence.banner or 'TCP connection accepted'} after {evidence.attempts} attempts"
     seconds = _since_start(directory, context)
     return _result(running, (ProbeResult(name=GREETING, passed=True, answer=said, seconds=seconds),), said)
@@ -65,6 +70,7 @@ def _result(running: RunningMachine, answers: tuple[ProbeResult, ...], evidence:
         port=running.port,
         evidence=evidence,
         probes=answers,
+        host_key=host_key_of(running),
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncssh
+
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
 from farshore_engine.hydrate.progress import forget_state
-from farshore_engine.machines.spec import DEFAULT_NETWORK, MachineSpec, MachineState, RunningMachine
+from farshore_engine.machines.spec import DEFAULT_NETWORK, Account, MachineSpec, MachineState, RunningMachine
 from farshore_engine.processserver.tasks.context import (
     TaskContext,
     disk_files,
@@ -37,6 +39,7 @@ def start_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
             network=task.input.network or DEFAULT_NETWORK,
             memory_mib=task.input.memory_mib,
             cpus=task.input.cpus,
+            accounts=_accounts(task),
         )
     )
     return started(running, tuple(str(disk.path) for disk in disks))
@@ -51,6 +54,23 @@ def started(running: RunningMachine, disks: tuple[str, ...]) -> TaskResult:
         disk_paths=disks,
         host_key=host_key_of(running),
     )
+
+
+def _accounts(task: TaskAssignment) -> tuple[Account, ...]:
+    """Return the login of the source, so that an agent can be pushed to a machine that has no root disk of its own."""
+    known = task.source.credentials if task.source is not None else None
+    if known is None:
+        return ()
+    password = known.password.get_secret_value() if known.password is not None else None
+    keys: tuple[str, ...] = ()
+    if known.private_key is not None:
+        passphrase = known.passphrase.get_secret_value() if known.passphrase is not None else None
+        try:
+            key = asyncssh.import_private_key(known.private_key.get_secret_value(), passphrase)
+        except asyncssh.KeyImportError:
+            return ()  # who logs in with it is told why it is of no use
+        keys = (key.export_public_key("openssh").decode().strip(),)
+    return (Account(known.username, password, keys, sudo=known.username != "root"),)
 
 
 def _start_again(task: TaskAssignment, context: TaskContext) -> TaskResult:
