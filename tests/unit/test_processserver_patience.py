@@ -35,7 +35,7 @@ from farshore_engine.processserver.generation import AgentSession
 from farshore_engine.processserver.keeper import SILENCE, PointKeeper, Points
 from farshore_engine.processserver.metrics import Metrics
 from farshore_engine.processserver.opening import open_replica
-from farshore_engine.processserver.push import install
+from farshore_engine.processserver.push import shutdown
 from farshore_engine.processserver.replica import Replica
 from farshore_engine.processserver.reporting import Cadence
 from farshore_engine.processserver.shared import Link, Shared
@@ -319,4 +319,4 @@ def test_the_time_that_a_stalled_process_server_lost_is_no_difference_of_clocks(
     [("127.0.0.1", True), ("localhost", True), ("::1", True), ("10.0.0.4", False), ("db.corp", False)],
 )
 def test_a_refused_port_is_a_machine_that_runs_unless_a_forwarder_refuses(address: str, forwarder: bool) -> None:
-    assert install._forwarded(address) is forwarder
+    assert shutdown._forwarded(address) is forwarder

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from farshore_engine.agent.disks import LOOP, WHOLE_DISK
 from farshore_engine.agent.signatures import FREEZABLE
 from farshore_engine.contract.assignment import Source
-from farshore_engine.contract.replication import Check, CheckResult
+from farshore_engine.contract.replication import Check
 from farshore_engine.processserver.push.facts import Facts, Space
+from farshore_engine.processserver.push.verdicts import error, passed, warning
 
 MIB = 1 << 20
 VAR_BYTES = 32 * MIB  # state and marks of the agent
@@ -38,26 +39,6 @@ class Needs:
     unpacked_bytes: int
     kernel: tuple[int, int, int]
     cpu_flags: tuple[str, ...]
-
-
-def passed(name: str, message: str) -> Check:
-    """Return a check that passed."""
-    return Check(name=name, result=CheckResult.PASSED, message=message)
-
-
-def warning(name: str, message: str, remedy: str) -> Check:
-    """Return a check that does not block."""
-    return Check(name=name, result=CheckResult.WARNING, message=message, remedy=remedy)
-
-
-def error(name: str, message: str, remedy: str) -> Check:
-    """Return a check that blocks."""
-    return Check(name=name, result=CheckResult.ERROR, message=message, remedy=remedy)
-
-
-def skipped(name: str, because: str) -> Check:
-    """Return a check that an earlier error makes pointless."""
-    return Check(name=name, result=CheckResult.SKIPPED, message=f"not checked: {because}")
 
 
 def public_address(addresses: Iterable[str]) -> Check:

@@ -17,10 +17,11 @@ from farshore_engine.contract.faults import Fault, StopFault
 from farshore_engine.contract.replication import Check, CheckResult
 from farshore_engine.processserver.installer import DataPort, PreflightOutcome
 from farshore_engine.processserver.push import checklist
-from farshore_engine.processserver.push.checklist import Needs, error, passed, skipped, warning
+from farshore_engine.processserver.push.checklist import Needs
 from farshore_engine.processserver.push.facts import load_script, parse_facts
 from farshore_engine.processserver.push.login import fingerprint
 from farshore_engine.processserver.push.ssh import Connection, LoginRefused, Unreachable, connect
+from farshore_engine.processserver.push.verdicts import error, passed, skipped, warning
 
 ORDER = (
     "PublicAddress", "Reachability", "HostKey", "SSHLogin", "RootOrSudo", "SFTPSubsystem", "OperatingSystem",

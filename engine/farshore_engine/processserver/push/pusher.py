@@ -16,6 +16,7 @@ from farshore_engine.processserver.installer import AgentIdentity, DataPort, Ins
 from farshore_engine.processserver.push import install as steps
 from farshore_engine.processserver.push.checklist import Needs
 from farshore_engine.processserver.push.preflight import run_preflight
+from farshore_engine.processserver.push.shutdown import shutdown
 
 
 def needs_of(bundle: Bundle) -> Needs:
@@ -56,7 +57,7 @@ class PushInstaller:
 
     def shutdown(self, source: Source, asking: Callable[[], None] = lambda: None) -> bool:
         """Power the machine off; returns whether it was seen to be off."""
-        return asyncio.run(steps.shutdown(source, asking))
+        return asyncio.run(shutdown(source, asking))
 
     def bundle_version(self) -> str:
         """Return the id of the bundle that `install` pushes."""
