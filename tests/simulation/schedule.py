@@ -26,8 +26,9 @@ from tests.simulation.link import AgentChannel, Link, killed_ends
 from tests.simulation.replacing import attributes
 from tests.simulation.server import SimulatedServer, Wanted, open_vault
 from tests.simulation.source import PAGES, Source
+from tests.simulation.standins import engine_modules, replaced
 from tests.simulation.store import SimulatedStore, Weather
-from tests.simulation.threads import Lock, engine_modules, replaced
+from tests.simulation.threads import Lock
 from tests.simulation.world import EPOCH, Process, Stuck, World
 
 from farshore_engine.agent.logs import LOGGER_NAME

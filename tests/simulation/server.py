@@ -16,8 +16,9 @@ from pydantic import SecretBytes
 from tests.simulation.agent import MACHINE_ID
 from tests.simulation.files import FileSystem
 from tests.simulation.link import Link, ServerStream
+from tests.simulation.standins import monotonic
 from tests.simulation.store import SimulatedStore
-from tests.simulation.threads import Lock, monotonic
+from tests.simulation.threads import Lock
 from tests.simulation.world import EPOCH, Process, World
 
 from farshore_engine.contract.assignment import (
