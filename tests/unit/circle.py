@@ -24,6 +24,7 @@ from farshore_engine.contract.tasks import (
     TaskResult,
 )
 from farshore_operator.decide.actions import CreateOwned, DeleteOwned, SetFinalizer
+from farshore_operator.decide.planedit import STARTING
 from farshore_operator.handlers.kinds import KINDS
 from farshore_operator.kube.cache import Cache
 from farshore_operator.kube.leases import Heartbeats
@@ -54,6 +55,7 @@ class Circle:
         fail: kinds of task that fail when they are next carried out.
         violations: what must never be.
         begun: names of the runs that were ever made by the operator, in order.
+        accepted: edits of activeSite that were accepted to start a run: UID and generation of the plan.
     """
 
     def __init__(self, *machines: str, **plan: Any) -> None:
@@ -64,6 +66,7 @@ class Circle:
         self.fail: set[TaskKind] = set()
         self.violations: list[str] = []
         self.begun: list[str] = []
+        self.accepted: set[tuple[str, int]] = set()
         self.journals: dict[str, dict[str, JournalledRun]] = {name: {} for name in self.names}
         self.epochs = dict.fromkeys(self.names, 0)
         self.points: dict[str, list[RecoveryPoint]] = {name: [] for name in self.names}
@@ -160,6 +163,9 @@ class Circle:
     def _write(self, kind: str, body: Json) -> None:
         self._count += 1
         body["metadata"]["resourceVersion"] = str(self._count)
+        edit = (body.get("status") or {}).get("edit") or {}
+        if edit.get("accepted") and edit.get("reason") in STARTING:
+            self.accepted.add((body["metadata"]["uid"], edit["generation"]))
         self.cache.put(kind, body)
 
     # The operator.

@@ -380,3 +380,29 @@ def test_nothing_moves_or_replicates_until_the_vault_was_asked() -> None:
     vm = circle.vm
     assert vm.status.active_site is None and vm.status.assignment is None
     assert circle.plan.status.edit is None and vm.status.condition("Ready").reason == "ReadingHistory"
+
+
+def test_old_records_go_and_nothing_is_forgotten() -> None:
+    circle = Circle(commit="Automatic", reprotect="Automatic", runsHistoryLimit=2)
+    for site in ("recovery", "source", "recovery", "source", "recovery"):
+        circle.edit(activeSite=site)
+        circle.settle()
+    assert len(circle.begun) == 13
+    kept = [run.metadata.name for run in circle.runs()]
+    assert circle.begun[-2:] == kept[-2:] and len(kept) <= 4, "the newest, and what the machine's standing rests on"
+    assert circle.vm.status.phase is ProtectionPhase.PROTECTED_REVERSE
+    circle.build()
+    circle.settle()
+    assert circle.vm.status.phase is ProtectionPhase.PROTECTED_REVERSE and circle.violations == []
+    assert len(circle.runs()) <= 4
+
+
+def test_a_deletion_of_everything_by_a_person_is_no_reason_to_move() -> None:
+    circle = Circle(commit="Automatic", reprotect="Automatic")
+    circle.edit(activeSite="recovery")
+    circle.settle()
+    for run in circle.runs():
+        circle.delete("FailoverRun", run.metadata.name)
+    circle.settle()
+    assert circle.vm.status.phase is ProtectionPhase.PROTECTED_REVERSE and circle.power["web-01"][AWAY]
+    assert circle.violations == []

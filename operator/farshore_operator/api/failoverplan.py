@@ -219,6 +219,9 @@ class FailoverPlanSpec(Model):
     or the name of the committed run. Default: Manual."""
     drill: Drill | None = None
     """Drills that repeat by themselves. Default: none."""
+    runs_history_limit: Annotated[int, Field(ge=1, le=1000)] = 20
+    """How many of the plan's FailoverRuns are kept, beside those that are still needed; the vault's journal keeps what
+    all of them did. Default: 20."""
 
 
 class FailoverPlan(Resource):

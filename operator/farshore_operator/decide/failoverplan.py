@@ -11,7 +11,16 @@ from datetime import datetime, timedelta
 
 from farshore_operator.api.failoverrun import RunKind, RunPhase
 from farshore_operator.api.planstatus import FailoverPlanStatus, PlanMember, PlanPhase, SeenEdit, SeenRequest
-from farshore_operator.decide import history, planedit, planreport, planrequests, planruns, planview, scheduleddrills
+from farshore_operator.decide import (
+    history,
+    planedit,
+    planreport,
+    planrequests,
+    planruns,
+    planview,
+    prune,
+    scheduleddrills,
+)
 from farshore_operator.decide.decision import Action, Decision, Outcome
 from farshore_operator.decide.drift import drift
 from farshore_operator.decide.hooks import rolls_back
@@ -40,7 +49,7 @@ def decide(observed: ObservedPlan, now: datetime) -> Decision[FailoverPlanStatus
     action = _next(observed, edit, requests)
     drills = scheduleddrills.decide(observed, now)
     status = _status(observed, edit, requests, drills, now)
-    actions = signed((action,) if action is not None else (), observed.requests)
+    actions = (*signed((action,) if action is not None else (), observed.requests), *prune.runs(observed))
     again = min(filter(None, (RETRY if observed.problems else None, drills.again)), default=None)
     return Decision(status, (*actions, *drills.actions), again)
 

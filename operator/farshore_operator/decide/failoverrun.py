@@ -16,7 +16,7 @@ from farshore_operator.decide.decision import Decision, Outcome
 from farshore_operator.decide.hooks import When, hook_step
 from farshore_operator.decide.runchecks import prerequisites
 from farshore_operator.decide.runcleanup import call_off, clean_up
-from farshore_operator.decide.runhistory import adopt
+from farshore_operator.decide.runhistory import adopt, begun_at, ended_at
 from farshore_operator.decide.runjournal import OVER, Journal, ObservedRun
 from farshore_operator.decide.runmember import advance_member, take_step
 from farshore_operator.decide.runreport import next_step, own_conditions, verdict
@@ -150,14 +150,14 @@ def _call_off(journal: Journal) -> RunPhase:
 def _status(journal: Journal, phase: RunPhase, checks: tuple[Check, ...]) -> FailoverRunStatus:
     run, now = journal.observed.run, journal.now
     old = run.status
-    begun = old.started_at or run.metadata.creation_timestamp or now
+    begun = old.started_at or begun_at(journal) or run.metadata.creation_timestamp or now
     over = phase not in (RunPhase.PENDING, RunPhase.RUNNING)
     base = old.model_copy(
         update={
             "observed_generation": run.metadata.generation,
             "phase": phase,
             "started_at": begun,
-            "finished_at": old.finished_at or (now if over else None),
+            "finished_at": old.finished_at or (ended_at(journal) or now if over else None),
             "cleaned_up_at": old.cleaned_up_at or (now if phase is RunPhase.CLEANED_UP else None),
             "steps": _in_order(journal),
             "checks": checks,

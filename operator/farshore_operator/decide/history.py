@@ -25,6 +25,8 @@ from farshore_operator.decide.runsteps import StepName
 FINAL = (TaskPhase.SUCCEEDED, TaskPhase.FAILED)
 AGAIN = timedelta(minutes=1)
 """How long after a journal could not be read it is tried again."""
+WINDOW = 50
+"""How many of a machine's runs are taken up again, the newest: more than a circle has."""
 OTHERS = timedelta(minutes=5)
 """How long the machines of a run are awaited, whose manifests have not been applied."""
 
@@ -41,8 +43,7 @@ def wanted(observed: ObservedVM) -> bool:
     if status.active_site is None and status.assignment is None:
         return True
     known = {run.metadata.name for run in observed.runs}
-    asked = {status.active_run, status.standing.run if status.standing is not None else None} - {None}
-    lost = asked - known
+    lost = _asked(observed) - known
     # What the vault does not know either cannot be waited for.
     told = {run.run for run in observed.history.runs}
     return bool(lost & told if observed.history.answered else lost)
@@ -99,7 +100,20 @@ def reckoned(observed: ObservedVM, standing: Standing) -> Standing:
 def _missing(observed: ObservedVM) -> tuple[JournalledRun, ...]:
     """Return the journalled runs that matter and are not there yet, or have not taken up their steps."""
     there = {run.metadata.name for run in observed.runs if run.status.phase is not None}
-    return tuple(run for run in observed.history.runs if run.run not in there and _matters(run))
+    # A control plane that knows the machine has pruned what it does not know, but for what it lacks.
+    asked = _asked(observed) if observed.vm.status.active_site is not None else None
+    return tuple(
+        run
+        for run in observed.history.runs[-WINDOW:]
+        if run.run not in there and (asked is None or run.run in asked) and _matters(run)
+    )
+
+
+def _asked(observed: ObservedVM) -> set[str]:
+    """Return the runs that the machine's status names."""
+    status = observed.vm.status
+    named = {status.active_run, status.standing.run if status.standing is not None else None}
+    return {name for name in named if name is not None}
 
 
 def _matters(run: JournalledRun) -> bool:
@@ -151,7 +165,7 @@ def _forget(observed: ObservedVM, task: Task | None) -> tuple[Action, ...]:
     status = observed.vm.status
     busy = any(run.status.phase in (None, "Pending", "Running", "CleaningUp") for run in observed.runs)
     known = {run.metadata.name for run in observed.runs}
-    lost = {status.active_run, status.standing.run if status.standing is not None else None} - {None} - known
+    lost = _asked(observed) - known
     if task is None or status.active_site is None or busy or lost:
         return ()
     return (DeleteOwned(id_of(task)),)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from farshore_engine.contract.replication import ReplicationReport
-from farshore_operator.api import FailoverRun, ProtectedVM, RecoveryVault, ReplicationPolicy, Site
+from farshore_operator.api import FailoverRun, ProtectedVM, RecoveryVault, ReplicationPolicy, Site, Task
 from farshore_operator.decide.consistencygroup import Peer
 from farshore_operator.decide.observedhistory import History
 from farshore_operator.decide.references import SecretUse
@@ -41,6 +41,7 @@ class ObservedVM:
         group: the members of its consistency group, itself among them, by name; empty without one.
         drills: TestFailovers of this machine that are not cleaned up.
         history: what is being read of its journal in the vault.
+        preflights: its preflight tasks, oldest first.
     """
 
     vm: ProtectedVM
@@ -55,6 +56,7 @@ class ObservedVM:
     timing: Timing
     group: tuple[Peer, ...] = ()
     history: History = field(default_factory=History)
+    preflights: tuple[Task, ...] = ()
 
     @property
     def report(self) -> ReplicationReport | None:

@@ -11,7 +11,7 @@ from farshore_operator.api.failoverplan import ActiveSite
 from farshore_operator.api.protectedvm import AgentIdentity, ProtectedVMStatus, ProtectionPhase
 from farshore_operator.api.task import TaskSpec
 from farshore_operator.crypto.certificates import certificate_digest, request_digest
-from farshore_operator.decide import history, machineruns, protection, readiness
+from farshore_operator.decide import history, machineruns, protection, prune, readiness
 from farshore_operator.decide.actions import Certified, CreateOwned, SetFinalizer, SignMachine
 from farshore_operator.decide.assignment import Placement, place
 from farshore_operator.decide.decision import Action, Decision, Outcome
@@ -43,7 +43,7 @@ def decide(observed: ObservedVM, now: datetime) -> Decision[ProtectedVMStatus]:
     health = protection.verdict(situation)
     status = _status(situation, health, wish)
     actions: list[Action] = [] if refused else [*_hold(observed), *_sign(observed, now), *_doctor(observed, placement)]
-    actions += history.actions(observed, now)
+    actions += [*history.actions(observed, now), *prune.drills(observed), *prune.preflights(observed.preflights)]
     broken = bool(unresolved) or bool(placement.reason)
     return Decision(status, tuple(actions), _again(observed, broken, now))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from farshore_engine.contract.tasks import JournalledRun, TaskPhase
 from farshore_operator.api.failoverrun import RunMember, Step, StepPhase
+from farshore_operator.decide.hooks import When, step_name
 from farshore_operator.decide.runjournal import Journal
 from farshore_operator.decide.runsteps import StepName, sequence
 
@@ -17,10 +20,42 @@ def adopt(journal: Journal) -> None:
     if journal.get(StepName.PREREQUISITES) is None:
         text = "the run was begun before; it is continued from the vault's journal"
         journal.set(StepName.PREREQUISITES, "", StepPhase.SUCCEEDED, message=text)
+    _pass_hooks(journal)
     for member in journal.observed.run.spec.members:
         known = journal.observed.history.get(member.protected_vm)
         if known is not None:
             _adopt(journal, member, known)
+
+
+def begun_at(journal: Journal) -> datetime | None:
+    """Return when the run was begun as the vault knows, None if it does not."""
+    return min((known.begun_at for known in journal.observed.history.values()), default=None)
+
+
+def ended_at(journal: Journal) -> datetime | None:
+    """Return when the last of its steps ended, if the run is known from the vault only."""
+    if not journal.observed.history or journal.observed.tasks:
+        return None
+    return max((step.at for known in journal.observed.history.values() for step in known.steps), default=None)
+
+
+def _pass_hooks(journal: Journal) -> None:
+    """Leave out hooks whose turn is over. How they ended is not in the vault, and a second call may do harm."""
+    spec = journal.observed.run.spec
+    begun = {member.group for member in spec.members if _at_work(journal, member)}
+    last = max((place for place, group in enumerate(spec.groups) if group.name in begun), default=-1)
+    for place, group in enumerate(spec.groups[: last + 1]):
+        passed = [step_name(group, When.BEFORE, hook) for hook in group.before]
+        passed += [step_name(group, When.AFTER, hook) for hook in group.after] if place < last else []
+        for name in passed:
+            if journal.get(name) is None:
+                journal.set(name, "", StepPhase.SKIPPED, message="its turn was over when the control plane was lost")
+
+
+def _at_work(journal: Journal, member: RunMember) -> bool:
+    """Tell whether the vault knows a step of a machine."""
+    known = journal.observed.history.get(member.protected_vm)
+    return known is not None and bool(known.steps)
 
 
 def _adopt(journal: Journal, member: RunMember, known: JournalledRun) -> None:

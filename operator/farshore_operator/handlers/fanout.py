@@ -43,11 +43,16 @@ def relevant(body: Json | None) -> str:
         status.get("desired"),
         status.get("activeRun"),
         status.get("recovered"),
+        status.get("activeSite"),
+        status.get("standing"),
         (status.get("failoverReady") or {}).get("verdict") if isinstance(status.get("failoverReady"), dict) else None,
         status.get("steps"),
         registration.get("phase"),
         appliance.get("canRunMachines"),
+        *((appliance.get("recovery") or {}).get(field) for field in ("qemu", "machines", "obstacles")),
         bool(replication.get("lastPoint")),
+        replication.get("epoch"),
+        (replication.get("lastPoint") or {}).get("epoch"),
     )
     return json.dumps(facts, sort_keys=True, default=str)
 
@@ -130,6 +135,8 @@ def _of_run(cache: Cache, run: Json) -> set[Key]:
 
 def _of_task(cache: Cache, task: Json) -> set[Key]:
     found = _key(PROCESS_SERVER.kind, task, task["spec"].get("processServer", ""))
+    if not task["spec"].get("run"):
+        found |= _key(PROTECTED_VM.kind, task, task["spec"].get("protectedVM", ""))
     return found | _key(FAILOVER_RUN.kind, task, task["spec"].get("run", ""))
 
 

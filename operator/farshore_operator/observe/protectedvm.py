@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
 
 from farshore_engine.contract.assignment import InstallMode
+from farshore_engine.contract.tasks import TaskKind
 from farshore_operator.api import (
     FailoverRun,
     ProcessServer,
@@ -13,6 +14,7 @@ from farshore_operator.api import (
     RecoveryVault,
     ReplicationPolicy,
     Site,
+    Task,
 )
 from farshore_operator.api.processserver import RegistrationPhase
 from farshore_operator.api.protectedvm import CredentialKey
@@ -20,6 +22,7 @@ from farshore_operator.decide.consistencygroup import peers
 from farshore_operator.decide.machineruns import ordered
 from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
 from farshore_operator.decide.references import SecretUse
+from farshore_operator.kube.client import Json
 from farshore_operator.observe import history
 from farshore_operator.observe.recoveryvault import vault_secrets
 from farshore_operator.observe.world import World
@@ -46,7 +49,19 @@ def observe(world: World, vm: ProtectedVM) -> ObservedVM:
         timing=world.timing,
         group=peers(_namesakes(world, vm), spec.consistency_group),
         history=history.of_vm(world, vm),
+        preflights=_preflights(world, vm),
     )
+
+
+def _preflights(world: World, vm: ProtectedVM) -> tuple[Task, ...]:
+    name = vm.metadata.name
+
+    def asked(body: Json) -> bool:
+        return bool(body["spec"].get("kind") == TaskKind.PREFLIGHT and body["spec"].get("protectedVM") == name)
+
+    never = datetime.min.replace(tzinfo=UTC)
+    found = world.all(Task, vm.metadata.namespace, asked)
+    return tuple(sorted(found, key=lambda task: (task.metadata.creation_timestamp or never, task.metadata.name)))
 
 
 def _namesakes(world: World, vm: ProtectedVM) -> list[ProtectedVM]:
