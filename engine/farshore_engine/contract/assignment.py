@@ -153,6 +153,14 @@ class ConsistencyGroup(Model):
     members: tuple[str, ...]
 
 
+class RecoveryTarget(Model):
+    """A machine that this process server would recover. `memory_mib`: what it gets; None for what it had."""
+
+    machine_id: str
+    vault: VaultAccess
+    memory_mib: int | None = None
+
+
 class Direction(StrEnum):
     """Which way a machine is replicated."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from farshore_engine.contract.assignment import BrokenAssignment, MachineAssignment
+from farshore_engine.contract.assignment import BrokenAssignment, MachineAssignment, RecoveryTarget
 from farshore_engine.contract.replication import ApplianceReport, ReplicationReport
 from farshore_engine.contract.tasks import TaskAssignment, TaskReport
 
@@ -37,6 +37,7 @@ class Snapshot:
     machines: tuple[MachineAssignment, ...]
     broken: tuple[BrokenAssignment, ...]
     tasks: tuple[TaskAssignment, ...]
+    recoverable: tuple[RecoveryTarget, ...] = ()  # machines whose recovery site is this process server's
 
 
 class ControlPlane(Protocol):

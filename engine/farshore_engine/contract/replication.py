@@ -194,6 +194,36 @@ class SpoolReport(Status):
     """Bytes that the spool may use."""
 
 
+class Obstacle(Status):
+    """What is in the way of recovering a machine on this appliance, seen from there."""
+
+    machine_id: str
+    """Identity of the machine in the vault."""
+    reason: str
+    """CamelCase word."""
+    message: str
+    """What is in the way, and what to do about it."""
+    hard: bool
+    """Whether a failover would surely fail."""
+
+
+class RecoveryReport(Status):
+    """What an appliance has for recovering machines on its own host, and what it found out by trying."""
+
+    disk_free_bytes: int = 0
+    """Bytes that are free where disks are hydrated, in whole GiB."""
+    memory_free_bytes: int = 0
+    """Bytes of memory that are free for machines, in whole GiB."""
+    qemu: bool = False
+    """Whether QEMU is installed, which a machine with a boot loader needs."""
+    machines: tuple[str, ...] = ()
+    """Names of the recovered machines that are there now, running or not."""
+    opened: int = 0
+    """Number of machines whose newest point could be opened with the vault's key."""
+    obstacles: tuple[Obstacle, ...] = ()
+    """What is in the way of recovering a machine here, at most 200."""
+
+
 class ApplianceReport(Status):
     """`status.appliance` of a ProcessServer, written by the appliance itself."""
 
@@ -221,5 +251,7 @@ class ApplianceReport(Status):
     """X25519 public key in base64, to which the operator seals the token of its ServiceAccount."""
     can_run_machines: bool = False
     """Whether it can recover machines on its own host (site provider `local`)."""
+    recovery: RecoveryReport | None = None
+    """What it has for recovering machines; absent where it cannot."""
     refreshed: str = ""
     """The last refresh request that was carried out (annotation farshore.dev/refresh)."""

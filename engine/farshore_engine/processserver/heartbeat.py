@@ -11,7 +11,7 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from farshore_engine.contract.controlplane import Appliance
-from farshore_engine.contract.replication import ApplianceReport, SpoolReport
+from farshore_engine.contract.replication import ApplianceReport, RecoveryReport, SpoolReport
 from farshore_engine.processserver.budget import SpoolBudget
 from farshore_engine.processserver.identity import ServerIdentity, expiry
 from farshore_engine.processserver.metrics import Metrics
@@ -40,6 +40,7 @@ class Vitals:
     address: str
     data_port: int
     machines: int
+    recovery: RecoveryReport | None = None
 
 
 class Heartbeat:
@@ -73,6 +74,7 @@ class Heartbeat:
             certificate_request=self._identity.request,
             certificate_expires=expiry(appliance.certificate) if appliance.certificate else None,
             can_run_machines=self._can_run_machines,
+            recovery=vitals.recovery if self._can_run_machines else None,
             refreshed=appliance.refresh,
         )
 

@@ -32,6 +32,7 @@ from farshore_engine.processserver.installer import DataPort, Installer
 from farshore_engine.processserver.lastpoint import HeldPoint
 from farshore_engine.processserver.machine import MachineSupervisor, Surroundings
 from farshore_engine.processserver.metrics import Metrics
+from farshore_engine.processserver.recoverysite import RecoverySite
 from farshore_engine.processserver.replica import Replica, Shared
 from farshore_engine.processserver.reporting import Cadence
 from farshore_engine.processserver.statedir import exclusive
@@ -125,6 +126,7 @@ class ProcessServer:
                         if changed:
                             self._beat.set()
                         self._tasks.take(snapshot.tasks)
+                        self._recovery_site.take(snapshot.recoverable)
                     self._reconcile(snapshot)
             finally:
                 self._shut_down()
@@ -230,7 +232,8 @@ class ProcessServer:
                 if certificate and certificate != renewed_for and renewal_due(certificate, _now()):
                     self._identity.renew()
                     renewed_for = certificate
-                vitals = Vitals(self._settings.address, self.data_port, len(self._supervisors))
+                recovery = self._recovery_site.report()
+                vitals = Vitals(self._settings.address, self.data_port, len(self._supervisors), recovery)
                 self._control_plane.report_appliance(heartbeat.report(appliance, vitals, time.monotonic()))
             except WaitFault as fault:
                 log.warning("heartbeat put off", message=fault.message)
@@ -243,6 +246,7 @@ class ProcessServer:
         self._stopped.set()
         self._beat.set()
         self._tasks.stop()
+        self._recovery_site.stop()
         with self._lock:
             names = list(self._supervisors)
         for name in names:
@@ -289,11 +293,20 @@ class ProcessServer:
         )
 
     @cached_property
+    def _runtime(self) -> MachineRuntime:
+        state = self._settings.state_dir
+        return MachineRuntime(state / "runtime", masked=(str(state),))
+
+    @cached_property
+    def _recovery_site(self) -> RecoverySite:
+        return RecoverySite(self._runtime, self._settings.state_dir)
+
+    @cached_property
     def _tasks(self) -> TaskRunner:
         settings, state = self._settings, self._settings.state_dir
         context = TaskContext(
             machines_dir=state / "machines",
-            runtime=MachineRuntime(state / "runtime", masked=(str(state),)),
+            runtime=self._runtime,
             installer=self._installer,
             data_port=lambda: DataPort(self._settings.address, self.data_port),
             take_point=self._take_point,

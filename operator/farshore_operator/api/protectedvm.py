@@ -299,6 +299,17 @@ class Verdict(StrEnum):
     UNKNOWN = "Unknown"
 
 
+class FailoverBlocker(Model):
+    """One thing that is in the way of a failover."""
+
+    reason: Word
+    """What it is, as one CamelCase word."""
+    message: Annotated[str, Field(max_length=32768)]
+    """What it is, and what to do about it."""
+    hard: bool
+    """Whether a failover is not begun because of it; else it is worse than promised, and goes on."""
+
+
 class FailoverReady(Model):
     """Whether a failover would work now, and why not."""
 
@@ -308,6 +319,9 @@ class FailoverReady(Model):
     """The first thing that is in the way, as one CamelCase word."""
     message: Annotated[str, Field(max_length=32768)] | None = None
     """The first thing that is in the way, and what to do about it."""
+    blockers: Annotated[tuple[FailoverBlocker, ...], Field(max_length=32)] = ()
+    """Everything that is in the way, in the order in which it should be dealt with; the prerequisites of a failover
+    show the same."""
     since: datetime | None = None
     """When the verdict last changed."""
 

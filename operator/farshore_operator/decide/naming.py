@@ -6,6 +6,7 @@ import hashlib
 
 NAME_LENGTH = 253
 LABEL_LENGTH = 63
+MACHINE_NAME_LENGTH = 63
 
 SITE_LABEL = "farshore.dev/site"
 MACHINE_LABEL = "farshore.dev/protected-vm"

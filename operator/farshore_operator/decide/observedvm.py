@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from farshore_engine.contract.replication import ReplicationReport
+from farshore_engine.contract.replication import RecoveryReport, ReplicationReport
 from farshore_operator.api import FailoverRun, ProtectedVM, RecoveryVault, ReplicationPolicy, Site, Task
 from farshore_operator.decide.consistencygroup import Peer
 from farshore_operator.decide.observedhistory import History
@@ -17,7 +17,8 @@ from farshore_operator.settings import Timing
 class ServerFacts:
     """A process server as a candidate: its site, whether it is there, and how many machines it serves.
 
-    `heartbeat` is when its last heartbeat was seen, None if there never was one.
+    `heartbeat` is when its last heartbeat was seen, None if there never was one; `recovery` what it has for recovering
+    machines.
     """
 
     name: str
@@ -28,6 +29,7 @@ class ServerFacts:
     can_run_machines: bool = False
     heartbeat: datetime | None = None
     deleting: bool = False
+    recovery: RecoveryReport | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class ObservedVM:
         login: the Secret with the SSH login; None if neither the machine nor its site names one.
         runs: the runs that this machine is a member of, oldest first.
         servers: all process servers of the namespace.
+        drill_max_age: how old the machine's last successful drill may be, by its plans; None for no limit.
         group: the members of its consistency group, itself among them, by name; empty without one.
         drills: TestFailovers of this machine that are not cleaned up.
         history: what is being read of its journal in the vault.
@@ -55,6 +58,7 @@ class ObservedVM:
     runs: tuple[FailoverRun, ...]
     timing: Timing
     group: tuple[Peer, ...] = ()
+    drill_max_age: timedelta | None = None
     history: History = field(default_factory=History)
     preflights: tuple[Task, ...] = ()
 

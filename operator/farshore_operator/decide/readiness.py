@@ -6,25 +6,22 @@ points lose more work, but when the source is gone they are what there is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from farshore_operator.api import FailoverRun
 from farshore_operator.api.failoverrun import RunKind
-from farshore_operator.api.protectedvm import FailoverReady, Place, Verdict
+from farshore_operator.api.protectedvm import FailoverBlocker, FailoverReady, Place, Verdict
 from farshore_operator.decide import history, machineruns
+from farshore_operator.decide.blocker import Blocker
+from farshore_operator.decide.naming import MACHINE_NAME_LENGTH, bounded, machine_id
 from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
 from farshore_operator.decide.references import ObjectUse, problems
 from farshore_operator.engines.capabilities import FACTS, Capability
 from farshore_operator.providers.capabilities import cannot_recover
+from farshore_operator.providers.targets import TargetFacts, in_the_way
 
-
-@dataclass(frozen=True)
-class Blocker:
-    """Something in the way of a failover: reason, sentence, and whether it makes the failover impossible."""
-
-    reason: str
-    message: str
-    hard: bool = True
+MOST = 32
+"""Blockers that a status tells."""
 
 
 def recovery_server(observed: ObservedVM) -> ServerFacts | None:
@@ -49,7 +46,10 @@ def blockers(observed: ObservedVM, now: datetime, *, ignoring: str = "") -> tupl
     run = machineruns.under_way(observed)
     if run is not None and run.metadata.name != ignoring and run.spec.kind is not RunKind.TEST_FAILOVER:
         found.append(Blocker("RunUnderWay", f"{run.spec.kind} {run.metadata.name} is under way"))
-    return (*found, *_vault(observed), *_target(observed), *_points(observed, now))
+    moved = bool(found)
+    found += [*_vault(observed), *_target(observed), *_points(observed, now)]
+    # What the recovery site must have for the machine is of no interest while the machine is there, or on its way.
+    return (*found, *(() if moved else _recovery_site(observed)), *_drills(observed, now))
 
 
 def failover_ready(observed: ObservedVM, found: tuple[Blocker, ...], now: datetime) -> FailoverReady:
@@ -58,7 +58,10 @@ def failover_ready(observed: ObservedVM, found: tuple[Blocker, ...], now: dateti
         new = FailoverReady(verdict=Verdict.READY)
     else:
         rest = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        new = FailoverReady(verdict=Verdict.NOT_READY, reason=found[0].reason, message=found[0].message + rest)
+        told = tuple(FailoverBlocker(reason=one.reason, message=one.message, hard=one.hard) for one in found[:MOST])
+        new = FailoverReady(
+            verdict=Verdict.NOT_READY, reason=found[0].reason, message=found[0].message + rest, blockers=told
+        )
     old = observed.vm.status.failover_ready
     since = old.since if old and old.verdict is new.verdict and old.since else now.replace(microsecond=0)
     return new.model_copy(update={"since": since})
@@ -113,3 +116,48 @@ def _points(observed: ObservedVM, now: datetime) -> list[Blocker]:
         f"threshold of {int(limit.total_seconds())} s: a failover would lose that much work"
     )
     return [Blocker("PointsTooOld", text, hard=False)]
+
+
+def _recovery_site(observed: ObservedVM) -> tuple[Blocker, ...]:
+    """Return what the recovery site lacks, as its process server sees it."""
+    server, site = recovery_server(observed), observed.target_site
+    if server is None or site is None:
+        return ()
+    meta, target = observed.vm.metadata, observed.vm.spec.target
+    name = bounded((target.name or meta.name).lower(), MACHINE_NAME_LENGTH)
+    facts = TargetFacts(machine_id(meta.namespace, meta.name), name, server.name, server.recovery)
+    return in_the_way(site.spec.provider, facts)
+
+
+def _drills(observed: ObservedVM, now: datetime) -> list[Blocker]:
+    """Return what the machine's last drill says: it failed, or is too long ago."""
+    found = []
+    judged = [run for run in observed.runs if run.spec.kind is RunKind.TEST_FAILOVER and _verdict(run) is not None]
+    if judged and _verdict(judged[-1]) is False:
+        name = judged[-1].metadata.name
+        text = f"the last drill failed: see FailoverRun {name}, correct what it met, and drill again"
+        found.append(Blocker("LastDrillFailed", text, hard=False))
+    limit = observed.drill_max_age
+    if limit is None:
+        return found
+    good = [run.status.finished_at for run in judged if _verdict(run) and run.status.finished_at]
+    if not good or now - max(good) > limit:
+        when = f"was at {max(good):%Y-%m-%dT%H:%M:%SZ}" if good else "has not been yet"
+        text = (
+            f"the last drill that succeeded {when}, and spec.drill.maxAge of the plan is {_days(limit)}: drill it, "
+            "with a TestFailover"
+        )
+        found.append(Blocker("DrillTooOld", text, hard=False))
+    return found
+
+
+def _verdict(run: FailoverRun) -> bool | None:
+    """Tell whether a drill succeeded, None if it was not over, or called off."""
+    told = run.status.condition("Succeeded")
+    if told is None or told.reason == "CalledOff":
+        return None
+    return told.status.value == "True"
+
+
+def _days(span: timedelta) -> str:
+    return f"{span.days} days" if span >= timedelta(days=2) else f"{int(span.total_seconds() // 3600)} hours"

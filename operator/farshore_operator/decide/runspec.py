@@ -14,12 +14,9 @@ from farshore_operator.api.hook import Hooks
 from farshore_operator.api.probe import Probe
 from farshore_operator.api.resource import Resource
 from farshore_operator.decide import machineruns
-from farshore_operator.decide.naming import bounded, machine_id
+from farshore_operator.decide.naming import MACHINE_NAME_LENGTH, bounded, machine_id
 from farshore_operator.decide.observedvm import ObservedVM
 from farshore_operator.decide.readiness import recovery_server
-
-MACHINE_NAME_LENGTH = 63
-
 
 AS_PLANNED = Overrides()
 """Nothing is different for a machine."""

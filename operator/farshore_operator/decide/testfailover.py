@@ -128,7 +128,7 @@ def _hindrance(observed: ObservedDrill, now: datetime) -> Verdict | None:
     if not observed.machines:
         return waiting("NoMachine", "the plan means no machine: add members to its groups")
     for chosen in observed.machines:
-        hard = [blocker for blocker in readiness.blockers(chosen.observed, now) if blocker.hard]
+        hard = [blocker for blocker in readiness.blockers(chosen.observed, now) if blocker.hard and blocker.drills]
         if hard:
             name = chosen.observed.vm.metadata.name
             return waiting(hard[0].reason, f"{name}: {hard[0].message}. The drill begins as soon as it can")

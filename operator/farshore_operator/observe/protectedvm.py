@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from farshore_engine.contract.assignment import InstallMode
 from farshore_engine.contract.tasks import TaskKind
 from farshore_operator.api import (
+    FailoverPlan,
     FailoverRun,
     ProcessServer,
     ProtectedVM,
@@ -47,9 +48,30 @@ def observe(world: World, vm: ProtectedVM) -> ObservedVM:
         servers=server_facts(world, namespace),
         runs=ordered(runs),
         timing=world.timing,
+        drill_max_age=_drill_max_age(world, vm),
         group=peers(_namesakes(world, vm), spec.consistency_group),
         history=history.of_vm(world, vm),
         preflights=_preflights(world, vm),
+    )
+
+
+def _drill_max_age(world: World, vm: ProtectedVM) -> timedelta | None:
+    """Return the strictest limit on the age of drills of the plans that mean the machine."""
+    limits = [
+        plan.spec.drill.max_age
+        for plan in world.all(FailoverPlan, vm.metadata.namespace, lambda body: bool(body["spec"].get("drill")))
+        if plan.spec.drill is not None and plan.spec.drill.max_age is not None and _means(plan, vm)
+    ]
+    return min(limits, default=None)
+
+
+def _means(plan: FailoverPlan, vm: ProtectedVM) -> bool:
+    labels = vm.metadata.labels.items()
+    members = [member for group in plan.spec.groups for member in group.members]
+    return any(
+        member.name == vm.metadata.name
+        or (member.selector is not None and member.selector.match_labels.items() <= labels)
+        for member in members
     )
 
 
@@ -96,6 +118,7 @@ def _facts(world: World, server: ProcessServer, load: int, now: datetime) -> Ser
         can_run_machines=bool(appliance and appliance.can_run_machines),
         heartbeat=beat.seen if beat else server.status.last_heartbeat,
         deleting=meta.deletion_timestamp is not None,
+        recovery=appliance.recovery if appliance else None,
     )
 
 

@@ -166,8 +166,8 @@ class KubernetesControlPlane:
         appliance = self._appliance(server)
         with self._condition:
             old = self._snapshot
-            parts = (appliance, resolved.machines, resolved.broken, resolved.tasks)
-            if old is None or (old.appliance, old.machines, old.broken, old.tasks) != parts:
+            parts = (appliance, resolved.machines, resolved.broken, resolved.tasks, resolved.recoverable)
+            if old is None or (old.appliance, old.machines, old.broken, old.tasks, old.recoverable) != parts:
                 self._snapshot = Snapshot((old.version if old else 0) + 1, *parts)
                 self._condition.notify_all()
         return bool(resolved.broken or resolved.troubled)
@@ -247,9 +247,10 @@ def _now() -> datetime:
 def _weighty(report: ApplianceReport) -> ApplianceReport:
     """Return a report without what differs from one to the next while nothing happens."""
     spool = report.spool.model_copy(update={"used_bytes": 0})
-    return report.model_copy(
-        update={"last_contact": _EPOCH, "throughput": 0, "clock_skew_seconds": 0.0, "spool": spool}
-    )
+    free = {"disk_free_bytes": 0, "memory_free_bytes": 0, "opened": 0}
+    recovery = report.recovery.model_copy(update=free) if report.recovery else None
+    fields = {"last_contact": _EPOCH, "throughput": 0, "clock_skew_seconds": 0.0, "spool": spool, "recovery": recovery}
+    return report.model_copy(update=fields)
 
 
 _EPOCH = datetime.fromtimestamp(0, UTC)

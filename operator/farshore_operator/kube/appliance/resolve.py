@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -18,6 +19,7 @@ from farshore_engine.contract.assignment import (
     InstallMode,
     MachineAssignment,
     Policy,
+    RecoveryTarget,
     Retention,
     Source,
     SSHCredentials,
@@ -35,6 +37,7 @@ from farshore_operator.decide.vaultaccess import Values, secret_text, vault_acce
 from farshore_operator.kube.appliance.secretvalues import SecretValues
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
+MIB = 1 << 20
 FINISHED = (TaskPhase.SUCCEEDED, TaskPhase.FAILED)
 LOGS_IN = (
     TaskKind.PREFLIGHT,
@@ -74,6 +77,7 @@ class Resolved:
     broken: tuple[BrokenAssignment, ...]
     tasks: tuple[TaskAssignment, ...]
     troubled: tuple[TaskTrouble, ...]
+    recoverable: tuple[RecoveryTarget, ...] = ()
 
 
 class Resolver:
@@ -104,7 +108,23 @@ class Resolver:
                     identity = machine_id(vm.metadata.namespace, vm.metadata.name)
                     broken.append(BrokenAssignment.of(vm.metadata.name, identity, fault))
         tasks, troubled = self._tasks({machine.name: machine for machine in machines})
-        return Resolved(tuple(machines), tuple(broken), tasks, troubled)
+        return Resolved(tuple(machines), tuple(broken), tasks, troubled, self._recoverable())
+
+    def _recoverable(self) -> tuple[RecoveryTarget, ...]:
+        """Return the machines whose recovery site is ours; those whose vault does not resolve are told elsewhere."""
+        server = self._objects.find(ProcessServer, self._name)
+        if server is None:
+            return ()
+        found = []
+        for vm in self._every:
+            target = vm.spec.target
+            if target.site_ref.name != server.spec.site_ref.name:
+                continue
+            with suppress(Fault):
+                memory = target.memory // MIB if target.memory else None
+                identity = machine_id(vm.metadata.namespace, vm.metadata.name)
+                found.append(RecoveryTarget(machine_id=identity, vault=self.vault_of(vm), memory_mib=memory))
+        return tuple(found)
 
     def _tasks(
         self, machines: dict[str, MachineAssignment]
