@@ -114,6 +114,8 @@ class GuestPreparation(Model):
 
     network: NetworkSettings | None = None
     """Network settings; absent to leave them."""
+    restore_network: bool = False
+    """Put back the network settings that an earlier preparation changed, as when a machine goes home."""
     detach_agent: bool = True
     """Take the agent's identity away, so that it cannot write to the old chain."""
     azure: bool = False

@@ -45,7 +45,7 @@ def mount_plan(mount: Mount, devices: Sequence[str]) -> dict[str, str]:
         StopFault: it is not there (`FileSystemMissing`), or needs more than a boot's repair (`FileSystemDamaged`).
     """
     node = _locate(mount, devices)
-    kind = mount.kind or _probe(node, "TYPE")
+    kind = mount.kind or probe_tag(node, "TYPE")
     if kind.startswith("ext"):
         _replay(node, mount)
     # The source may be mounted on this very kernel, as in the demo, and xfs refuses to mount one UUID twice.
@@ -104,7 +104,7 @@ def _locate(mount: Mount, devices: Sequence[str]) -> str:
     nodes = [node for device in devices for node in nodes_of(device)]
     ordered = sorted(nodes, key=lambda node: node != expected)
     for node in ordered:
-        if mount.uuid and _probe(node, "UUID").lower() == mount.uuid.lower():
+        if mount.uuid and probe_tag(node, "UUID").lower() == mount.uuid.lower():
             return node
     if mount.uuid or expected not in nodes:
         sought = f"file system {mount.uuid}" if mount.uuid else f"partition {mount.partition} of disk {mount.disk}"
@@ -116,7 +116,7 @@ def _locate(mount: Mount, devices: Sequence[str]) -> str:
     return expected
 
 
-def _probe(node: str, tag: str) -> str:
+def probe_tag(node: str, tag: str) -> str:
     """A tag of the file system on a node, read from the node itself (no cache); empty if there is none."""
     code, output, _ = attempt(["blkid", "--probe", "--match-tag", tag, "--output", "value", node])
     return output.strip() if code == 0 else ""

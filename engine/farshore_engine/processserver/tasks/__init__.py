@@ -10,6 +10,7 @@ from farshore_engine.processserver.tasks.fence import fence
 from farshore_engine.processserver.tasks.finalpoint import final_point
 from farshore_engine.processserver.tasks.hydrate import hydrate
 from farshore_engine.processserver.tasks.preflight import preflight
+from farshore_engine.processserver.tasks.prepareguest import prepare_guest
 from farshore_engine.processserver.tasks.probemachine import probe_machine
 from farshore_engine.processserver.tasks.readjournal import read_journal
 from farshore_engine.processserver.tasks.selectpoint import select_point
@@ -36,4 +37,5 @@ EXECUTORS: dict[TaskKind, Executor] = {
     TaskKind.FINAL_POINT: final_point,
     TaskKind.START_SOURCE: start_source,
     TaskKind.WRITE_BACK: write_back,
+    TaskKind.PREPARE_GUEST: prepare_guest,
 }
