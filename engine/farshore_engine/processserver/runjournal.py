@@ -32,9 +32,7 @@ BEGUN, ENDED = "Begun", "Ended"
 ATTEMPTS = 100  # entries of others that may come in between
 NOT_THERE = ("NoVault", "NoMachine")
 
-AT_THE_SOURCE = frozenset(
-    {TaskKind.PREFLIGHT, TaskKind.COMMIT_SPOOL, TaskKind.SHUTDOWN_SOURCE, TaskKind.FINAL_POINT}
-)
+AT_THE_SOURCE = frozenset({TaskKind.PREFLIGHT, TaskKind.COMMIT_SPOOL, TaskKind.SHUTDOWN_SOURCE, TaskKind.FINAL_POINT})
 """Kinds that work where the machine is left: a vault that is away from there must not keep them from their work."""
 
 
