@@ -26,3 +26,25 @@ class LogFormat(StrEnum):
 
     JSON = "json"
     TEXT = "text"
+
+
+class Place(StrEnum):
+    """Where machines should be running, as a plan's activeSite."""
+
+    SOURCE = "source"
+    RECOVERY = "recovery"
+
+
+class MoveMode(StrEnum):
+    """Whether the source takes part, as a plan's mode."""
+
+    PLANNED = "planned"
+    UNPLANNED = "unplanned"
+
+
+class Shutdown(StrEnum):
+    """Whether the source is switched off first, as a plan's shutdownSource."""
+
+    REQUIRED = "Required"
+    BEST_EFFORT = "BestEffort"
+    NEVER = "Never"

@@ -193,6 +193,13 @@ class Client:
         status = self._call("POST", path, f"asking for a token of {namespace}/{account}", body).body["status"]
         return Token(status["token"], datetime.fromisoformat(status["expirationTimestamp"]))
 
+    def whoami(self) -> tuple[str, tuple[str, ...]]:
+        """Return user name and groups of whoever speaks, as the API server sees them."""
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+        info = self._call("POST", path, "asking who this is", body).body["status"]["userInfo"]
+        return str(info["username"]), tuple(info.get("groups") or ())
+
     def clock_skew(self) -> float:
         """Return how many seconds this host's clock is ahead of the API server's; about half a second exact."""
         before = time.time()
