@@ -252,7 +252,9 @@ class PlayedAppliance:
             case TaskKind.PROBE_MACHINE:
                 return TaskResult(address="10.160.0.2", port=22, evidence="SSH-2.0-played")
             case TaskKind.CLEAN_UP:
-                return TaskResult(removed=(task.input.machine_name,))
+                return TaskResult(removed=(task.input.machine_name,), looked_for=("everything",))
+            case TaskKind.WRITE_REPORT:
+                return TaskResult(report_name=f"{task.run}/000000")
             case _:
                 return TaskResult()
 
