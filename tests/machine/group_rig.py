@@ -19,15 +19,13 @@ from pathlib import Path
 from tests.machine.agent_rig import RealDisk, Rig, run
 from tests.machine.light_agent import Identity
 from tests.machine.memory_controlplane import Authority, MemoryControlPlane, assignment
-from tests.machine.replication_rig import FileInstaller, directory_vault, free_port
+from tests.machine.replication_rig import ManyInstaller, directory_vault, free_port
 
-from farshore_engine.contract.assignment import ConsistencyGroup, Policy, Retention, Source, VaultAccess
+from farshore_engine.contract.assignment import ConsistencyGroup, Policy, Retention, VaultAccess
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.points import RecoveryPoint
 from farshore_engine.hydrate.raw import hydrate
 from farshore_engine.machines import loop
-from farshore_engine.processserver.identity import write_private
-from farshore_engine.processserver.installer import AgentIdentity, InstallOutcome
 from farshore_engine.processserver.reporting import Cadence
 from farshore_engine.processserver.service import ProcessServer, Settings
 from farshore_engine.vault.machine import StoredPoint
@@ -39,19 +37,6 @@ POLICY = Policy(
     freeze_bound=timedelta(seconds=3),
     retention=Retention(keep_all=timedelta(hours=1)),
 )
-
-
-class ManyInstaller(FileInstaller):
-    """Puts each machine's identity into a directory of its own."""
-
-    def install(self, source: Source, identity: AgentIdentity, progress: Callable[[str], None]) -> InstallOutcome:
-        home = self.directory / identity.machine_id
-        for name, text in (("ca", identity.ca), ("agent", identity.certificate)):
-            write_private(home / f"{name}.pem", text.encode())
-        write_private(home / "agent.key", identity.key.encode())
-        server = identity.servers[0]
-        write_private(home / "server", f"{server.host} {server.port}".encode())
-        return InstallOutcome(self.version, "ssh-ed25519 AAAA")
 
 
 @dataclass

@@ -57,11 +57,21 @@ class Identity:
     key: Path
 
     def dial(self) -> ssl.SSLSocket:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(self.ca)
-        context.load_cert_chain(self.certificate, self.key)
-        plain = socket.create_connection(("127.0.0.1", self.port), timeout=30)
-        return context.wrap_socket(plain, server_hostname="farshore-process-server")
+        return dial(self.port, self.ca.read_text(), self.certificate, self.key)
+
+
+def dial(
+    port: int, ca: str, certificate: Path | None, key: Path | None, most: ssl.TLSVersion | None = None
+) -> ssl.SSLSocket:
+    """Connect to a data port of this host that `ca` (PEM) vouches for, with or without a certificate of one's own."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if most is not None:
+        context.maximum_version = most
+    context.load_verify_locations(cadata=ca)
+    if certificate is not None:
+        context.load_cert_chain(certificate, key)
+    plain = socket.create_connection(("127.0.0.1", port), timeout=30)
+    return context.wrap_socket(plain, server_hostname="farshore-process-server")
 
 
 def greeting(machine_id: str, clock: float, session: str = "s", disks: int = 1, unclean: bool = True) -> Hello:

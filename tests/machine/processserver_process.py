@@ -15,12 +15,13 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretBytes
 from tests.machine.memory_controlplane import Authority, MemoryControlPlane, assignment
 from tests.machine.replication_rig import FileInstaller, directory_vault
 
-from farshore_engine.contract.assignment import Policy, VaultAccess
+from farshore_engine.contract.assignment import MachineAssignment, Policy, VaultAccess
 from farshore_engine.contract.replication import ReplicationReport
 from farshore_engine.processserver.reporting import Cadence
 from farshore_engine.processserver.service import ProcessServer, Settings
@@ -43,21 +44,22 @@ def stall_when_asked(directory: Path) -> None:
     DirectoryStore.put = stalling  # type: ignore[method-assign]
 
 
-def main(directory: Path) -> None:
-    configure("info", "json")
-    stall_when_asked(directory)
-    wanted = json.loads((directory / "wanted.json").read_text())
+def serve(
+    directory: Path,
+    wanted: dict[str, Any],
+    machines: list[MachineAssignment],
+    installer: FileInstaller,
+    stop: threading.Event,
+    active: float = 0.1,
+) -> None:
+    """Run the process server of `directory` until `stop` is set; `active` is the cadence of reports in seconds."""
     control = MemoryControlPlane(Authority.at(directory / "authority"), spool_bytes=wanted["spool_bytes"])
-    vault = (
-        directory_vault(Path(wanted["vault"])) if "vault" in wanted else VaultAccess.model_validate(wanted["access"])
-    )
-    vault = vault.model_copy(update={"key": SecretBytes(b"k" * 32)})
-    machine = assignment("vm", vault, Policy.model_validate(wanted["policy"]))
-    control.assign(machine)
+    for machine in machines:
+        control.assign(machine)
     output = (directory / "reports.jsonl").open("a", buffering=1)
 
     def note(name: str, report: ReplicationReport) -> None:
-        output.write(report.model_dump_json(by_alias=True) + "\n")
+        output.write(json.dumps({"name": name, **report.model_dump(mode="json", by_alias=True)}) + "\n")
 
     control.on_machine = note
     settings = Settings(
@@ -66,9 +68,21 @@ def main(directory: Path) -> None:
         listen_address="127.0.0.1",
         data_port=wanted["data_port"],
         metrics_port=wanted.get("metrics_port"),
-        cadence=Cadence(active=0.1, rest=60),
+        cadence=Cadence(active=active, rest=60),
     )
-    ProcessServer(control, FileInstaller(directory / "agent"), settings).run(threading.Event())
+    ProcessServer(control, installer, settings).run(stop)
+
+
+def main(directory: Path) -> None:
+    configure("info", "json")
+    stall_when_asked(directory)
+    wanted = json.loads((directory / "wanted.json").read_text())
+    vault = (
+        directory_vault(Path(wanted["vault"])) if "vault" in wanted else VaultAccess.model_validate(wanted["access"])
+    )
+    vault = vault.model_copy(update={"key": SecretBytes(b"k" * 32)})
+    machine = assignment("vm", vault, Policy.model_validate(wanted["policy"]))
+    serve(directory, wanted, [machine], FileInstaller(directory / "agent"), threading.Event())
 
 
 if __name__ == "__main__":

@@ -63,12 +63,16 @@ class FileInstaller:
     def install(self, source: Source, identity: AgentIdentity, progress: Callable[[str], None]) -> InstallOutcome:
         self.calls.append("install")
         progress("writing files")
+        home = self.home(identity.machine_id)
         for name, text in (("ca", identity.ca), ("agent", identity.certificate)):
-            write_private(self.directory / f"{name}.pem", text.encode())
-        write_private(self.directory / "agent.key", identity.key.encode())
+            write_private(home / f"{name}.pem", text.encode())
+        write_private(home / "agent.key", identity.key.encode())
         server = identity.servers[0]
-        write_private(self.directory / "server", f"{server.host} {server.port}".encode())
+        write_private(home / "server", f"{server.host} {server.port}".encode())
         return InstallOutcome(self.version, "ssh-ed25519 AAAA")
+
+    def home(self, machine: str) -> Path:
+        return self.directory
 
     def uninstall(self, source: Source) -> None:
         self.calls.append("uninstall")
@@ -80,6 +84,13 @@ class FileInstaller:
 
     def bundle_version(self) -> str:
         return self.version
+
+
+class ManyInstaller(FileInstaller):
+    """Puts each machine's identity into a directory of its own."""
+
+    def home(self, machine: str) -> Path:
+        return self.directory / machine
 
 
 def directory_vault(path: Path) -> VaultAccess:

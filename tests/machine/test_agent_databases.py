@@ -21,6 +21,8 @@ from farshore_engine.wire.messages import Consistency, PointEnd
 
 ROW = "INSERT INTO written VALUES ({writer}, {number}, repeat('x', 500)); SELECT {number};"
 
+ROWS = "SELECT writer, max(number), count(*) FROM written GROUP BY 1 ORDER BY 1"
+
 
 @pytest.fixture
 def place() -> Iterator[Path]:
@@ -79,6 +81,25 @@ def take(running: RunningAgent, name: str) -> PointEnd:
     return end
 
 
+def two_points(running: RunningAgent, load: Writers, hook: str) -> None:
+    """Take two points while `load` writes; both must be application-consistent."""
+    running.peer.settings = replace(running.peer.settings, hooks=(hook,), hook_window=120.0)
+    running.peer.wait_synced()
+    for number in range(2):
+        load.wait(25)
+        end = take(running, f"p{number}")
+        assert (end.consistency, end.notes) == (Consistency.APP, ())
+
+
+def assert_acknowledged(rows: list[str], separator: str, acknowledged: list[int]) -> None:
+    """Assert that what `ROWS` told of a copy is what each writer had been told at the freeze, and at most one more."""
+    assert len(rows) == len(acknowledged)
+    for writer, row in enumerate(rows):
+        _, newest, count = map(int, row.split(separator))
+        assert newest == count, "no gap"
+        assert acknowledged[writer] <= newest <= acknowledged[writer] + 1
+
+
 def test_postgresql_keeps_every_transaction_that_was_acknowledged(rig: Rig, sockets: Path, hooks_dir: Path) -> None:
     mount = rig.disks[0].mount
     assert mount is not None
@@ -92,24 +113,16 @@ def test_postgresql_keeps_every_transaction_that_was_acknowledged(rig: Rig, sock
         server.ask("CREATE TABLE written (writer int, number int, filler text, PRIMARY KEY (writer, number))")
         with Writers(server, ROW) as load, running_agent(rig, variants, hooks_dir=hooks_dir) as running:
             writers.append(load)
-            running.peer.settings = replace(running.peer.settings, hooks=("postgresql",), hook_window=120.0)
-            running.peer.wait_synced()
-            for number in range(2):
-                load.wait(25)
-                end = take(running, f"p{number}")
-                assert (end.consistency, end.notes) == (Consistency.APP, ())
+            two_points(running, load, "postgresql")
     with restored(rig, running) as copy:
         again = Postgres(copy / "pg", sockets)
         (copy / "pg/postmaster.pid").unlink()
         with again.running():
-            rows = again.ask("SELECT writer, max(number), count(*) FROM written GROUP BY 1 ORDER BY 1").splitlines()
+            rows = again.ask(ROWS).splitlines()
             amcheck = [POSTGRES / "pg_amcheck", "--install-missing", "--heapallindexed", "-h", sockets, "postgres"]
             ran(*as_user("postgres", *amcheck), cwd="/")
         ran(*as_user("postgres", POSTGRES / "pg_checksums", "--check", "-D", copy / "pg"), cwd="/")
-    for writer, row in enumerate(rows):
-        _, newest, count = map(int, row.split("|"))
-        assert newest == count, "no gap"
-        assert seen[-1][writer] <= newest <= seen[-1][writer] + 1, "all that were acknowledged, and at most one more"
+    assert_acknowledged(rows, "|", seen[-1])
 
 
 @pytest.mark.parametrize(
@@ -150,23 +163,15 @@ def test_mariadb_is_locked_across_the_freeze_and_released_after_it(rig: Rig, soc
         row = "INSERT INTO plain VALUES ({writer}, {number}, 'x'); " + ROW
         with Writers(server, row) as load, running_agent(rig, variants, hooks_dir=hooks_dir) as running:
             writers.append(load)
-            running.peer.settings = replace(running.peer.settings, hooks=("mysql",), hook_window=120.0)
-            running.peer.wait_synced()
-            for number in range(2):
-                load.wait(25)
-                end = take(running, f"p{number}")
-                assert (end.consistency, end.notes) == (Consistency.APP, ())
+            two_points(running, load, "mysql")
             load.wait(5)  # released
         assert server.ask("SELECT COUNT(*) FROM information_schema.processlist WHERE state LIKE '%lock%'") == "0"
     with restored(rig, running) as copy:
         again = MariaDB(copy / "my", sockets)
         with again.running():
             assert "warning" not in again.ask("CHECK TABLE plain, written").lower(), "closed properly, by the lock"
-            rows = again.ask("SELECT writer, max(number), count(*) FROM written GROUP BY 1 ORDER BY 1").splitlines()
-    for writer, row in enumerate(rows):
-        _, newest, count = map(int, row.split("\t"))
-        assert newest == count, "no gap"
-        assert seen[-1][writer] <= newest <= seen[-1][writer] + 1, "all that were acknowledged, and at most one more"
+            rows = again.ask(ROWS).splitlines()
+    assert_acknowledged(rows, "\t", seen[-1])
 
 
 def test_the_lock_in_mariadb_ends_by_itself_when_nobody_releases_it(

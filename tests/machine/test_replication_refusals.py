@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import struct
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from tests.machine import light_agent
 from tests.machine.memory_controlplane import Authority, machine_names
 from tests.machine.replication_rig import MACHINE, Stage, open_stage
 
@@ -37,14 +37,7 @@ def identity(directory: Path, authority: Authority, names: list[x509.GeneralName
 
 
 def dial(stage: Stage, certificate: Path | None, key: Path | None, most: ssl.TLSVersion | None = None) -> ssl.SSLSocket:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if most is not None:
-        context.maximum_version = most
-    context.load_verify_locations(cadata=stage.control.authority.pem)
-    if certificate is not None:
-        context.load_cert_chain(certificate, key)
-    plain = socket.create_connection(("127.0.0.1", stage.data_port), timeout=10)
-    return context.wrap_socket(plain, server_hostname="farshore-process-server")
+    return light_agent.dial(stage.data_port, stage.control.authority.pem, certificate, key, most)
 
 
 def hello(machine: str, protocol: int = PROTOCOL) -> Hello:
