@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import datetime
 
 from farshore_engine.contract.points import Selector
-from farshore_operator.api import FailoverPlan
 from farshore_operator.api.failoverplan import ActiveSite, Mode
 from farshore_operator.api.failoverrun import FailoverRunSpec, RunKind
 from farshore_operator.api.planstatus import SeenEdit
@@ -45,12 +44,6 @@ def judge(observed: ObservedPlan, now: datetime) -> SeenEdit:
         message=refused.message if refused else None,
         seen_at=now.replace(microsecond=0),
     )
-
-
-def not_in_this_release(plan: FailoverPlan) -> str:
-    """Say which parts of the plan this release does not carry out, empty if none."""
-    found: list[str] = []
-    return f"this release does not carry out {', '.join(found)}: remove it" if found else ""
 
 
 def destination(spec: FailoverRunSpec) -> ActiveSite | None:

@@ -137,9 +137,6 @@ def _rest(observed: ObservedPlan, now_in: PlanPhase, refused: str) -> tuple[Verd
     if observed.problems:
         problem = summary(observed.problems)
         return waiting(problem.reason, problem.message), problem.message
-    lacking = planedit.not_in_this_release(plan)
-    if lacking:
-        return stalled("NotInThisRelease", lacking), lacking
     if now_in is not PlanPhase.FAILED_OVER:
         return ready("Idle", _also("the machines run at the source, as declared", refused)), refused or None
     waits = planview.committed(observed)
