@@ -133,7 +133,6 @@ def _mismatch(observed: ObservedPlan, edit: SeenEdit | None) -> str:
 
 
 def _rest(observed: ObservedPlan, now_in: PlanPhase, refused: str) -> tuple[Verdict, str | None]:
-    plan = observed.plan
     if observed.problems:
         problem = summary(observed.problems)
         return waiting(problem.reason, problem.message), problem.message
