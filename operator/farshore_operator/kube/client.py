@@ -238,7 +238,10 @@ class Client:
     def _send(
         self, method: str, path: str, doing: str, body: Json | None, content: str, timeout: tuple[float, float]
     ) -> urllib3.BaseHTTPResponse:
-        headers = {"Accept": "application/json"}
+        headers = urllib3.HTTPHeaderDict({"Accept": "application/json"})
+        for name, value in urllib3.HTTPHeaderDict(self._api.default_headers).iteritems():
+            if name.lower().startswith("impersonate-"):
+                headers.add(name, value)
         if body is not None:
             headers["Content-Type"] = content or "application/json"
         for setting in self._api.configuration.auth_settings().values():

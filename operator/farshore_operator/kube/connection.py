@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import urllib3
 import yaml
@@ -32,7 +34,35 @@ def from_environment() -> ApiClient:
                 "Set KUBECONFIG to a kubeconfig that kubectl can use, or run inside a pod",
                 reason="NoKubeconfig",
             ) from error
+        return _impersonating(ApiClient(configuration))
     return ApiClient(configuration)
+
+
+def _impersonating(api: ApiClient) -> ApiClient:
+    """Let the connection act as the kubeconfig's `as` and `as-groups` say, which the Python client ignores.
+
+    kubectl heeds them, and so does who acts as a break-glass group.
+    """
+    headers = urllib3.HTTPHeaderDict(api.default_headers)
+    user = _active_user()
+    if user.get("as"):
+        headers.add("Impersonate-User", str(user["as"]))
+        for group in user.get("as-groups") or ():
+            headers.add("Impersonate-Group", str(group))
+    api.default_headers = headers  # type: ignore[assignment]  # it takes any mapping, and groups come several times
+    return api
+
+
+def _active_user() -> dict[str, Any]:
+    _, active = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
+    name = active["context"].get("user")
+    for file in os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep):
+        path = Path(file).expanduser()
+        content = yaml.safe_load(path.read_text()) if path.is_file() else None
+        for one in (content or {}).get("users") or ():
+            if one.get("name") == name:
+                return one.get("user") or {}
+    return {}
 
 
 def with_token(server: str, authority: str, token: str) -> ApiClient:
