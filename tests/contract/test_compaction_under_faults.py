@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from tests.contract.blob_container import blob_store
+from tests.contract.blob_container import real_store
 from tests.contract.faulty_store import FaultyStore, RecordingStore, UnreliableStore, WrappedStore
 from tests.contract.memory_store import MemoryStore
 from tests.contract.test_vault_under_faults import KINDS, persist
@@ -19,7 +19,6 @@ from tests.unit.vault.rig import Clock, packs
 from tests.unit.vault.test_compaction import Machine, aged
 
 from farshore_engine.vault.check import check_machine
-from farshore_engine.vault.directory_store import DirectoryStore
 from farshore_engine.vault.store import ObjectStore
 
 TURNS = 2
@@ -103,11 +102,8 @@ def test_each_operation_fails_once(old: Aged, fault: str, part: int) -> None:
 
 @pytest.fixture(params=["directory", "azure"])
 def real(request: pytest.FixtureRequest, tmp_path: Path, container_name: str) -> Iterator[ObjectStore]:
-    if request.param == "directory":
-        yield DirectoryStore(tmp_path / "vault")
-    else:
-        with blob_store(request.getfixturevalue("azurite"), container_name) as store:
-            yield store
+    with real_store(request, tmp_path, container_name) as store:
+        yield store
 
 
 def test_in_bad_weather(real: ObjectStore, old: Aged) -> None:

@@ -13,7 +13,7 @@ import pytest
 from azure.core.exceptions import ServiceResponseError
 from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import BlobServiceClient
-from tests.contract.blob_container import blob_container, blob_store
+from tests.contract.blob_container import blob_container, real_store
 from tests.contract.memory_store import MemoryStore
 
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
@@ -24,12 +24,10 @@ from farshore_engine.vault.store import AlreadyExists, ObjectNotFound, ObjectSto
 
 @pytest.fixture(params=["directory", "azure", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, container_name: str) -> Iterator[ObjectStore]:
-    if request.param == "directory":
-        yield DirectoryStore(tmp_path / "vault")
-    elif request.param == "memory":
+    if request.param == "memory":
         yield MemoryStore()
     else:
-        with blob_store(request.getfixturevalue("azurite"), container_name) as store:
+        with real_store(request, tmp_path, container_name) as store:
             yield store
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from tests.contract.blob_container import blob_store
+from tests.contract.blob_container import real_store
 from tests.contract.faulty_store import StaleListStore, UnreliableStore, WrappedStore
 from tests.contract.memory_store import MemoryStore
 from tests.unit.vault.rig import KEK, MACHINE, Rig
@@ -21,7 +21,6 @@ from farshore_engine.contract.faults import Fault, WaitFault
 from farshore_engine.hydrate.raw import hydrate
 from farshore_engine.vault.chain import Access, Fenced
 from farshore_engine.vault.check import check_machine
-from farshore_engine.vault.directory_store import DirectoryStore
 from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.prune import prune
 from farshore_engine.vault.reader import PointReader
@@ -143,11 +142,8 @@ def test_in_memory(seed: int, kinds: list[str]) -> None:
 
 @pytest.fixture(params=["directory", "azure"])
 def plain(request: pytest.FixtureRequest, tmp_path: Path, container_name: str) -> Iterator[ObjectStore]:
-    if request.param == "directory":
-        yield DirectoryStore(tmp_path / "vault")
-    else:
-        with blob_store(request.getfixturevalue("azurite"), container_name) as store:
-            yield store
+    with real_store(request, tmp_path, container_name) as store:
+        yield store
 
 
 @pytest.mark.parametrize("seed", range(3))
