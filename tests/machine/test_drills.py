@@ -12,14 +12,24 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from pydantic import SecretStr
 from tests.machine.memory_controlplane import random_name
 from tests.machine.replication_rig import MACHINE, Stage, open_stage
 from tests.machine.traces import traces
 from tests.machines.namespace_source import NamespaceSource, SourceDisk
 from tests.unit.test_processserver_tasks import vault as vault_with_a_point
 
+from farshore_engine.contract.assignment import Source, SSHCredentials
 from farshore_engine.contract.faults import WaitFault
-from farshore_engine.contract.tasks import TaskAssignment, TaskInput, TaskKind, TaskPhase, TaskResult
+from farshore_engine.contract.tasks import (
+    ProbeKind,
+    ProbeSpec,
+    TaskAssignment,
+    TaskInput,
+    TaskKind,
+    TaskPhase,
+    TaskResult,
+)
 from farshore_engine.machines.network import Network
 from farshore_engine.machines.runtime import MachineRuntime
 from farshore_engine.machines.spec import RunningMachine
@@ -29,6 +39,8 @@ from farshore_engine.processserver.tasks.context import TaskContext
 from farshore_engine.vault.pins import list_pins
 from farshore_engine.vault.stores import open_machine
 
+COMMAND = ProbeSpec(name="login", kind=ProbeKind.SSH, port=22, command=("whoami",), timeout_seconds=60)
+LOGIN = Source(address="10.0.0.1", credentials=SSHCredentials(password=SecretStr("the source's own")))
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -192,8 +204,10 @@ def test_production_does_not_notice_a_drill(tmp_path: Path) -> None:
                 name = f"drill-{random_name()}"
                 point = stage.points()[-1].manifest.name
                 try:
-                    for kind in (TaskKind.HYDRATE, TaskKind.START_MACHINE, TaskKind.PROBE_MACHINE):
+                    for kind in (TaskKind.HYDRATE, TaskKind.START_MACHINE):
                         run(stage, kind, name, point)
+                    answered = run(stage, TaskKind.PROBE_MACHINE, name, point, COMMAND)
+                    assert answered.probes[0].answer == "the command ended with 0 and said: root"
                     before = len(stage.points())
                     (disk.mount / "marker").write_text("still in production\n")
                     stage.wait_points(before + 2)
@@ -204,8 +218,13 @@ def test_production_does_not_notice_a_drill(tmp_path: Path) -> None:
                 assert not any(point.pins for point in stage.points())
 
 
-def run(stage: Stage, kind: TaskKind, name: str, point: str) -> None:
-    given = TaskInput(machine_id=f"demo.{MACHINE}", machine_name=name, network=name, point=point, pin=name)
-    task = TaskAssignment(name=f"{name}-{kind.value.lower()}", kind=kind, run=name, input=given, vault=stage.vault)
+def run(stage: Stage, kind: TaskKind, name: str, point: str, *probes: ProbeSpec) -> TaskResult:
+    given = TaskInput(
+        machine_id=f"demo.{MACHINE}", machine_name=name, network=name, point=point, pin=name, probes=probes
+    )
+    task = TaskAssignment(
+        name=f"{name}-{kind.value.lower()}", kind=kind, run=name, input=given, vault=stage.vault, source=LOGIN
+    )
     report = stage.control.run_task(task)
     assert report.phase is TaskPhase.SUCCEEDED, report
+    return report.result or TaskResult()

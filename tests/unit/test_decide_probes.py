@@ -121,3 +121,13 @@ def test_a_process_server_gets_the_logins_that_its_probes_need(
 def test_a_probe_whose_secret_is_missing_is_told_by_name() -> None:
     (trouble,) = resolve([*objects(), task(SQL)]).troubled
     assert "a probe's sql.credentialsSecretRef names Secret db, which does not exist" in trouble.fault.message
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["its login is there", "its login is gone"])
+def test_a_recovered_machine_gets_the_login_of_its_source_if_that_is_there(known: bool) -> None:
+    starting = task()
+    starting["spec"]["kind"] = "StartMachine"
+    secrets = SECRETS if known else {name: values for name, values in SECRETS.items() if name != "web-ssh"}
+    found = resolve([*objects(), starting], secrets)
+    assert not found.troubled, "a Secret that is gone is not in the way of a failover"
+    assert (found.tasks[0].source is not None) == known

@@ -169,12 +169,24 @@ class Resolver:
             run=spec.run or "",
             input=spec.input,
             vault=self.vault_of(vm),
-            source=self._here(vm) if spec.kind in LOGS_IN or logs_in(spec.input.probes) else None,
+            source=self._task_source(task, vm),
             database_logins={name: self._database_login(name) for name in login_secrets(spec.input.probes)},
             machine=machine,
             deadline=spec.deadline,
             report=task.status,
         )
+
+    def _task_source(self, task: Task, vm: ProtectedVM) -> Source | None:
+        """Return where the machine is and how to log in, for the tasks that need it."""
+        spec = task.spec
+        if spec.kind in LOGS_IN or logs_in(spec.input.probes):
+            return self._here(vm)
+        if spec.kind is TaskKind.START_MACHINE:
+            # A recovered machine without a root disk of its own gets the source's login. It starts all the same
+            # without: a Secret that is gone must not be in the way of a failover.
+            with suppress(Fault):
+                return self._here(vm)
+        return None
 
     def _here(self, vm: ProtectedVM) -> Source:
         """Return the machine as it is at this process server's site: the recovered one, or the one at home."""
