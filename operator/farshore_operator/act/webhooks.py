@@ -12,7 +12,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 import urllib3
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_operator.act.effects import Effects
@@ -32,7 +32,7 @@ def perform(effects: Effects, action: CallService) -> tuple[Outcome, ...]:
     left = max(timedelta(seconds=1), action.deadline - effects.now())
     repeat = Retrying(
         stop=stop_after_delay(min(HOLDS, left).total_seconds()),
-        wait=wait_exponential_jitter(initial=0.3, max=5.0),
+        wait=wait_exponential(multiplier=0.3, max=5.0) + wait_random(0, 0.3),
         retry=retry_if_exception_type(WaitFault),
         reraise=True,
     )
@@ -42,9 +42,7 @@ def perform(effects: Effects, action: CallService) -> tuple[Outcome, ...]:
     except Fault as fault:
         over = False if isinstance(fault, StopFault) else None
         return (HookAnswered(action.step, over, fault.message, effects.now(), fault.remedy),)
-    return (
-        HookAnswered(action.step, True, f"{_doing(action)} answered {status}", effects.now()),
-    )
+    return (HookAnswered(action.step, True, f"{_doing(action)} answered {status}", effects.now()),)
 
 
 def _doing(action: CallService) -> str:
