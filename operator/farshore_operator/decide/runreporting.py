@@ -36,7 +36,6 @@ def reports_due(journal: Journal, status: FailoverRunStatus) -> tuple[Action, ..
     run = journal.observed.run
     if status.phase not in OVER or run.spec.kind not in REPORTED:
         return ()
-    # A run of an older operator that was over before it could be reported has no tasks left: it is not reported late.
     due = (_task(journal, status, member) for member in run.spec.members if member.process_server)
     return tuple(action for action in due if action is not None)
 
