@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,12 @@ from tests.machine.push_rig import agent_pid
 from tests.machines.namespace_source import NamespaceSource, SourceDisk
 
 from farshore_engine.bundle import build_bundle
+from farshore_engine.contract.assignment import Desired
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.tasks import TaskKind, TaskPhase
 from farshore_engine.hydrate.raw import hydrate
 from farshore_engine.machines.namespace import NamespaceMachines
+from farshore_engine.machines.network import Network, Port
 from farshore_engine.machines.spec import MachineState, Removal
 from farshore_engine.vault.reader import PointReader
 from farshore_engine.vault.stores import open_machine
@@ -129,3 +133,33 @@ def test_everything_that_was_acknowledged_is_in_the_last_point_and_the_machine_i
     assert again.result is not None
     assert again.result.host_key.startswith("ssh-ed25519 ")
     assert int(machine.exec("tail -n 1 /data/numbers").stdout) >= acknowledged[0], "an abort loses nothing either"
+
+
+@pytest.mark.soak
+def test_elsewhere_the_agent_cuts_the_power_of_its_own_machine(sites: Sites, tmp_path: Path) -> None:
+    """Where the process server does not know the machine's provider; the test is the hypervisor that sees it off."""
+    machine, there = sites.machine, sites.there
+    if machine.machines.inspect(machine.name).state is not MachineState.RUNNING:  # type: ignore[union-attr]
+        machine.open()
+    writer = Writer.start(machine.machines, machine.name, "/data/numbers", 10_000_000)
+    with there.serving(machine.gateway):
+        sites.home.control.change(MACHINE, desired=Desired.STOP)
+        there.replicate(sites.source, epoch=7)
+        there.control.wait_report(MACHINE, lambda r: r.last_point is not None and r.last_point.epoch == 7, 120)
+        asked = ThreadPoolExecutor(1)
+        final = asked.submit(there.run, TaskKind.FINAL_POINT, source_machine="unknown-here", freeze_seconds=60)
+        there.control.wait_report(MACHINE, lambda r: r.agent is not None and not r.agent.connected, 60)
+        network = Network(str(machine.machines.run_dir.resolve()), machine.network)
+        netns = Port(network, machine.name).netns
+        subprocess.run(["ip", "-n", netns, "link", "set", "eth0", "down"], check=True)  # it is off for the others too
+        report = final.result(180)
+        asked.shutdown()
+    machine.machines.cut_power(machine.name)
+    last = writer.stop()
+    assert report.phase is TaskPhase.SUCCEEDED, report
+    assert report.result is not None
+    assert report.result.point is not None
+    assert report.result.confirmed
+    assert report.result.disks_verified is None
+    held, _ = numbers_in(sites, report.result.point.name, 0, tmp_path / "look")
+    assert held >= last > 10_000_000

@@ -24,6 +24,7 @@ from farshore_engine.hydrate.windows import Progress
 from farshore_engine.machines.spec import DiskFile, MachineKind, MachineSpec, MachineState, Removal, RunningMachine
 from farshore_engine.processserver.installer import DataPort
 from farshore_engine.processserver.lastpoint import HeldPoint
+from farshore_engine.processserver.tasks.cleanup import clean_up
 from farshore_engine.processserver.tasks.context import TaskContext
 from farshore_engine.processserver.tasks.finalpoint import final_point
 from farshore_engine.processserver.tasks.hydrate import hydrate
@@ -274,3 +275,9 @@ def test_a_change_of_point_moves_the_disks_by_what_differs_and_an_old_task_canno
 def test_a_machine_of_this_host_is_shut_down_by_its_provider(scene: Scene) -> None:
     assert shutdown_source(scene.task(TaskKind.SHUTDOWN_SOURCE, source_machine="db"), scene.context()).confirmed
     assert scene.host.states["db"] is MachineState.STOPPED
+
+
+def test_a_machine_that_was_not_recovered_here_is_never_taken_away(scene: Scene) -> None:
+    with pytest.raises(StopFault, match="was not recovered here"):
+        clean_up(scene.task(TaskKind.CLEAN_UP, machine_name="db"), scene.context())
+    assert scene.host.states["db"] is MachineState.RUNNING

@@ -141,7 +141,10 @@ class PointKeeper:
         def left() -> float:
             return 0.0 if last.over else max(0.0, last.until - self._clock())
 
-        return HeldPoint(last.point, left, lambda why: replica.attempts.release(last, why), lambda: last.over)
+        def alive() -> bool:
+            return bool(last.over) and replica.session is not None
+
+        return HeldPoint(last.point, left, lambda why: replica.attempts.release(last, why), lambda: last.over, alive)
 
     def _back_by(self, timeout: float) -> float:
         """Return until when an agent that is not connected now is waited for: not long, if it was not there lately."""

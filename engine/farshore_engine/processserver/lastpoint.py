@@ -22,7 +22,7 @@ class LastPoint:
         power_off: whether the machine cuts its own power once the point is committed.
         asked: when the agent was asked (monotonic), None before.
         point: once it is committed.
-        over: why the machine goes on, "" while it does not.
+        over: why the machine is not held any more, "" while it is.
     """
 
     hold: float
@@ -45,10 +45,12 @@ class HeldPoint:
     Attributes:
         seconds_left: → for how long it certainly stays frozen; 0 once it does not.
         release: (why) → thaws it, so that it goes on; harmless when it is off.
-        over: → why it goes on, "" while it is held.
+        over: → why it is not held any more, "" while it is.
+        alive: → whether its agent has been heard of since: then it goes on, and was not powered off.
     """
 
     point: RecoveryPoint
     seconds_left: Callable[[], float]
     release: Callable[[str], None]
     over: Callable[[], str]
+    alive: Callable[[], bool] = lambda: False

@@ -8,10 +8,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from farshore_engine.contract.faults import WaitFault
+from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
 from farshore_engine.machines.spec import DEFAULT_NETWORK
-from farshore_engine.processserver.tasks.context import TaskContext, machine_dir, vault_of
+from farshore_engine.processserver.tasks.context import STARTED, TaskContext, machine_dir, vault_of
 from farshore_engine.vault.pins import list_pins
 
 
@@ -21,6 +21,7 @@ def clean_up(task: TaskAssignment, context: TaskContext) -> TaskResult:
     looked_for: list[str] = []
     if task.input.machine_name and not task.input.keep_machine:
         directory = machine_dir(task, context)
+        _check_recovered(directory, context)
         removed += context.runtime.stop(directory.name).removed
         removed += _remove_disks(directory)
         looked_for += _nothing_left(task, directory, context)
@@ -28,6 +29,16 @@ def clean_up(task: TaskAssignment, context: TaskContext) -> TaskResult:
         removed += _release(task)
         looked_for.append(f"pin {task.input.pin} of any point")
     return TaskResult(removed=tuple(removed), looked_for=tuple(looked_for))
+
+
+def _check_recovered(directory: Path, context: TaskContext) -> None:
+    """Refuse to take away a machine that was not made from a recovery point: it may be the only one there is."""
+    if context.runtime.inspect(directory.name) is not None and not (directory / STARTED).exists():
+        raise StopFault(
+            f"the machine {directory.name} was not recovered here, so it is not taken away",
+            "This is a bug of the operator, or two machines have one name: look at the run",
+            reason="NotRecovered",
+        )
 
 
 def _remove_disks(directory: Path) -> list[str]:

@@ -80,18 +80,16 @@ def _is_off(power: MachineRuntime, name: str) -> bool:
 
 
 def _await_silence(task: TaskAssignment, held: HeldPoint) -> None:
-    """Wait until nothing at the machine's address answers. Its agent thaws it, and says so, if its power stays on."""
+    """Wait until nothing at the machine's address answers. Its agent says so when it goes on, or dials in anew."""
+    deadline = time.monotonic() + float(task.input.freeze_seconds)
     silent_since: float | None = None
-    while held.seconds_left() > 0 or silent_since is not None or held.over():
+    while not held.alive() and (time.monotonic() < deadline or silent_since is not None):
         if _answers(task):
             silent_since = None
-            if held.over() or held.seconds_left() <= 0:
-                break
-            time.sleep(0.2)
-            continue
-        silent_since = silent_since or time.monotonic()
-        if time.monotonic() - silent_since >= SILENT_FOR:
-            return
+        else:
+            silent_since = silent_since or time.monotonic()
+            if time.monotonic() - silent_since >= SILENT_FOR and not held.alive():
+                return
         time.sleep(0.2)
     raise _goes_on(task, held.over() or "it still answers")
 
