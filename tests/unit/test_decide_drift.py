@@ -69,3 +69,22 @@ def test_a_run_that_a_hook_wants_undone(found: FailoverRun, expected: list[str])
     assert started(replace(rested, plan=plan("recovery", 2, STARTED))) == expected
     aborted = run("Abort", "Running", "plan-uid-p-2-abort", previous=found.metadata.name)
     assert started(replace(at(("web-01",), found, aborted), plan=plan("recovery", 2, STARTED))) == []
+
+
+def test_a_plan_whose_run_waits_for_people_is_ready_and_says_for_whom() -> None:
+    asked = {
+        "name": "g/before/go",
+        "member": "",
+        "phase": "Running",
+        "message": "it waits",
+        "remedy": "farshore approve",
+    }
+    base = run(steps=[asked])
+    body = base.dump()
+    body["spec"] |= {"groups": [{"name": "g", "before": [{"name": "go", "approval": {"message": "?"}}]}]}
+    waits = FailoverRun.of({**body, "metadata": base.metadata.model_dump(by_alias=True)})
+    status = failoverplan.decide(at(("web-01",), waits), NOW).status
+    assert status is not None
+    ready = status.condition("Ready")
+    assert ready is not None and (ready.status, ready.reason) == ("True", "AwaitingApproval")
+    assert status.next_step == "farshore approve"

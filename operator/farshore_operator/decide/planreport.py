@@ -7,9 +7,11 @@ from farshore_operator.api.failoverrun import RunKind, RunPhase
 from farshore_operator.api.planstatus import PlanPhase, SeenEdit, SeenRequest
 from farshore_operator.api.protectedvm import Place
 from farshore_operator.decide import lifecycle, machineruns, planedit, planrequests, planview
+from farshore_operator.decide.hooks import awaits_approval
 from farshore_operator.decide.planruns import SUFFIXES, run_name
 from farshore_operator.decide.planview import ObservedPlan
 from farshore_operator.decide.references import summary
+from farshore_operator.decide.runreport import AWAITING_APPROVAL
 from farshore_operator.report.conditions import Verdict, ready, stalled, waiting
 
 _PHASES = {
@@ -74,6 +76,9 @@ def verdict(
 ) -> tuple[Verdict, str | None]:
     """Return the health and the next step."""
     running = planview.under_way(observed)
+    asked = awaits_approval(running, running.status) if running is not None else None
+    if running is not None and asked is not None:
+        return ready(AWAITING_APPROVAL, f"run {running.metadata.name}, {asked.name}: {asked.message}"), asked.remedy
     if running is not None:
         reason = "Committing" if running.spec.kind is RunKind.COMMIT else now_in.value
         return waiting(reason, f"run {running.metadata.name} is under way"), None

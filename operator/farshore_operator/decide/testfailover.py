@@ -12,10 +12,12 @@ from farshore_operator.api.testfailover import DrilledMachine, TestFailoverPhase
 from farshore_operator.decide import readiness
 from farshore_operator.decide.actions import CreateOwned, SetFinalizer
 from farshore_operator.decide.decision import Action, Decision, Outcome
+from farshore_operator.decide.hooks import awaits_approval
 from farshore_operator.decide.identity import id_of
 from farshore_operator.decide.naming import FORCE_DELETE_ANNOTATION, bounded
 from farshore_operator.decide.origin import signed
 from farshore_operator.decide.references import Problem, summary
+from farshore_operator.decide.runreport import AWAITING_APPROVAL
 from farshore_operator.decide.runspec import Choices, Chosen, drill_groups_of, freeze
 from farshore_operator.report.conditions import Health, Seen, Verdict, ready, settle, stalled, waiting
 from farshore_operator.report.happening import EventType, Happening
@@ -214,6 +216,8 @@ def _verdict(run: FailoverRun, phase: TestFailoverPhase) -> Verdict:
         case TestFailoverPhase.CLEANING_UP:
             broken = told is not None and told.reason == "CleanUpFailed"
             return stalled("CleanUpFailed", message) if broken else waiting("CleaningUp", message or "it is cleaned up")
+        case _ if (asked := awaits_approval(run, run.status)) is not None:
+            return ready(AWAITING_APPROVAL, f"{asked.name}: {asked.message}")
         case _:
             working = [s for s in run.status.steps if s.phase is StepPhase.RUNNING]
             return waiting("Running", "; ".join(f"{s.name} of {s.member}" for s in working) or "the drill begins")
