@@ -121,9 +121,15 @@ def test_headers_come_from_a_secret_that_is_meant_for_it(services: Any) -> None:
     assert service.seen[0]["Authorization"] == VALUE
     refused = call(service.url, {**HEADERS, "type": "Opaque"}, **reference)
     assert refused.succeeded is False and "is not sent away" in refused.message
+    lines = {**HEADERS, "data": {"X": base64.b64encode(b"a\r\nHost: b").decode()}}
+    assert "several lines" in call(service.url, lines, **reference).message
     missing = call(service.url, None, **reference)
     assert missing.succeeded is None and "does not exist" in missing.message
     assert len(service.seen) == 1
+
+
+def test_a_url_that_cannot_be_read_is_no_answer() -> None:
+    assert call("http://[", seconds=1).succeeded is None
 
 
 def test_a_call_is_what_the_plan_says(services: Any) -> None:

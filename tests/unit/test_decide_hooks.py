@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -184,6 +185,21 @@ def test_a_drill_runs_only_the_hooks_that_are_for_drills(hook: dict[str, Any]) -
     assert step.phase is StepPhase.SKIPPED and [type(action) for action in actions] == [CreateOwned]
     step, actions, _ = decided(a_run({**hook, "inDrills": True}, kind="TestFailover"))
     assert step.phase is StepPhase.RUNNING and not any(isinstance(action, CreateOwned) for action in actions)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("web/before/dump", "db/before/dump"),
+        ("Web Tier (1)/before/dump", "Web Tier [1]/before/dump"),
+        ("a/b/x" * 20, "a/b/y" * 20),
+    ],
+    ids=["plain", "signs", "long"],
+)
+def test_each_hook_has_a_job_of_its_own_with_a_name_that_the_cluster_takes(one: str, other: str) -> None:
+    names = {hooks.job_name("a-run", step) for step in (one, other)}
+    assert len(names) == 2
+    assert all(re.fullmatch("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) for name in names)
 
 
 def test_hooks_of_a_list_follow_each_other() -> None:

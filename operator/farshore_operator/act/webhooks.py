@@ -47,7 +47,10 @@ def perform(effects: Effects, action: CallService) -> tuple[Outcome, ...]:
 
 def _doing(action: CallService) -> str:
     """Name the call; what follows the path of its URL may be a secret."""
-    parts = urlsplit(action.http.url)
+    try:
+        parts = urlsplit(action.http.url)
+    except ValueError:
+        return f"{action.http.method} to a URL that cannot be read"
     return f"{action.http.method} {parts.scheme}://{parts.hostname}{parts.path}"
 
 
@@ -87,7 +90,12 @@ def _headers(effects: Effects, action: CallService) -> dict[str, str]:
         )
     for key, text in (found.get("data") or {}).items():
         try:
-            headers[key] = base64.b64decode(text).decode("latin-1").strip()
+            value = base64.b64decode(text).decode("latin-1").strip()
         except (ValueError, binascii.Error) as error:
             raise StopFault(f"key {key} of Secret {namespace}/{name} cannot be a header", "Correct it") from error
+        if "\n" in value or "\r" in value:
+            raise StopFault(
+                f"key {key} of Secret {namespace}/{name} has several lines, which no header has", "Correct it"
+            )
+        headers[key] = value
     return headers

@@ -6,7 +6,9 @@ name that follows from the run's, and its end is kept in the journal; so a kille
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -109,7 +111,10 @@ def awaits_approval(run: FailoverRun, status: FailoverRunStatus) -> Step | None:
 
 def job_name(run: str, step: str) -> str:
     """Return the name of a hook's Job."""
-    return bounded(f"{run}-{step.replace('/', '-')}".lower().replace("_", "-").replace(" ", "-"), JOB_NAME_LENGTH)
+    plain = re.sub("[^a-z0-9]+", "-", f"{run}-{step}".lower()).strip("-")
+    # A group may have any name: two that differ in signs only must not share a Job.
+    mark = "" if re.fullmatch("[a-z0-9/-]*", step) else f"-{hashlib.sha256(step.encode()).hexdigest()[:8]}"
+    return bounded(f"{plain}{mark}", JOB_NAME_LENGTH)
 
 
 def _all(run: FailoverRun) -> list[tuple[RunGroup, When, Hook]]:
