@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from pydantic import SecretBytes
 
+from farshore_engine.agent.final import NOTE
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.contract.assignment import DirectoryAccess, Source, VaultAccess
 from farshore_engine.contract.faults import StopFault
@@ -114,6 +115,17 @@ class Scene:
         self.asked += 1
         return HeldPoint(self.points[-1], lambda: hold, self.released.append, lambda: "")
 
+    def commit(self, *notes: str) -> None:
+        """Commit another point of the same content."""
+        opened = open_machine(self.access, "demo.vm")
+        sink = PackUploader(opened.access.store, opened.access.names)
+        writer = PointWriter(opened, opened.claim(writer="ps", epoch=1, reason="test"), sink)
+        time, disks = datetime(2030, 1, 1, 1, tzinfo=UTC), (DiskFields("disk-a", "sda", SIZE),)
+        fields = PointFields(time, Consistency.CRASH, disks, MachineDescription(hostname="db"), notes)
+        self.points.append(writer.commit(fields))
+        sink.close()
+        opened.close()
+
     def task(self, kind: TaskKind, name: str = "run-vm-step", run: str = "run", **given: object) -> TaskAssignment:
         wanted = TaskInput(machine_id="demo.vm", **given)  # type: ignore[arg-type]
         return TaskAssignment(
@@ -163,6 +175,22 @@ def test_a_machine_that_thawed_when_its_process_server_died_makes_another_last_p
     note.write_text(json.dumps({"point": scene.points[0].name}))
     result = final_point(scene.task(TaskKind.FINAL_POINT, source_machine="db"), scene.context())
     assert (scene.asked, result.point) == (1, scene.points[-1])
+
+
+@pytest.mark.parametrize("last", [True, False], ids=["the last point was committed", "only an ordinary one"])
+def test_a_last_point_that_was_committed_and_not_noted_is_known_by_what_it_says_of_itself(
+    scene: Scene, last: bool
+) -> None:
+    """The process server was killed right behind the commit, and the machine cut its own power."""
+    note = scene.directory / "final-points" / "run-vm-step"
+    note.parent.mkdir()
+    note.write_text(json.dumps({"asked": "2030-01-01T00:00:30+00:00"}))
+    scene.host.states["db"] = MachineState.STOPPED
+    if last:
+        scene.commit(NOTE)
+    result = final_point(scene.task(TaskKind.FINAL_POINT, source_machine="db"), scene.context())
+    assert scene.asked == (0 if last else 1)
+    assert result.point == scene.points[-1]
 
 
 def test_a_power_off_that_is_refused_thaws(scene: Scene) -> None:

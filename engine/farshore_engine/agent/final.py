@@ -27,6 +27,7 @@ STOP_SECONDS = 300.0  # for one stop or start hook: a database may take long to 
 SHARE = 0.95  # of the bound after which the agent thaws by itself, before the watchdog does
 TICK = 0.1
 PHASES = ("stop", "start")
+NOTE = "the machine's last point: taken with its services stopped, and held frozen until its power was to go"
 
 PowerOff = Callable[[], None]
 

@@ -16,7 +16,7 @@ from typing import Any
 from farshore_engine.agent import VERSION
 from farshore_engine.agent.barrier import Barrier
 from farshore_engine.agent.channel import Channel
-from farshore_engine.agent.final import Hold, services_stopped
+from farshore_engine.agent.final import NOTE, Hold, services_stopped
 from farshore_engine.agent.freezing import FreezeFailed
 from farshore_engine.agent.hooks import HookOrder
 from farshore_engine.agent.ledger import Need
@@ -258,6 +258,7 @@ class Session:
                 assert hold is not None
                 frozen = time.monotonic() - found.freeze_seconds
                 send()
+                found.notes.append(NOTE)
                 self._end_point(request, description, found)
                 why = hold.wait(frozen)
                 log.warning("the machine goes on", extra={"fields": {"point": request.id, "reason": why}})

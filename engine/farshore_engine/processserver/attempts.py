@@ -126,7 +126,7 @@ class Attempts:
         with replica.changed:
             attempt = self.current
             if replica.session is session:
-                self._end_last(message.id, message.message)
+                self._end_last(message.id, message.message, message.reason)
             if replica.session is not session or attempt is None or attempt.id != message.id:
                 return  # an echo of what this side called off
             self.current = None
@@ -181,9 +181,9 @@ class Attempts:
             with contextlib.suppress(PeerClosed):
                 session.send(PointFailed(last.id, "NotPoweredOff", why))
 
-    def _end_last(self, attempt: str, why: str) -> None:
+    def _end_last(self, attempt: str, why: str, reason: str = "") -> None:
         if self.last is not None and self.last.id == attempt and not self.last.over:
-            self.last.over = why or "its agent gave up"
+            self.last.over, self.last.reason = why or "its agent gave up", reason
             self._replica.changed.notify_all()
 
     # -- the group -------------------------------------------------------------------------------------------------

@@ -37,6 +37,10 @@ ATTEMPT_PAUSE = 5.0  # seconds after a failed attempt at a point
 SILENCE = 300.0  # seconds for which an agent that owes something may say nothing
 LARGEST_FRAME = 1 << 20  # bytes that an agent sends at a time: under a low limit it is silent between two
 RECONNECTING = 20.0  # seconds in which an agent that was there a moment ago is waited for
+NEED_A_PERSON = {  # reasons for which a last point is not tried again, and what to do
+    "StopHookFailed": "Correct the hook in the machine's /etc/farshore/stop.d, then fail over anew; it runs as before",
+    "NoTracker": "Fail over unplanned, after shutting the machine down: no write tracker works on its kernel",
+}
 LONG_AWAY = timedelta(minutes=5)
 
 
@@ -123,6 +127,7 @@ class PointKeeper:
 
         Raises:
             WaitFault: it was not made or not committed; the machine goes on, and this may be called again.
+            StopFault: it cannot be made; the machine goes on.
         """
         replica, last = self._replica, LastPoint(hold, power_off)
         deadline = self._clock() + timeout
@@ -133,9 +138,13 @@ class PointKeeper:
             replica.changed.notify_all()
             while last.point is None and not last.over and not replica.closed and self._clock() < deadline:
                 replica.changed.wait(TICK)
-        if last.point is None or last.over:
+        if last.point is None:  # else what became of the machine is for who powers it off to see
             why = last.over or self.waiting_for or replica.attempts.blocked_by[0] or "it was not committed in time"
             replica.attempts.release(last, "the last point was not committed")
+            if last.reason in NEED_A_PERSON:
+                raise StopFault(
+                    f"no last point of {replica.machine_id}: {why}", NEED_A_PERSON[last.reason], reason=last.reason
+                )
             raise WaitFault(f"no last point of {replica.machine_id}: {why}", reason="NoLastPoint")
 
         def left() -> float:

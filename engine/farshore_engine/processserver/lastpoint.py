@@ -31,6 +31,7 @@ class LastPoint:
     asked: float | None = None
     point: RecoveryPoint | None = None
     over: str = ""
+    reason: str = ""  # the agent's word for it, if it gave up
 
     @property
     def until(self) -> float:

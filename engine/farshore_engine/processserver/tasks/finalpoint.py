@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import socket
 import time
+from datetime import datetime
 from pathlib import Path
 
+from farshore_engine.agent.final import NOTE
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
 from farshore_engine.hydrate.verify import verify
@@ -39,7 +41,12 @@ def final_point(task: TaskAssignment, context: TaskContext) -> TaskResult:
         return before
     context.progress(None, "stopping services, freezing, and sending what is left")
     hold = float(task.input.freeze_seconds)
-    held = context.take_last(task.input.machine_id, hold, power is None, _patience(task, context))
+    write_private(note, json.dumps({"asked": context.now().isoformat()}).encode())
+    try:
+        held = context.take_last(task.input.machine_id, hold, power is None, _patience(task, context))
+    except Fault:
+        note.unlink(missing_ok=True)
+        raise
     try:
         write_private(note, json.dumps({"point": held.point.name}).encode())
         context.progress(None, f"{held.point.name} is committed; powering the machine off")
@@ -119,14 +126,24 @@ def _finished(
 ) -> TaskResult | None:
     """Return the result of an earlier try that was cut off behind the power-off, None where there was none."""
     try:
-        point = str(json.loads(note.read_text())["point"])
-    except (FileNotFoundError, ValueError, KeyError):
+        noted = json.loads(note.read_text())
+    except (FileNotFoundError, ValueError):
         return None
     off = _is_off(power, task.input.source_machine) if power is not None else not _answers(task)
-    if not off:
-        note.unlink(missing_ok=True)  # it thawed when this process died, and has written since
-        return None
-    return _result(task, context, power, point)
+    point = noted.get("point") or _committed_since(task, datetime.fromisoformat(noted["asked"]))
+    if off and point:
+        return _result(task, context, power, point)
+    note.unlink(missing_ok=True)  # it thawed when this process died, and has written since
+    return None
+
+
+def _committed_since(task: TaskAssignment, asked: datetime) -> str:
+    """Return the name of the last point that was committed before it could be noted, "" if none was."""
+    with vault_of(task) as vault:
+        newest = vault.newest()
+    if newest is None or NOTE not in newest.manifest.notes or newest.manifest.time < asked:
+        return ""
+    return newest.manifest.name
 
 
 def _result(task: TaskAssignment, context: TaskContext, power: MachineRuntime | None, name: str) -> TaskResult:
