@@ -26,12 +26,13 @@ from tests.machine.agent_rig import make_identity
 
 from farshore_engine.agent.source import READ_DEPTH, Reader, read_ahead
 from farshore_engine.blocks.content import digest_block, zero_blocks
+from farshore_engine.blocks.encoded import LEVEL, SEGMENT, encode, payload_of
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.contract.machine import MachineDescription
 from farshore_engine.contract.points import Consistency
 from farshore_engine.hydrate.raw import hydrate
 from farshore_engine.vault.directory_store import DirectoryStore
-from farshore_engine.vault.encoder import BATCH, LEVEL, SEGMENT
+from farshore_engine.vault.encoder import BATCH
 from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.newfile import create_file
 from farshore_engine.vault.pack import PackSink, SealedPack
@@ -78,12 +79,13 @@ def stages(device: str, size: int, directory: Path) -> list[Measured]:
     """Measure every stage alone on the first `size` bytes of a disk; spool and vault are made in `directory`."""
     data, read = _read(device, size)
     calls = [memoryview(data)[at : at + CALL] for at in range(0, len(data), CALL)]
+    payloads = [memoryview(payload_of([encode(KEK, call)[1]])) for call in calls]
     kept: list[SealedPack] = []
     _vault(DirectoryStore(directory / "stages"), _Keep(kept)).encode(data, threads=1)
     return [
         read,
-        measured("zero test, in agent and process server", size, lambda: [zero_blocks(c) for c in calls * 2]),
-        measured("TLS, both ends", size, lambda: _tls(calls, directory)),
+        measured("zero test", size, lambda: [zero_blocks(c) for c in calls]),
+        measured("TLS of what is compressed, both ends", size, lambda: _tls(payloads, directory)),
         measured("digests (BLAKE3)", size, lambda: [digest_block(KEK, b) for c in calls for b in _blocks(c)]),
         measured("compression (zstd)", size, lambda: [_compressed(c) for c in calls]),
         measured("encryption (AES-GCM)", size, lambda: _encrypt(kept)),

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from farshore_engine.blocks.content import DIGEST_SIZE
+from farshore_engine.blocks.encoded import encode, payload_of
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.wire.frames import PROTOCOL, PeerClosed, WireError, receive_frame, send_frame
 from farshore_engine.wire.messages import (
@@ -110,6 +112,7 @@ class LightAgent:
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
+        self._digest_key = bytes(DIGEST_SIZE)
         self._seq = 0
         self._session = secrets.token_hex(4)
         self._frozen_since = 0.0
@@ -154,6 +157,7 @@ class LightAgent:
             case Welcome():
                 self.limits.append(message.settings.bandwidth_limit)
                 self._seq = message.resume_after
+                self._digest_key = bytes.fromhex(message.digest_key)
                 for _ in range(self.rounds):
                     if not self._stop.is_set():
                         self._send_blocks(stream, range(16))
@@ -249,7 +253,7 @@ class LightAgent:
     def _send_blocks(self, stream: TlsStream, blocks: range) -> None:
         for block in blocks:
             self._seq += 1
-            content = secrets.token_bytes(BLOCK_SIZE)
+            content = payload_of([encode(self._digest_key, secrets.token_bytes(BLOCK_SIZE))[1]])
             self._say(stream, Data(self._seq, "d0", (Run(block * BLOCK_SIZE, BLOCK_SIZE),)), content)
 
     @staticmethod

@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from farshore_engine.blocks.content import digest_blocks
-from farshore_engine.blocks.grid import BLOCK_SIZE
+from farshore_engine.blocks.encoded import decode as decode_block
+from farshore_engine.blocks.encoded import parse_payload
+from farshore_engine.blocks.grid import BLOCK_SIZE, block_count
 from farshore_engine.wire.frames import Frame, FrameKind, PeerClosed, WireError, receive_frame, send_frame
 from farshore_engine.wire.messages import (
     Ack,
@@ -284,12 +286,13 @@ class ReferencePeer:
 
     def _apply(self, message: Data | Zeros, payload: bytes) -> None:
         at = 0
+        plain = self._plain(message, payload)
         fd = os.open(self.replica(message.disk), os.O_WRONLY)
         try:
             for run in message.runs:
                 assert run.offset % BLOCK_SIZE == 0
                 if isinstance(message, Data):
-                    data = payload[at : at + run.length]
+                    data = plain[at : at + run.length]
                     assert len(data) == run.length
                     self.heard.data_bytes += run.length
                 else:
@@ -300,7 +303,12 @@ class ReferencePeer:
         finally:
             os.close(fd)
         self.heard.zero_frames += isinstance(message, Zeros)
-        assert isinstance(message, Zeros) or at == len(payload)
+
+    def _plain(self, message: Data | Zeros, payload: bytes) -> bytes:
+        if isinstance(message, Zeros):
+            return b""
+        encoded = parse_payload(memoryview(payload), sum(block_count(run.length) for run in message.runs))
+        return b"".join(decode_block(self.digest_key, encoded, at) for at in range(len(encoded)))
 
     def _answer(self, question: NeedDigests) -> None:
         if self._synced.is_set():

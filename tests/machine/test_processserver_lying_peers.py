@@ -29,9 +29,11 @@ from tests.machine.reference_peer import ReferencePeer
 from farshore_engine.agent import agent as agent_module
 from farshore_engine.agent import channel as module
 from farshore_engine.agent.config import Server
+from farshore_engine.blocks.encoded import encode, payload_of
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.processserver import dataport
 from farshore_engine.processserver import session as server_session
+from farshore_engine.vault.stores import open_machine
 from farshore_engine.wire.frames import (
     MAGIC,
     MAX_PAYLOAD,
@@ -76,8 +78,12 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def good(machine: str, chance: random.Random) -> list[bytes]:
-    """What an agent says, frame for frame."""
+def payload(key: bytes, *contents: bytes) -> bytes:
+    return payload_of([encode(key, content)[1] for content in contents])
+
+
+def good(machine: str, key: bytes, chance: random.Random) -> list[bytes]:
+    """What an agent says, frame for frame; `key` is of its digests."""
     block = chance.randbytes(BLOCK_SIZE)
     end = PointEnd(
         id="p", seq=4, consistency=Consistency.CRASH, frozen_at=time.time(), freeze_seconds=0.1, precopy_rounds=1,
@@ -86,12 +92,14 @@ def good(machine: str, chance: random.Random) -> list[bytes]:
     return [
         frame(greeting(machine, time.time(), f"s{chance.random()}")),
         frame(NeedDigests("d0", 0, 16)),
-        frame(Data(1, "d0", (Run(0, BLOCK_SIZE),)), block),
-        frame(Data(2, "d0", (Run(BLOCK_SIZE, BLOCK_SIZE), Run(4 * BLOCK_SIZE, BLOCK_SIZE))), block + block),
+        frame(Data(1, "d0", (Run(0, BLOCK_SIZE),)), payload(key, block)),
+        frame(
+            Data(2, "d0", (Run(BLOCK_SIZE, BLOCK_SIZE), Run(4 * BLOCK_SIZE, BLOCK_SIZE))), payload(key, block, block)
+        ),
         frame(Zeros(3, "d0", (Run(8 * BLOCK_SIZE, 4 * BLOCK_SIZE),))),
         frame(Progress(SyncMode.FULL, 16, 8)),
         frame(Synced(3)),
-        frame(Data(4, "d0", (Run(0, BLOCK_SIZE),)), block),
+        frame(Data(4, "d0", (Run(0, BLOCK_SIZE),)), payload(key, block)),
         frame(PointReady("p")),
         frame(Frozen("p")),
         frame(end),
@@ -176,12 +184,14 @@ def test_lying_agents_harm_nobody_and_take_no_memory(fleet: Fleet) -> None:
         fleet.assign("")
         identity = fleet.identity(machine)
         fleet.wait(lambda: fleet.points(machine) is not None)
+        with contextlib.closing(open_machine(fleet.vault, machine)) as vault:
+            key = vault.digest_key
         before = 0
         for seed in range(CONVERSATIONS):
             chance = random.Random(seed)
             with contextlib.suppress(OSError, PeerClosed), contextlib.closing(identity.dial()) as sock:
                 sock.settimeout(2)
-                sock.sendall(damaged(good(machine, chance), chance))
+                sock.sendall(damaged(good(machine, key, chance), chance))
                 sock.settimeout(0.05)
                 while sock.recv(1 << 16):
                     pass
@@ -250,8 +260,9 @@ def test_a_lie_ends_the_connection_or_means_nothing(fleet: Fleet, lie: list[Mess
                 heard = [answer_of(sock)]
                 if isinstance(heard[0], Welcome):
                     for message in lie:
-                        payload = bytes(BLOCK_SIZE) if isinstance(message, Data) else b""
-                        sock.sendall(frame(message, payload))
+                        key = bytes.fromhex(heard[0].digest_key)
+                        told = payload(key, b"x" * BLOCK_SIZE) if isinstance(message, Data) else b""
+                        sock.sendall(frame(message, told))
                     with contextlib.suppress(PeerClosed, TimeoutError):
                         sock.settimeout(2)
                         while True:

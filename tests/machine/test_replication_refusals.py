@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ssl
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import structlog
+import zstandard
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -15,8 +18,21 @@ from tests.machine import light_agent
 from tests.machine.memory_controlplane import Authority, machine_names
 from tests.machine.replication_rig import MACHINE, Stage, open_stage
 
+from farshore_engine.blocks.encoded import encode, payload_of
 from farshore_engine.wire.frames import PROTOCOL, PeerClosed, receive_frame, send_frame
-from farshore_engine.wire.messages import Baseline, Bye, Data, DiskInfo, Hello, Message, Refuse, Run, Welcome, decode
+from farshore_engine.wire.messages import (
+    Ack,
+    Baseline,
+    Bye,
+    Data,
+    DiskInfo,
+    Hello,
+    Message,
+    Refuse,
+    Run,
+    Welcome,
+    decode,
+)
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +177,40 @@ def test_frames_that_lie_about_their_place_end_the_connection(stage: Stage, mess
             while not isinstance(answer(sock), Bye):
                 pass
             raise PeerClosed
+
+
+def lengths(*values: int) -> bytes:
+    return np.array(values, "<u4").tobytes()
+
+
+BOMB = zstandard.compress(bytes(64 << 20))
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        pytest.param(lambda good: good[:-1], "do not fit", id="a byte too few"),
+        pytest.param(lambda good: good + b"x", "do not fit", id="a byte too many"),
+        pytest.param(lambda good: good[:20], "bytes for 1 blocks", id="not even the digests"),
+        pytest.param(lambda good: lengths(0) + good[4:36], "do not fit", id="an empty content"),
+        pytest.param(lambda good: lengths(65537) + good[4:36] + bytes(65537), "do not fit", id="more than a block"),
+        pytest.param(lambda good: good[:4] + bytes(32) + good[36:], "zeros", id="the digest of zeros"),
+        pytest.param(lambda good: good[:4] + b"y" * 32 + good[36:], "not what", id="another digest"),
+        pytest.param(lambda good: good[:36] + b"y" * (len(good) - 36), "damaged", id="noise"),
+        pytest.param(lambda good: lengths(len(BOMB)) + good[4:36] + BOMB, "another size", id="a decompression bomb"),
+    ],
+)
+def test_a_payload_that_could_not_be_restored_is_refused(
+    stage: Stage, damage: Callable[[bytes], bytes], says: str
+) -> None:
+    with structlog.testing.capture_logs() as logs:
+        with dial(stage, *own(stage)) as sock:
+            say(sock, hello(f"demo.{MACHINE}"))
+            welcome = answer(sock)
+            assert isinstance(welcome, Welcome)
+            _, blocks = encode(bytes.fromhex(welcome.digest_key), bytes(range(256)) * 256)
+            say(sock, Data(1, "d1", (Run(0, 65536),)), damage(payload_of([blocks])))
+            with pytest.raises(PeerClosed):
+                while not isinstance(answer(sock), Ack):
+                    pass
+        stage.control.wait_for(lambda: any(says in str(line) for line in logs) or None, 10)

@@ -16,6 +16,7 @@ from pydantic import SecretBytes
 from tests.contract.memory_store import MemoryStore
 from tests.machine.memory_controlplane import assignment
 
+from farshore_engine.blocks.encoded import encode
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.contract.assignment import (
     DirectoryAccess,
@@ -67,7 +68,7 @@ def receive(replica: Replica, seq: int, *blocks: int) -> None:
     if replica.spool.current.session is None:
         replica.spool.begin_session(AgentSession("s1"))
     payload = bytes([seq]) * (BLOCK_SIZE * len(blocks))
-    replica.intake.data(seq, DISK, np.array(blocks, np.int64), memoryview(payload))
+    replica.intake.data(seq, DISK, np.array(blocks, np.int64), encode(replica.vault.digest_key, payload)[1])
     replica.intake.flush()
 
 

@@ -16,6 +16,7 @@ import pytest
 from pydantic import SecretBytes
 from tests.machine.memory_controlplane import assignment
 
+from farshore_engine.blocks.encoded import encode
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.contract.assignment import (
     Desired,
@@ -185,8 +186,8 @@ def test_packs_fill_on_a_slow_link(replica: Replica, clock: Clock, gap: float, p
     acknowledged = threading.Event()
     replica.intake.on_durable = lambda seq: acknowledged.set() if seq == 20 else None
     for seq in range(1, 21):
-        payload = memoryview(np.random.default_rng(seq).bytes(BLOCK_SIZE))
-        replica.intake.data(seq, DISK, np.array([seq], np.int64), payload)
+        _, encoded = encode(replica.vault.digest_key, np.random.default_rng(seq).bytes(BLOCK_SIZE))
+        replica.intake.data(seq, DISK, np.array([seq], np.int64), encoded)
         clock.seconds += gap
     for _ in range(200):
         clock.seconds += 0.5

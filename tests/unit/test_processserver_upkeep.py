@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretBytes
 from tests.unit.test_processserver_opening import DISK, KEY, Server, commit, held, receive
 
+from farshore_engine.blocks.encoded import encode
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.contract.assignment import (
     Desired,
@@ -94,7 +95,7 @@ def test_a_pack_that_the_storage_lost_is_asked_for_again(server: Server) -> None
     told, _ = replica.writer.digests_of(DISK, 0, 3)
     assert replica.lost == "the vault lost 1 packs"
     assert not np.array_equal(known, told)
-    replica.intake.data(4, DISK, np.arange(3), memoryview(bytes([1]) * (3 * BLOCK_SIZE)))
+    replica.intake.data(4, DISK, np.arange(3), encode(replica.vault.digest_key, bytes([1]) * (3 * BLOCK_SIZE))[1])
     replica.intake.flush()
     commit(replica)
     fresh = replica.writer._disks[DISK].base.lookup(0, 3)

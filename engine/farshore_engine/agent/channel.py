@@ -34,7 +34,7 @@ from farshore_engine.wire.messages import Message, Ping, Pong, decode
 SERVER_NAME = "farshore-process-server"  # in the certificate of every process server, whatever its address
 CONNECT_SECONDS = 10.0
 PING_SECONDS, HANG_UP_SECONDS = 10.0, 30.0
-QUEUE_LIMIT = 4 << 20  # bytes
+QUEUE_LIMIT = 2 << 20  # bytes
 RECEIVE_SIZE = 1 << 18
 WRITE_TURN = 1 << 20
 IN_LIMIT = 4096  # messages that wait to be handled; then nothing more is read

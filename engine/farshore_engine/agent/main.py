@@ -19,16 +19,19 @@ from farshore_engine.contract.faults import StopFault, WaitFault
 
 EXIT_RETRY = 75  # EX_TEMPFAIL
 EXIT_STOPPED = 78  # EX_CONFIG: a restart does not help
+KEPT = 8 << 20  # bytes of freed memory that a heap keeps
 
 
 def _run(config: AgentConfig, path: Path) -> int:
     from farshore_engine.agent import syscalls
     from farshore_engine.agent.agent import Agent
+    from farshore_engine.blocks.memory import keep_freed_memory
 
     agent = Agent(config, reread=lambda: load(path), power_off=syscalls.power_off)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
     log.info("the agent starts", extra={"fields": {"version": VERSION, "machineId": config.machine_id}})
+    keep_freed_memory(KEPT, heaps=1)
     try:
         syscalls.lock_everything()  # what runs inside a freeze must not wait for a page
     except OSError as error:

@@ -241,7 +241,7 @@ class PointMaker:
         result.frozen_at, result.freeze_seconds = opened.frozen_at, opened.seconds
         result.frozen_bytes, result.snapshot_bytes = plan.size, plan.size_later
         if order.hold is None or late:  # else it was sent inside the freeze
-            self._send(plan, work.outlet)
+            self._send(plan, work)
         return late
 
     def _under_freeze(self, work: _Work, snapshot: Snapshot | None) -> tuple[Plan, dict[str, int]]:
@@ -249,6 +249,7 @@ class PointMaker:
         order, opened, outlet = work.order, work.opened, work.outlet
         opened.unfreezable.clear()
         with HANDLER.held(), hurried():
+            self._rest.claim()
             self._freezer.freeze(opened, order.bound)
             try:
                 self._tracker.barrier()
@@ -287,7 +288,7 @@ class PointMaker:
         result, opened = work.result, work.opened
         result.frozen_at, result.frozen_bytes = opened.frozen_at, plan.size
         result.freeze_seconds = time.monotonic() - opened.began
-        hold(lambda: self._send(plan, work.outlet), result)
+        hold(lambda: self._send(plan, work), result)
 
     def _thaw(self, opened: Opened) -> None:
         try:
@@ -296,9 +297,9 @@ class PointMaker:
             self._ledger.put_back()
             raise
 
-    def _send(self, plan: Plan, outlet: PointOutlet) -> None:
+    def _send(self, plan: Plan, work: _Work) -> None:
         try:
-            self._rest.send(plan, outlet)
+            self._rest.send(plan, work.outlet, work.replicator.encode)
         except OSError as error:
             self._ledger.put_back()
             raise FreezeFailed("SnapshotLost", f"the snapshot cannot be read; its room may be full: {error}") from error

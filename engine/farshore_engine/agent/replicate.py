@@ -8,21 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from functools import partial
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from farshore_engine.agent.ledger import Ledger, Need
 from farshore_engine.agent.source import Reader, read_ahead
-from farshore_engine.blocks.content import DIGEST_SIZE, digest_blocks, zero_blocks
+from farshore_engine.blocks.content import DIGEST_SIZE, digest_blocks
+from farshore_engine.blocks.content import Digests as DigestArray
+from farshore_engine.blocks.encoded import EncodedBlocks, encode, payload_of
 from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes, block_count, runs_of
 from farshore_engine.wire.messages import Data, Digests, Message, NeedDigests, Run, Zeros
 
-FRAME_SIZE = 1 << 20  # bytes of payload
+FRAME_BLOCKS = 32  # of one frame at most
 TAKE_BLOCKS = 1024  # blocks taken from the ledger at a time: 64 MiB
 HURRIED_BLOCKS = 64  # the same for a pass that may have to end early
 LEAF_BLOCKS = 1024  # blocks of one question for digests: 32 KiB of answer
 LEAVES_AHEAD = 4
+Encoded = tuple[npt.NDArray[np.bool_], EncodedBlocks]  # as `encode` returns it
+Encode = Callable[[bytes | memoryview], Encoded]
 
 
 class Outlet(Protocol):
@@ -49,6 +55,7 @@ class Replicator:
         self._outlet = outlet
         self._workers = workers
         self._digest_key = digest_key
+        self.encode: Encode = partial(encode, digest_key)
 
     def send_waiting(self, need: Need, disk: str, until: Callable[[], bool] | None = None) -> int:
         """Pass once over the disk and send what is dirty or unsent; returns how many blocks were taken.
@@ -66,9 +73,9 @@ class Replicator:
             start = int(blocks[-1]) + 8  # the ledger rounds down to 8
             start -= start % 8
             writer = FrameWriter(self._ledger, self._outlet, disk, need, reader.size)
-            for first, count, data in read_ahead(reader, blocks, self._workers):
-                writer.add(first, count, data)
-                self._outlet.passed(len(data))
+            for first, count, (zero, encoded) in read_ahead(reader, blocks, self._workers, self.encode):
+                writer.add(first, zero, encoded)
+                self._outlet.passed(count * BLOCK_SIZE)
             writer.flush()
 
     def verify(self, disk: str) -> None:
@@ -98,17 +105,19 @@ class Replicator:
         reader = self._readers[disk]
         blocks = self._ledger.take_from(Need.UNVERIFIED, disk, answer.first, answer.count)
         writer = FrameWriter(self._ledger, self._outlet, disk, Need.UNVERIFIED, reader.size)
-        for first, count, data in read_ahead(reader, blocks, self._workers):
-            ours = digest_blocks(self._digest_key, data)
+        for first, count, (data, ours) in read_ahead(reader, blocks, self._workers, self._digested):
             start = first - answer.first
             equal = (ours == theirs[start : start + count]).all(axis=1)
             numbers = np.arange(first, first + count, dtype=np.int64)
             self._ledger.settle(Need.UNVERIFIED, disk, numbers[equal])
             for run, length in runs_of(numbers[~equal]):
                 offset = (run - first) * BLOCK_SIZE
-                writer.add(run, length, data[offset : offset + length * BLOCK_SIZE])
+                writer.add(run, *self.encode(data[offset : offset + length * BLOCK_SIZE]))
             self._outlet.passed(len(data))
         writer.flush()
+
+    def _digested(self, data: bytes | memoryview) -> tuple[bytes | memoryview, DigestArray]:
+        return data, digest_blocks(self._digest_key, data)
 
 
 class FrameWriter:
@@ -122,25 +131,24 @@ class FrameWriter:
         self._size = size
         self._runs: list[Run] = []
         self._blocks: list[Indexes] = []
-        self._parts: list[bytes | memoryview] = []
-        self._filled = 0
+        self._parts: list[EncodedBlocks] = []
+        self._filled = 0  # blocks
         self._zeros: list[Indexes] = []
 
-    def add(self, first: int, count: int, data: bytes | memoryview) -> None:
-        """Add `count` blocks from `first` on, whose bytes are `data`; the disk's last block may be short."""
-        zero = zero_blocks(data)
-        numbers = np.arange(first, first + count, dtype=np.int64)
-        if zero.any():
-            if self._need is Need.UNSENT:  # the process server holds nothing there, which reads as zeros
-                self._ledger.settle(self._need, self._disk, numbers[zero])
-            else:
-                self._zeros.append(numbers[zero])
-            pieces = runs_of(numbers[~zero])
+    def add(self, first: int, zero: npt.NDArray[np.bool_], encoded: EncodedBlocks) -> None:
+        """Add the blocks from `first` on: which of them hold zeros only, and the others encoded."""
+        if len(encoded) == zero.size:
+            self._add_run(first, encoded)
+            return
+        numbers = np.arange(first, first + zero.size, dtype=np.int64)
+        if self._need is Need.UNSENT:  # the process server holds nothing there, which reads as zeros
+            self._ledger.settle(self._need, self._disk, numbers[zero])
         else:
-            pieces = [(first, count)]
-        for run, length in pieces:
-            offset = (run - first) * BLOCK_SIZE
-            self._add_run(run, length, data if length == count else data[offset : offset + length * BLOCK_SIZE])
+            self._zeros.append(numbers[zero])
+        done = 0
+        for run, count in runs_of(numbers[~zero]):
+            self._add_run(run, encoded[done : done + count])
+            done += count
 
     def flush(self) -> None:
         """Send what was gathered."""
@@ -152,13 +160,14 @@ class FrameWriter:
             seq = self._ledger.sent(self._need, self._disk, blocks)
             self._outlet.deliver(Zeros(seq, self._disk, runs))
 
-    def _add_run(self, first: int, count: int, data: bytes | memoryview) -> None:
-        if self._filled + len(data) > FRAME_SIZE:
+    def _add_run(self, first: int, encoded: EncodedBlocks) -> None:
+        count = len(encoded)
+        if self._filled + count > FRAME_BLOCKS:
             self._flush_data()
         self._runs.append(self._run(first, count))
         self._blocks.append(np.arange(first, first + count, dtype=np.int64))
-        self._parts.append(data)
-        self._filled += len(data)
+        self._parts.append(encoded)
+        self._filled += count
 
     def _run(self, first: int, count: int) -> Run:
         offset = first * BLOCK_SIZE
@@ -167,7 +176,7 @@ class FrameWriter:
     def _flush_data(self) -> None:
         if not self._parts:
             return
-        payload = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        payload = payload_of(self._parts)
         runs, blocks = tuple(self._runs), np.concatenate(self._blocks)
         self._runs, self._blocks, self._parts, self._filled = [], [], [], 0
         seq = self._ledger.sent(self._need, self._disk, blocks)

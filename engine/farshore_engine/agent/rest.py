@@ -10,9 +10,10 @@ from pathlib import Path
 from farshore_engine.agent import syscalls
 from farshore_engine.agent.freezing import FreezeFailed, hurry
 from farshore_engine.agent.ledger import Ledger, Need
-from farshore_engine.agent.replicate import FrameWriter, Outlet
+from farshore_engine.agent.replicate import Encode, Encoded, FrameWriter, Outlet
 from farshore_engine.agent.snapshot import Snapshot
-from farshore_engine.agent.source import Reader, aligned, read_ahead, reads_of
+from farshore_engine.agent.source import READ_SIZE, Reader, ahead, aligned, buffers, read_ahead, reads_of
+from farshore_engine.blocks.buffers import Parts
 from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes
 
 READERS = 4
@@ -59,7 +60,8 @@ class Plan:
 
 
 class Rest:
-    """The locked buffer and its use: `reserve` before the freeze, `plan` and `read` inside, `send` and `release` after.
+    """The locked buffer and its use: `reserve` and `claim` before the freeze, `plan` and `read` inside, `send` and
+    `release` after.
 
     Args:
         size: bytes of the buffer; the rest of a point must fit.
@@ -75,6 +77,9 @@ class Rest:
         self._hurried = ThreadPoolExecutor(READERS, "frozen-reader", hurry)
         area, self.locked = syscalls.locked_buffer(size)
         self._own = self._buffer = memoryview(area)
+        self._parts = Parts(self._own, READ_SIZE, buffers)
+        for reader in readers.values():
+            reader.memory = self._parts.take  # between freezes, what copies ahead needs no memory beside it
 
     @property
     def capacity(self) -> int:
@@ -92,9 +97,17 @@ class Rest:
         self._buffer = memoryview(area)
         return True
 
+    def claim(self) -> None:
+        """Let nobody read into the buffer any more, just before the freeze."""
+        if not self._parts.claim() and self._buffer is self._own:  # as when an error holds on to what was read
+            area, locked = syscalls.locked_buffer(len(self._own))
+            self.locked = self.locked and locked
+            self._buffer = memoryview(area)
+
     def release(self) -> None:
-        """Give back what `reserve` took."""
+        """Give back what `reserve` and `claim` took."""
         self._buffer = self._own
+        self._parts.free()
 
     def plan(self, snapshot: Snapshot | None = None) -> Plan:
         """Take all dirty blocks and give each run its place in the buffer; raises RestTooLarge.
@@ -133,8 +146,8 @@ class Rest:
         for _ in self._hurried.map(fill, plan.reads):
             pass
 
-    def send(self, plan: Plan, outlet: Outlet) -> None:
-        """Hand over what was read, and what the snapshot holds, as frames.
+    def send(self, plan: Plan, outlet: Outlet, encode: Encode) -> None:
+        """Encode and hand over what was read, and what the snapshot holds, as frames.
 
         Raises:
             OSError: the snapshot cannot be read, as when its room was too small.
@@ -143,16 +156,21 @@ class Rest:
             disk: FrameWriter(self._ledger, outlet, disk, Need.DIRTY, reader.size)
             for disk, reader in self._readers.items()
         }
-        for read in plan.reads:
+
+        def encoded(number: int, _: int) -> Encoded:
+            read = plan.reads[number]
             view = self._buffer[read.at : read.at + read.length]
             if plan.snapshot is not None:
                 plan.snapshot.restore_metadata(read.disk, read.first * BLOCK_SIZE, view)
-            writers[read.disk].add(read.first, read.count, bytes(view))
+            return encode(view)
+
+        for number, _, found in ahead(((number, 1) for number in range(len(plan.reads))), self._workers, encoded):
+            writers[plan.reads[number].disk].add(plan.reads[number].first, *found)
         if plan.snapshot is not None:
             plan.snapshot.open()
             for disk, blocks in plan.later.items():
-                for first, count, data in read_ahead(plan.snapshot.reader(disk), blocks, self._workers):
-                    writers[disk].add(first, count, data)
+                for first, _, found in read_ahead(plan.snapshot.reader(disk), blocks, self._workers, encode):
+                    writers[disk].add(first, *found)
         for writer in writers.values():
             writer.flush()
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from farshore_engine.agent import syscalls
 from farshore_engine.blocks.buffers import Buffers
 from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes, runs_of
 
+T = TypeVar("T")
+
 READ_SIZE = 1 << 20  # bytes of one read at most
 READ_BLOCKS = READ_SIZE // BLOCK_SIZE
 ALIGNMENT = 4096
-READ_DEPTH = 4
-SPARE_BUFFERS = 6
+READ_DEPTH = 6
+SPARE_BUFFERS = 0
 
-_buffers = Buffers(READ_SIZE, SPARE_BUFFERS)  # of all disks
+buffers = Buffers(READ_SIZE, SPARE_BUFFERS)  # of all disks
 
 
 class ShortRead(OSError):
@@ -38,6 +40,7 @@ class Reader:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (os.O_DIRECT if direct else 0))
         self._after_read = after_read
+        self.memory: Callable[[], memoryview] = buffers.take  # gives READ_SIZE bytes, aligned
         self.size = syscalls.device_size(self._fd)
 
     def current_size(self) -> int:
@@ -51,7 +54,7 @@ class Reader:
             OSError: the disk cannot be read (ShortRead: it is shorter than it was).
         """
         length = min(length, self.size - offset)
-        view = _buffers.take()
+        view = self.memory()
         self.read_into(view[: aligned(length)], offset, length)
         return view[:length].toreadonly()
 
@@ -94,19 +97,25 @@ class Source(Protocol):
 
 
 def read_ahead(
-    reader: Source, blocks: Indexes, workers: Executor, depth: int = READ_DEPTH
-) -> Iterator[tuple[int, int, bytes | memoryview]]:
-    """Yield (first block, count, bytes) for ascending blocks, in order, with `depth` reads under way.
+    reader: Source, blocks: Indexes, workers: Executor, then: Callable[[bytes | memoryview], T]
+) -> Iterator[tuple[int, int, T]]:
+    """Yield (first block, count, `then` of the bytes) for ascending blocks, in order, read and worked on by workers.
 
     Raises:
         OSError: the disk cannot be read.
     """
-    under_way: deque[tuple[int, int, Future[bytes | memoryview]]] = deque()
+    return ahead(reads_of(blocks), workers, lambda at, count: then(reader.read(at * BLOCK_SIZE, count * BLOCK_SIZE)))
+
+
+def ahead(
+    parts: Iterable[tuple[int, int]], workers: Executor, work: Callable[[int, int], T]
+) -> Iterator[tuple[int, int, T]]:
+    """Yield (first block, count, `work` of the two) for each part, in order, with READ_DEPTH of them under way."""
+    under_way: deque[tuple[int, int, Future[T]]] = deque()
     try:
-        for first, count in reads_of(blocks):
-            future = workers.submit(reader.read, first * BLOCK_SIZE, count * BLOCK_SIZE)
-            under_way.append((first, count, future))
-            if len(under_way) >= depth:
+        for first, count in parts:
+            under_way.append((first, count, workers.submit(work, first, count)))
+            if len(under_way) >= READ_DEPTH:
                 start, number, future = under_way.popleft()
                 yield start, number, future.result()
         while under_way:

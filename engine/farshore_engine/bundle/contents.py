@@ -137,7 +137,10 @@ def _standard_library(target: str) -> Iterator[Entry]:
 
 def _packages(target: str) -> Iterator[Entry]:
     yield from _numpy(_package("numpy"), f"{target}/numpy")
-    yield from _tree(_package("blake3"), f"{target}/blake3", frozenset())
+    for name in ("blake3", "zstandard"):
+        yield from (
+            entry for entry in _tree(_package(name), f"{target}/{name}", frozenset()) if "cffi" not in entry.path
+        )
     engine = _package("farshore_engine")
     for module in FARSHORE_MODULES:
         yield Entry(f"{target}/farshore_engine/{module}", engine / module)

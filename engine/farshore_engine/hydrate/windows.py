@@ -17,8 +17,8 @@ from typing import Protocol
 import numpy as np
 
 from farshore_engine.blocks.grid import BLOCK_SIZE, block_count, runs_of
+from farshore_engine.blocks.memory import kept_memory
 from farshore_engine.hydrate.image import aligned_buffer
-from farshore_engine.hydrate.memory import kept_memory
 from farshore_engine.hydrate.progress import ImageState
 from farshore_engine.vault.blockmap import BlockMap
 from farshore_engine.vault.decoder import Span, plan_spans

@@ -13,9 +13,9 @@ from operator import itemgetter
 import structlog
 
 from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes
+from farshore_engine.blocks.memory import kept_memory
 from farshore_engine.contract.faults import Fault, WaitFault
 from farshore_engine.hydrate.image import aligned_buffer
-from farshore_engine.hydrate.memory import kept_memory
 from farshore_engine.nbd.device import DeviceError
 from farshore_engine.nbd.overlay import Overlay
 from farshore_engine.vault.decoder import Span, plan_spans

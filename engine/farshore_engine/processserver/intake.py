@@ -1,7 +1,7 @@
 """The way of a frame from the socket to the vault: encoded by shared threads, spooled in order, acknowledged, uploaded.
 
     receiver thread   data(), zeros(): reserve room in the spool, hand over to an encoder, go on reading
-    encoder threads   PointWriter.add: compress and encrypt into packs
+    encoder threads   PointWriter.add_encoded: encrypt into packs
     spooler thread    sealed packs to disk, the frames that are whole in them to the journal, then the acknowledgement
     uploader threads  packs from disk to the vault
 
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farshore_engine.blocks.content import Digests
+from farshore_engine.blocks.encoded import EncodedBlocks
 from farshore_engine.blocks.grid import Indexes, runs_of
 from farshore_engine.contract.faults import Fault
 from farshore_engine.processserver.budget import Room
@@ -122,24 +123,30 @@ class Intake:
     # -- the session's thread --------------------------------------------------------------------------------------
 
     def data(
-        self, seq: int, disk: str, blocks: Indexes, payload: memoryview, cancelled: Callable[[], bool] = lambda: False
+        self,
+        seq: int,
+        disk: str,
+        blocks: Indexes,
+        encoded: EncodedBlocks,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Take in blocks (ascending) whose bytes are `payload`; waits while the spool is full.
+        """Take in blocks (ascending); waits while the spool is full.
 
         Raises:
             Cancelled: the intake stopped or failed, or `cancelled` returned True, while it waited for room.
             IntakeBroken: it failed.
         """
-        self._budget.take(payload.nbytes, lambda: self._broken or cancelled())
+        size = encoded.size
+        self._budget.take(size, lambda: self._broken or cancelled())
         try:
             self._wait_for_turn(disk, blocks)
         except IntakeBroken:
-            self._budget.add(-payload.nbytes)
+            self._budget.add(-size)
             raise
         writer = self._attached()
-        refs = self._encoders.submit(writer.add, disk, blocks, payload)
+        refs = self._encoders.submit(writer.add_encoded, disk, blocks, encoded)
         refs.add_done_callback(lambda _: self._notify())
-        self._queue(_Item(seq, disk, blocks, refs, payload.nbytes, self._clock()))
+        self._queue(_Item(seq, disk, blocks, refs, size, self._clock()))
 
     def zeros(self, seq: int, disk: str, blocks: Indexes) -> None:
         """Take in blocks (ascending) that hold zeros; what is a hole already costs nothing."""

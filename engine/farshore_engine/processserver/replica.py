@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from farshore_engine.blocks.grid import Indexes
+from farshore_engine.blocks.encoded import EncodedBlocks
+from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes
 from farshore_engine.contract.assignment import Desired, MachineAssignment
 from farshore_engine.contract.replication import TransferProgress
 from farshore_engine.processserver.attempts import Attempts
@@ -133,16 +134,16 @@ class Replica:
         self.attempts.abandon(f"the connection of its agent ended: {reason}")
         log.info("agent disconnected", machine=self.machine_id, peer=session.peer, reason=reason)
 
-    def receive_data(self, session: Session, seq: int, disk: str, blocks: Indexes, payload: memoryview) -> None:
+    def receive_data(self, session: Session, seq: int, disk: str, blocks: Indexes, encoded: EncodedBlocks) -> None:
         """Take in a Data frame; waits while the spool is full or a point is being committed."""
-        self.shared.metrics.note_received(self.machine_id, payload.nbytes)
+        self.shared.metrics.note_received(self.machine_id, blocks.size * BLOCK_SIZE)
 
         def gone() -> bool:
             return self.closed or self.session is not session
 
         with self._turn_of(session):
-            self.shared.bandwidth.take(self.machine_id, payload.nbytes, gone)
-            self.intake.data(seq, disk, blocks, payload, gone)
+            self.shared.bandwidth.take(self.machine_id, encoded.size, gone)
+            self.intake.data(seq, disk, blocks, encoded, gone)
             self.held_disks.add(disk)
 
     def receive_zeros(self, session: Session, seq: int, disk: str, blocks: Indexes) -> None:

@@ -74,7 +74,7 @@ class BlockMap:
     def lookup_indexes(self, indexes: npt.NDArray[np.integer]) -> Refs:
         """Return the references of blocks in ascending order, each leaf read once."""
         refs = np.zeros(indexes.size, REF)
-        if indexes.size == 0:
+        if indexes.size == 0 or self.root is None:
             return refs
         wanted = np.unique(indexes.astype(np.int64) // FANOUT)
         for start, entries in self._leaves(int(indexes[0]), int(indexes[-1]) + 1, wanted):

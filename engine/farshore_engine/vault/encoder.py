@@ -1,27 +1,21 @@
-"""From plain blocks and map nodes to encrypted records in packs, in batches that leave Python's lock free.
-
-One call handles up to 16 blocks at a time inside C (compression) and then encrypts into the pack's memory; several
-threads do so at once.
-"""
+"""From blocks and map nodes to encrypted records in packs. Several threads encrypt into a pack's memory at once."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 import zstandard
 
-from farshore_engine.blocks.content import DIGEST_SIZE, Digests, digest_block, zero_blocks
-from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes, padded_blocks
+from farshore_engine.blocks.content import digest_block
+from farshore_engine.blocks.encoded import LEVEL, Content, EncodedBlocks, encode
+from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes
 from farshore_engine.vault.crypto import TAG_SIZE, MachineKeys, Place, nonce_at
-from farshore_engine.vault.encoding import BLOCK_REF, BlockRefs, Ref, Refs
+from farshore_engine.vault.encoding import BlockRefs, Ref, Refs, holes
 from farshore_engine.vault.pack import OpenPack, Packer
 
 BATCH = 16  # blocks, 1 MiB: long enough to be in C, short enough for the cache
-LEVEL = 1
-SEGMENT = np.dtype([("offset", "<u8"), ("length", "<u8")])
+RESERVED = 64  # blocks that are placed in a pack at a time: 4 MiB at most
 
 
 class Encoder:
@@ -37,61 +31,58 @@ class Encoder:
     def blocks(
         self, disk: str, indexes: Indexes, buffer: bytes | bytearray | memoryview, base: Refs | None = None
     ) -> BlockRefs:
-        """Encode the blocks `indexes`, whose bytes lie one after another in `buffer`, and return their references.
+        """Compress and encode the blocks `indexes`, whose bytes lie one after another in `buffer`, as `encoded` does.
 
-        Zeros become holes. A block whose digest equals that of its reference in `base` (same length as `indexes`)
-        is not stored again: its reference is the one in `base`. Only the buffer's last block may be short.
+        Zeros become holes. Only the buffer's last block may be short.
         """
-        blocks = padded_blocks(buffer)
-        if blocks.shape[0] != indexes.size:
-            raise ValueError(f"{indexes.size} blocks announced, {blocks.shape[0]} given")
-        refs = np.zeros(indexes.size, BLOCK_REF)
-        refs["index"] = indexes
-        place = Place(self._machine, disk)
-        for at in range(0, indexes.size, BATCH):
+        count = -(-len(buffer) // BLOCK_SIZE)
+        if count != indexes.size:
+            raise ValueError(f"{indexes.size} blocks announced, {count} given")
+        refs = holes(indexes)
+        view = memoryview(buffer)
+        for at in range(0, count, BATCH):
             part = slice(at, at + BATCH)
-            self._batch(place, refs[part], blocks[part], None if base is None else base[part])
+            zero, encoded = encode(self._digest_key, view[at * BLOCK_SIZE : (at + BATCH) * BLOCK_SIZE])
+            refs[part][~zero] = self.encoded(
+                disk, indexes[part][~zero], encoded, None if base is None else base[part][~zero]
+            )
         return refs
 
-    def _batch(self, place: Place, refs: BlockRefs, blocks: npt.NDArray[np.uint8], base: Refs | None) -> None:
-        flat = memoryview(blocks.reshape(-1))  # type: ignore[arg-type]
-        keep = np.flatnonzero(~zero_blocks(flat))
-        if keep.size == 0:
-            return
-        ref = refs["ref"]
-        digests = _rows(
-            digest_block(self._digest_key, flat[at : at + BLOCK_SIZE]) for at in (keep * BLOCK_SIZE).tolist()
-        )
-        if base is not None:
-            same = (base["length"][keep] != 0) & (base["digest"][keep] == digests).all(axis=1)
-            ref[keep[same]] = base[keep[same]]
-            keep, digests = keep[~same], digests[~same]
-            if keep.size == 0:
-                return
-        ref["digest"][keep] = digests
-        plain = self._compressed(flat, keep)
-        lengths = np.array([len(content) + TAG_SIZE for content in plain])
+    def encoded(self, disk: str, indexes: Indexes, blocks: EncodedBlocks, base: Refs | None = None) -> BlockRefs:
+        """Encrypt the blocks `indexes` into packs and return their references.
+
+        A block whose digest equals that of its reference in `base` (same length as `indexes`) is not stored again: its
+        reference is the one in `base`.
+        """
+        if len(blocks) != indexes.size:
+            raise ValueError(f"{indexes.size} blocks announced, {len(blocks)} given")
+        refs = holes(indexes)
+        if base is not None and base["length"].any():
+            same = (base["length"] != 0) & (base["digest"] == blocks.digests).all(axis=1)
+            if same.any():
+                refs["ref"][same] = base[same]
+                keep = np.flatnonzero(~same)
+                refs[keep] = self.encoded(disk, indexes[keep], blocks.select(keep))
+                return refs
+        place = Place(self._machine, disk)
+        for at in range(0, indexes.size, RESERVED):
+            part = slice(at, at + RESERVED)
+            self._stored(place, refs[part], blocks[part])
+        return refs
+
+    def _stored(self, place: Place, refs: BlockRefs, blocks: EncodedBlocks) -> None:
+        lengths = np.fromiter(map(len, blocks.contents), np.int64, len(blocks)) + TAG_SIZE
         pack, offset = self._packer.reserve(int(lengths.sum()))
+        offsets = offset + np.cumsum(lengths) - lengths
         try:
-            offsets = offset + np.cumsum(lengths) - lengths
-            places = refs["index"][keep].tolist()
-            for at, index, content in zip(offsets.tolist(), places, plain, strict=True):
+            for at, index, content in zip(offsets.tolist(), refs["index"].tolist(), blocks.contents, strict=True):
                 self._encrypt(pack, at, content, place.block(index))
         finally:
             self._packer.written(pack)
-        ref["claim"][keep], ref["random"][keep] = pack.id.claim, pack.id.random
-        ref["offset"][keep], ref["length"][keep] = offsets, lengths
-
-    def _compressed(self, flat: memoryview, keep: npt.NDArray[np.int64]) -> list[bytes | memoryview]:
-        """Return what to encrypt for each block: its frame, or the block itself where that is not longer."""
-        segments = np.zeros(keep.size, SEGMENT)
-        segments["offset"], segments["length"] = keep * BLOCK_SIZE, BLOCK_SIZE
-        buffer = zstandard.BufferWithSegments(flat, segments.tobytes())
-        frames = self._compressor().multi_compress_to_buffer(buffer, threads=0)
-        return [
-            frame.tobytes() if len(frame := frames[i]) < BLOCK_SIZE else flat[at : at + BLOCK_SIZE]
-            for i, at in enumerate((keep * BLOCK_SIZE).tolist())
-        ]
+        ref = refs["ref"]
+        ref["digest"] = blocks.digests
+        ref["claim"], ref["random"] = pack.id.claim, pack.id.random
+        ref["offset"], ref["length"] = offsets, lengths
 
     def node(self, disk: str, level: int, index: int, content: bytes) -> Ref:
         """Encode one serialised node of the disk's map and return its reference."""
@@ -104,7 +95,7 @@ class Encoder:
         return Ref(pack.id, offset, length, digest_block(self._digest_key, content))
 
     @staticmethod
-    def _encrypt(pack: OpenPack, offset: int, content: bytes | memoryview, place: bytes) -> int:
+    def _encrypt(pack: OpenPack, offset: int, content: Content, place: bytes) -> int:
         end = offset + len(content) + TAG_SIZE
         return pack.cipher.encrypt_into(nonce_at(offset), content, place, pack.buffer[offset:end])
 
@@ -113,7 +104,3 @@ class Encoder:
             self._local.compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True)
         compressor: zstandard.ZstdCompressor = self._local.compressor
         return compressor
-
-
-def _rows(digests: Iterable[bytes]) -> Digests:
-    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_SIZE)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from farshore_engine.blocks.content import Digests
-from farshore_engine.blocks.grid import BLOCK_SIZE, block_count
+from farshore_engine.blocks.encoded import EncodedBlocks
+from farshore_engine.blocks.grid import BLOCK_SIZE, Indexes, block_count
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.machine import MachineDescription
 from farshore_engine.contract.points import Consistency, GroupCut, RecoveryPoint, point_name
@@ -149,8 +150,17 @@ class PointWriter:
             DiskSpoiled: the map to compare with cannot be read.
             Fault: the sink refused a pack.
         """
+        return self._add(disk, indexes, lambda numbers, known: self._encoder.blocks(disk, numbers, buffer, known))
+
+    def add_encoded(self, disk: str, indexes: npt.NDArray[np.integer], blocks: EncodedBlocks) -> BlockRefs:
+        """Do the same with blocks that are compressed already; none of them holds only zeros."""
+        return self._add(disk, indexes, lambda numbers, known: self._encoder.encoded(disk, numbers, blocks, known))
+
+    def _add(
+        self, disk: str, indexes: npt.NDArray[np.integer], encode: Callable[[Indexes, Refs], BlockRefs]
+    ) -> BlockRefs:
         numbers = indexes.astype(np.int64)
-        if numbers.size > 1 and not (np.diff(numbers) > 0).all():
+        if (numbers[1:] <= numbers[:-1]).any():
             raise ValueError("block numbers must ascend")
         busy = set(numbers.tolist())
         with self._lock:
@@ -166,7 +176,7 @@ class PointWriter:
                 raise DiskSpoiled(self._machine, error) from error
             if self._distrusted:
                 known[in_packs(known, self._distrusted)] = np.zeros((), known.dtype)
-            refs = self._encoder.blocks(disk, numbers, buffer, known)
+            refs = encode(numbers, known)
             self._count(state, refs)
         finally:
             with self._lock:

@@ -24,7 +24,7 @@ MAGIC = 0xFA52
 PREFIX = struct.Struct("<HBBII")
 MAX_HEADER = 1 << 20
 MAX_PAYLOAD = 4 << 20
-PROTOCOL = 2
+PROTOCOL = 3
 SURROGATE = b"\\ud"
 
 

@@ -171,7 +171,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Data(Message):
-    """Blocks of one disk; the payload is the bytes of the runs one after another. `seq` counts Data and Zeros."""
+    """Blocks of one disk, none of them only zeros; `blocks.encoded` tells the payload. `seq` counts Data and Zeros."""
 
     kind: ClassVar[FrameKind] = FrameKind.DATA
     seq: int
