@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from tests.unit.decide_world import meta, run
 from tests.unit.test_appliance_resolve import SECRETS, objects, resolve
+from tests.unit.test_decide_failover import DONE, decided, seen_run
+from tests.unit.test_decide_failover import task as task_named
 
-from farshore_engine.contract.tasks import ProbeKind
+from farshore_engine.contract.tasks import ProbeKind, ProbeResult, TaskPhase, TaskResult
 from farshore_operator.api import FailoverPlan
-from farshore_operator.api.failoverrun import RunGroup
+from farshore_operator.api.failoverrun import RunGroup, RunPhase
 from farshore_operator.api.probe import Probe
 from farshore_operator.decide.probes import asked_of, login_secrets, logs_in, questions, time_for
 from farshore_operator.decide.runspec import drill_groups_of, groups_of
@@ -131,3 +133,19 @@ def test_a_recovered_machine_gets_the_login_of_its_source_if_that_is_there(known
     found = resolve([*objects(), starting], secrets)
     assert not found.troubled, "a Secret that is gone is not in the way of a failover"
     assert (found.tasks[0].source is not None) == known
+
+
+@pytest.mark.parametrize("kind", ["Failover", "TestFailover"])
+def test_a_probe_that_failed_fails_the_run_and_its_status_keeps_every_answer(kind: str) -> None:
+    answers = (
+        ProbeResult(name="page", passed=False, answer="/ answered 503, not 200"),
+        ProbeResult(name="login", passed=True, answer="SSH-2.0", seconds=3.5),
+    )
+    said = "1 of 2 probes of web-01 failed: page: / answered 503, not 200"
+    failed = task_named("a-run-web-01-probe", TaskPhase.FAILED, message=said, result=TaskResult(probes=answers))
+    steps, asked, status = decided(seen_run(run(kind), *DONE[:-1], failed))
+    assert steps["Probe"] == "Failed"
+    assert asked == []
+    assert status.phase is RunPhase.FAILED
+    assert status.members[0].probes == answers
+    assert said in status.condition("Succeeded").message
