@@ -207,6 +207,7 @@ class Circle:
                         else None
                     )
                     self._put(action.kind, action.name, dict(action.spec), owner=owner)
+                    self.body(action.kind, action.name)["metadata"]["annotations"] = dict(action.annotations)
                     if action.kind == "FailoverRun":
                         self._made(action.name, action.spec)
             case DeleteOwned():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from tests.unit.circle import AWAY, HOME, Circle
 
@@ -9,6 +11,7 @@ from farshore_engine.contract.tasks import TaskKind
 from farshore_operator.api.failoverrun import RunPhase
 from farshore_operator.api.planstatus import PlanPhase
 from farshore_operator.api.protectedvm import Place, ProtectionPhase
+from farshore_operator.decide.runinputs import journalled, spec_of
 
 
 def moved(circle: Circle) -> str:
@@ -406,3 +409,103 @@ def test_a_deletion_of_everything_by_a_person_is_no_reason_to_move() -> None:
     circle.settle()
     assert circle.vm.status.phase is ProtectionPhase.PROTECTED_REVERSE and circle.power["web-01"][AWAY]
     assert circle.violations == []
+
+
+def test_a_plan_that_is_created_with_another_site_moves_nothing() -> None:
+    circle = Circle(activeSite="recovery")
+    assert circle.runs() == [] and circle.plan.status.edit.reason == "CreatedAtRecovery"
+    circle.edit(activeSite="source")
+    circle.settle()
+    run = moved(circle)
+    circle.edit(commit=run, reprotect=run)
+    circle.settle()
+    circle.plan_spec["activeSite"] = "source"
+    circle.build()
+    circle.settle()
+    assert circle.runs("Failback") == [] and circle.plan.status.edit.reason == "CreatedAtSource"
+    assert circle.vm.status.phase is ProtectionPhase.PROTECTED_REVERSE and circle.violations == []
+
+
+@pytest.mark.parametrize(
+    ("step", "skipped", "left"),
+    [
+        pytest.param("Hydrate", {"one/before/stop"}, {"one/after/tell", "two/before/stop"}, id="in the first group"),
+        pytest.param(
+            "Probe", {"one/before/stop"}, {"one/after/tell", "two/before/stop"}, id="at the end of the first group"
+        ),
+    ],
+)
+def test_a_hook_whose_turn_was_over_is_not_called_again(step: str, skipped: set[str], left: set[str]) -> None:
+    hooks = {
+        "before": [{"name": "stop", "http": {"url": "http://a.example"}, "onFailure": "Continue", "timeout": "1s"}],
+        "after": [{"name": "tell", "http": {"url": "http://a.example"}, "onFailure": "Continue", "timeout": "1s"}],
+    }
+    groups = [
+        {"name": group, "members": [{"name": name}], **hooks} for group, name in (("one", "web-01"), ("two", "web-02"))
+    ]
+    circle = Circle("web-01", "web-02", groups=groups)
+    circle.edit(activeSite="recovery")
+    circle.until(step)
+    circle.build()
+    for _ in range(6):
+        for kind, name in list(circle.objects()):
+            circle.reconcile(kind, name)
+        circle.work()
+    steps = {one.name: one.phase.value for one in circle.runs()[0].status.steps if not one.member}
+    assert {name for name, phase in steps.items() if phase == "Skipped"} == skipped
+    assert not left & {name for name, phase in steps.items() if phase == "Skipped"}
+
+
+def test_a_failback_needs_a_finished_reprotect_and_the_end_of_one_starts_nothing() -> None:
+    circle = Circle()
+    run = moved(circle)
+    circle.edit(commit=run)
+    circle.settle()
+    circle.edit(activeSite="source", reprotect=run)
+    circle.settle()
+    assert circle.vm.status.phase is ProtectionPhase.PROTECTED_REVERSE
+    assert circle.runs("Failback") == [] and circle.plan.status.edit.reason == "NotProtectedReverse"
+    assert circle.power["web-01"] == {HOME: False, AWAY: True}
+
+
+def test_a_planned_failover_recovers_the_last_point_whatever_recovery_point_says() -> None:
+    circle = Circle(recoveryPoint="p-1")
+    circle.edit(activeSite="recovery")
+    circle.until("Hydrate")
+    selected = circle.body("Task", f"{circle.runs()[0].metadata.name}-web-01-selectpoint")["spec"]["input"]["selector"]
+    assert selected == circle.points["web-01"][-1].name != "p-1"
+
+
+def test_the_inputs_of_a_large_run_fit_into_each_of_its_tasks() -> None:
+    circle = Circle()
+    moved(circle)
+    spec = circle.runs()[0].spec
+    members = tuple(
+        spec.members[0].model_copy(update={"protected_vm": f"web-{number:04d}", "uid": f"{number:036d}"})
+        for number in range(1000)
+    )
+    large = spec.model_copy(update={"members": members})
+    assert spec_of(journalled(large)) == large and len(journalled(large)) < 50_000
+    assert spec_of(journalled(spec)) == spec and spec_of('{"gzip": "bm8="}') is None
+
+
+@pytest.mark.parametrize("field", ["activeSite", "abort"])
+def test_what_is_asked_for_while_the_vault_is_read_does_not_begin_later(field: str) -> None:
+    circle = Circle()
+    run = moved(circle)
+    circle.edit(commit=run, reprotect=run)
+    circle.settle()
+    if field == "abort":
+        circle.edit(activeSite="source")
+        circle.settle()
+        run = str(circle.plan.status.active_run)
+    begun = list(circle.begun)
+    circle.fail.add(TaskKind.READ_JOURNAL)
+    circle.delete("FailoverRun", run)
+    circle.settle()
+    circle.edit(**({"abort": run} if field == "abort" else {"activeSite": "source"}))
+    circle.settle()
+    assert circle.plan.status.condition("Ready").reason == "ReadingHistory"
+    circle.now += timedelta(days=1)
+    circle.settle()
+    assert circle.begun == begun and circle.violations == []

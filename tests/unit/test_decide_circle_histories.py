@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.unit.circle import AWAY, HOME, Circle
@@ -196,12 +196,13 @@ def _run(examples: int) -> Callable[[], None]:
         deadline=None,
         suppress_health_check=list(HealthCheck),
         derandomize=examples < 100,
+        phases=(Phase.explicit, Phase.generate) if examples < 100 else tuple(Phase),
     )
     return case().runTest
 
 
 def test_histories() -> None:
-    _run(8)()
+    _run(6)()
 
 
 @pytest.mark.soak

@@ -213,6 +213,8 @@ class MemberResult(Model):
     """The ProtectedVM."""
     point: RecoveryPoint | None = None
     """The recovery point that was chosen and pinned."""
+    final_point: Word | None = None
+    """Recovery point that was taken while the machine was switched off."""
     rpo_seconds: float | None = None
     """Seconds of work that were lost: from the point to the start of the run, or to the source's last contact if that
     was earlier."""

@@ -62,14 +62,21 @@ def fold(status: FailoverPlanStatus, outcome: Outcome) -> FailoverPlanStatus:
 def _unread(observed: ObservedPlan, machine: ObservedVM, now: datetime) -> FailoverPlanStatus:
     """Judge nothing until it is known what the vault knows of the machines."""
     plan, generation = observed.plan, observed.plan.metadata.generation
-    verdict = waiting("ReadingHistory", f"{machine.vm.metadata.name}: {history.message(machine)}")
-    conditions = settle(plan.status.conditions, verdict, (), generation, now)
-    return plan.status.model_copy(update={"observed_generation": generation, "conditions": conditions})
+    why = f"{machine.vm.metadata.name}: {history.message(machine)}"
+    conditions = settle(plan.status.conditions, waiting("ReadingHistory", why), (), generation, now)
+    update = {
+        "observed_generation": generation,
+        "conditions": conditions,
+        # What is asked for now is refused: it would begin by itself, whenever that is read.
+        "edit": planedit.unread(observed, why, now),
+        "requests": planrequests.judge(observed, why),
+    }
+    return plan.status.model_copy(update=update)
 
 
-def _next(observed: ObservedPlan, edit: SeenEdit, requests: tuple[SeenRequest, ...]) -> Action | None:
+def _next(observed: ObservedPlan, edit: SeenEdit | None, requests: tuple[SeenRequest, ...]) -> Action | None:
     """Return the one run that begins now, None if there is none. While a run is under way, none begins."""
-    if planview.under_way(observed) is not None:
+    if edit is None or planview.under_way(observed) is not None:
         return None
     return (
         _abort(observed, edit, requests)
@@ -144,7 +151,11 @@ def _reprotect(observed: ObservedPlan) -> Action | None:
 
 
 def _status(
-    observed: ObservedPlan, edit: SeenEdit, requests: tuple[SeenRequest, ...], drills: ScheduledDrills, now: datetime
+    observed: ObservedPlan,
+    edit: SeenEdit | None,
+    requests: tuple[SeenRequest, ...],
+    drills: ScheduledDrills,
+    now: datetime,
 ) -> FailoverPlanStatus:
     plan, generation = observed.plan, observed.plan.metadata.generation
     phase = planreport.phase(observed, edit)

@@ -27,6 +27,8 @@ from farshore_operator.decide.runundo import account
 from farshore_operator.report.conditions import settle
 
 AGAIN = timedelta(seconds=20)
+OTHERS = timedelta(minutes=5)
+"""How long a run that is taken up again awaits those of its machines whose manifests have not been applied yet."""
 UNINTERRUPTED = (StepName.FINAL_POINT, StepName.SHUTDOWN_SOURCE, StepName.FENCE)
 """Steps that end before a run is called off: half-way, nobody could tell whether the machine runs."""
 HOOK_AGAIN = timedelta(seconds=3)
@@ -41,13 +43,15 @@ def decide(observed: ObservedRun, now: datetime) -> Decision[FailoverRunStatus]:
     now = now.replace(microsecond=0)
     status = run.status
     journal = Journal(observed, now)
-    adopt(journal)
+    unread = _unread(observed, now)
+    if not unread:
+        adopt(journal)
     phase = status.phase or RunPhase.RUNNING
     checks = status.checks
-    if observed.clean_up and phase is not RunPhase.CLEANED_UP:
+    if phase is RunPhase.RUNNING and unread:
+        pass  # what the vault knows of its machines is not known yet, also of what there is to be cleaned up
+    elif observed.clean_up and phase is not RunPhase.CLEANED_UP:
         phase = clean_up(journal)
-    elif phase is RunPhase.RUNNING and any(history.pending(machine) for machine in observed.machines.values()):
-        pass  # what the vault knows of its machines is not known yet
     elif phase is RunPhase.RUNNING and observed.called_off:
         phase = _call_off(journal)
     elif phase is RunPhase.RUNNING:
@@ -61,6 +65,20 @@ def decide(observed: ObservedRun, now: datetime) -> Decision[FailoverRunStatus]:
 def fold(status: FailoverRunStatus, outcome: Outcome) -> FailoverRunStatus:
     """Take over what a hook brought at once; tasks are found by their names."""
     return hooks.fold(status, outcome)
+
+
+def _unread(observed: ObservedRun, now: datetime) -> bool:
+    """Tell whether it is not known yet what the vault knows of the run's machines, of which some may be missing yet."""
+    run = observed.run
+    if any(history.pending(machine) for machine in observed.machines.values()):
+        return True
+    if not history.awaited(run):
+        return False
+    if not all(machine.history.answered for machine in observed.machines.values()):
+        return True
+    missing = any(member.protected_vm not in observed.machines for member in run.spec.members)
+    made = run.metadata.creation_timestamp
+    return missing and made is not None and now - made < OTHERS
 
 
 def _again(observed: ObservedRun, phase: RunPhase, now: datetime, *, hook_runs: bool) -> timedelta | None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from farshore_engine.contract.tasks import JournalledRun, TaskInput, TaskKind, TaskPhase
-from farshore_operator.api import Task
-from farshore_operator.api.failoverrun import FailoverRunSpec, RunKind
+from farshore_operator.api import FailoverRun, Task
+from farshore_operator.api.failoverrun import RunKind
 from farshore_operator.api.protectedvm import Place, Standing
 from farshore_operator.api.task import TaskSpec
 from farshore_operator.decide.actions import CreateOwned, DeleteOwned
 from farshore_operator.decide.decision import Action
 from farshore_operator.decide.identity import id_of
-from farshore_operator.decide.naming import MACHINE_LABEL, bounded, label, machine_id
+from farshore_operator.decide.naming import MACHINE_LABEL, TAKEN_UP_ANNOTATION, bounded, label, machine_id
 from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
 from farshore_operator.decide.runinputs import kind_of, spec_of
 from farshore_operator.decide.runsteps import StepName
@@ -27,8 +27,6 @@ AGAIN = timedelta(minutes=1)
 """How long after a journal could not be read it is tried again."""
 WINDOW = 50
 """How many of a machine's runs are taken up again, the newest: more than a circle has."""
-OTHERS = timedelta(minutes=5)
-"""How long the machines of a run are awaited, whose manifests have not been applied."""
 
 
 def task_name(observed: ObservedVM) -> str:
@@ -41,6 +39,8 @@ def wanted(observed: ObservedVM) -> bool:
     """Tell whether this control plane knows less than the vault may know."""
     status = observed.vm.status
     if status.active_site is None and status.assignment is None:
+        return True
+    if any(awaited(run) for run in observed.runs):
         return True
     known = {run.metadata.name for run in observed.runs}
     lost = _asked(observed) - known
@@ -86,7 +86,7 @@ def actions(observed: ObservedVM, now: datetime) -> tuple[Action, ...]:
     if phase is TaskPhase.FAILED:
         ended = task.status.finished_at if task.status is not None else None
         return (DeleteOwned(id_of(task)),) if ended is None or now - ended >= AGAIN else ()
-    return tuple(_recreated(observed, run, now) for run in _missing(observed) if _spec(observed, run, now) is not None)
+    return tuple(action for run in _missing(observed) for action in _recreated(observed, run))
 
 
 def reckoned(observed: ObservedVM, standing: Standing) -> Standing:
@@ -117,22 +117,22 @@ def _asked(observed: ObservedVM) -> set[str]:
 
 
 def _matters(run: JournalledRun) -> bool:
-    kind = kind_of(run.spec)
+    kind = kind_of(run.spec)  # one that this version cannot read is not waited for
     cleaned = any(s.step == StepName.CLEAN_UP and s.phase is TaskPhase.SUCCEEDED for s in run.steps)
     return kind is not None and (kind is not RunKind.TEST_FAILOVER or not cleaned)
 
 
-def _spec(observed: ObservedVM, run: JournalledRun, now: datetime) -> FailoverRunSpec | None:
-    found = {observed.vm.metadata.name: run, **observed.history.others.get(run.run, {})}
-    ended = observed.history.task.status.finished_at if observed.history.task and observed.history.task.status else None
-    patient = ended is None or now - ended < OTHERS
-    return spec_of({name: one.spec for name, one in found.items()}, partial=not patient)
+def _recreated(observed: ObservedVM, run: JournalledRun) -> tuple[Action, ...]:
+    spec = spec_of(run.spec)
+    if spec is None:
+        return ()
+    marked = {TAKEN_UP_ANNOTATION: "from the vault's journal"}
+    return (CreateOwned("FailoverRun", observed.vm.metadata.namespace, run.run, spec.dump(), annotations=marked),)
 
 
-def _recreated(observed: ObservedVM, run: JournalledRun, now: datetime) -> Action:
-    spec = _spec(observed, run, now)
-    assert spec is not None, "asked for only when it is complete"
-    return CreateOwned("FailoverRun", observed.vm.metadata.namespace, run.run, spec.dump())
+def awaited(run: FailoverRun) -> bool:
+    """Tell whether a run was taken up again and has not yet learned what each of its machines' journals says of it."""
+    return TAKEN_UP_ANNOTATION in run.metadata.annotations and not run.status.steps
 
 
 def _reader(observed: ObservedVM) -> ServerFacts | None:
@@ -161,9 +161,9 @@ def _ask(observed: ObservedVM) -> tuple[Action, ...]:
 
 
 def _forget(observed: ObservedVM, task: Task | None) -> tuple[Action, ...]:
-    """Delete the task when all that it told is in the status, and no run lives on what it told."""
+    """Delete the task when all that it told is taken over: what the vault knows later must be read anew."""
     status = observed.vm.status
-    busy = any(run.status.phase in (None, "Pending", "Running", "CleaningUp") for run in observed.runs)
+    busy = any(awaited(run) for run in observed.runs)
     known = {run.metadata.name for run in observed.runs}
     lost = _asked(observed) - known
     if task is None or status.active_site is None or busy or lost:

@@ -18,6 +18,7 @@ KEY_TYPE = "farshore.dev/registration-key"
 EXPIRES_ANNOTATION = "farshore.dev/expires"
 KEY_ANNOTATION = "farshore.dev/registration-key"
 DOCTOR_ANNOTATION = "farshore.dev/doctor-requested"
+TAKEN_UP_ANNOTATION = "farshore.dev/taken-up"
 FORCE_DELETE_ANNOTATION = "farshore.dev/force-delete"
 SCHEDULED_ANNOTATION = "farshore.dev/scheduled-at"
 

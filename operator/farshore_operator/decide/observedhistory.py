@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from farshore_engine.contract.tasks import JournalledRun, TaskPhase
 from farshore_operator.api import Task
@@ -15,11 +14,9 @@ class History:
 
     Attributes:
         task: the task that reads its journal, None if nothing is read.
-        others: the same run as the other machines' journals have it: by run, then by machine.
     """
 
     task: Task | None = None
-    others: Mapping[str, Mapping[str, JournalledRun]] = field(default_factory=dict)
 
     @property
     def answered(self) -> bool:

@@ -9,7 +9,6 @@ from datetime import datetime
 
 from farshore_engine.contract.points import Selector
 from farshore_operator.api.failoverplan import ActiveSite, Mode
-from farshore_operator.api.failoverrun import FailoverRunSpec, RunKind
 from farshore_operator.api.planstatus import SeenEdit
 from farshore_operator.api.protectedvm import Place
 from farshore_operator.decide import failback, machineruns, planview, readiness
@@ -23,8 +22,11 @@ NOTHING = "NothingToDo"
 STARTING = (STARTS, STARTS_BACK)
 
 
-def judge(observed: ObservedPlan, now: datetime) -> SeenEdit:
+def judge(observed: ObservedPlan, now: datetime) -> SeenEdit | None:
     """Return the verdict on the newest edit of `activeSite`; the one in the status unless the edit is new.
+
+    None while a plan that is seen for the first time, as after the loss of a cluster, finds a run under way: where its
+    machines run is known when that is over.
 
     Only an edit with a reason in `STARTING` ever starts a run: one that found the machines in place does not, whatever
     happens to them later.
@@ -33,6 +35,8 @@ def judge(observed: ObservedPlan, now: datetime) -> SeenEdit:
     known, wanted = plan.status.edit, plan.spec.active_site
     if known is not None and known.active_site == wanted:
         return known
+    if known is None and planview.under_way(observed) is not None:
+        return None
     refused = _refusal(observed, now, first=known is None)
     starts = STARTS if wanted is ActiveSite.RECOVERY else STARTS_BACK
     idle = wanted is planview.active_site(observed) or planview.under_way(observed) is not None
@@ -46,25 +50,33 @@ def judge(observed: ObservedPlan, now: datetime) -> SeenEdit:
     )
 
 
-def destination(spec: FailoverRunSpec) -> ActiveSite | None:
-    """Return where a run moves machines, None if it moves none."""
-    match spec.kind:
-        case RunKind.FAILOVER | RunKind.CHANGE_POINT:
-            return ActiveSite.RECOVERY
-        case RunKind.FAILBACK:
-            return ActiveSite.SOURCE
-        case RunKind.ABORT:
-            return ActiveSite.RECOVERY if spec.undoes is RunKind.FAILBACK else ActiveSite.SOURCE
-        case _:
-            return None
+def unread(observed: ObservedPlan, why: str, now: datetime) -> SeenEdit | None:
+    """Return the verdict while it is not known what the vault knows of the machines: a new edit is refused.
+
+    Args:
+        observed: the plan.
+        why: what is waited for.
+        now: when.
+    """
+    plan = observed.plan
+    known, wanted = plan.status.edit, plan.spec.active_site
+    if known is None or known.active_site == wanted:
+        return known
+    text = f"activeSite was changed while {why}. When that is over, set it back, and edit it again"
+    return SeenEdit(
+        generation=plan.metadata.generation,
+        active_site=wanted.value,
+        accepted=False,
+        reason="ReadingHistory",
+        message=text,
+        seen_at=now.replace(microsecond=0),
+    )
 
 
 def _refusal(observed: ObservedPlan, now: datetime, *, first: bool) -> Problem | None:
     wanted, where = observed.plan.spec.active_site, planview.active_site(observed)
     running = planview.under_way(observed)
     if running is not None:
-        if first and destination(running.spec) in (None, wanted):
-            return None  # a plan that is seen for the first time, as after the loss of a cluster, agrees with the run
         text = f"activeSite was changed while run {running.metadata.name} is under way, which goes on as it began"
         return Problem("RunUnderWay", f"{text}. When it is over, edit activeSite again")
     if wanted is where:

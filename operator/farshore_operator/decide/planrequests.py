@@ -15,8 +15,11 @@ ABORT = "abort"
 CHANGE = "changeRecoveryPoint"
 
 
-def judge(observed: ObservedPlan) -> tuple[SeenRequest, ...]:
-    """Return the verdicts on what the plan asks for now; those in the status unless the value is new."""
+def judge(observed: ObservedPlan, unread: str = "") -> tuple[SeenRequest, ...]:
+    """Return the verdicts on what the plan asks for now; those in the status unless the value is new.
+
+    `unread` says what of the machines is not known yet; until it is, whatever is new is refused.
+    """
     spec = observed.plan.spec
     asked = {}
     if spec.abort:
@@ -24,7 +27,7 @@ def judge(observed: ObservedPlan) -> tuple[SeenRequest, ...]:
     if spec.change_recovery_point is not None:
         change = spec.change_recovery_point
         asked[CHANGE] = (f"{change.run} {change.point}", change.run)
-    return tuple(_judged(observed, field, value, run) for field, (value, run) in asked.items())
+    return tuple(_judged(observed, field, value, run, unread) for field, (value, run) in asked.items())
 
 
 def accepted(observed: ObservedPlan, requests: tuple[SeenRequest, ...], field: str) -> SeenRequest | None:
@@ -38,12 +41,12 @@ def refused(requests: tuple[SeenRequest, ...]) -> str:
     return "; ".join(request.message or "" for request in requests if not request.accepted)
 
 
-def _judged(observed: ObservedPlan, field: str, value: str, run: str) -> SeenRequest:
+def _judged(observed: ObservedPlan, field: str, value: str, run: str, unread: str) -> SeenRequest:
     known = next((one for one in observed.plan.status.requests if one.field == field and one.value == value), None)
     if known is not None:
         return known
     meant = planview.find(observed, run)
-    why = _no_abort(observed, meant, run) if field == ABORT else _no_change(observed, meant, run)
+    why = unread or (_no_abort(observed, meant, run) if field == ABORT else _no_change(observed, meant, run))
     generation = observed.plan.metadata.generation
     text = f"spec.{field} does nothing: {why}" if why else None
     return SeenRequest(field=field, value=value, generation=generation, accepted=not why, run=run, message=text)

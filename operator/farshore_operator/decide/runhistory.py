@@ -6,6 +6,7 @@ from datetime import datetime
 
 from farshore_engine.contract.tasks import JournalledRun, TaskPhase
 from farshore_operator.api.failoverrun import RunMember, Step, StepPhase
+from farshore_operator.decide.history import awaited
 from farshore_operator.decide.hooks import When, step_name
 from farshore_operator.decide.runjournal import Journal
 from farshore_operator.decide.runsteps import StepName, sequence
@@ -15,7 +16,7 @@ _PHASES = {TaskPhase.SUCCEEDED: StepPhase.SUCCEEDED, TaskPhase.FAILED: StepPhase
 
 def adopt(journal: Journal) -> None:
     """Write the steps that the vault's journal knows and the run's status does not."""
-    if not journal.observed.history:
+    if not awaited(journal.observed.run):
         return
     if journal.get(StepName.PREREQUISITES) is None:
         text = "the run was begun before; it is continued from the vault's journal"

@@ -1,58 +1,60 @@
-"""What the vault's journal keeps of a run's inputs, machine by machine, and how they become one run again.
+"""What the vault's journal keeps of a run's inputs: all of them, in each machine's journal, so that any one is enough.
 
-Each machine's journal has the inputs of that machine only, and the names of the others: a task of a plan with a
-thousand machines would not fit into the API otherwise.
+A large run is compressed, because every task of the run carries its inputs: those of a thousand machines are half a
+megabyte as they are, and a hundredth of that packed.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import gzip
 import json
-from collections.abc import Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
-from farshore_operator.api.failoverrun import FailoverRunSpec, RunKind, RunMember
+from farshore_operator.api.failoverrun import FailoverRunSpec, RunKind
+
+PLAIN = 4096
+"""Characters up to which the inputs are left as they are."""
 
 
-def journalled(spec: FailoverRunSpec, member: RunMember) -> str:
-    """Return the inputs of a run for the journal of one of its machines, as JSON."""
-    own = spec.model_copy(update={"members": (member,)})
-    names = [other.protected_vm for other in spec.members]
-    return json.dumps({"spec": own.dump(), "members": names}, sort_keys=True)
-
-
-def members_of(text: str) -> tuple[str, ...]:
-    """Return the names of a journalled run's machines, in order; none if the text is no run's."""
-    try:
-        return tuple(json.loads(text)["members"])
-    except (ValueError, KeyError, TypeError):
-        return ()
+def journalled(spec: FailoverRunSpec) -> str:
+    """Return the inputs of a run for the journal: JSON, `{"spec": ...}` or `{"gzip": base64 of that}`."""
+    plain = json.dumps({"spec": spec.dump()}, sort_keys=True)
+    if len(plain) <= PLAIN:
+        return plain
+    return json.dumps({"gzip": base64.b64encode(gzip.compress(plain.encode(), mtime=0)).decode()})
 
 
 def kind_of(text: str) -> RunKind | None:
     """Return what a journalled run does, None if this version does not know."""
     try:
-        return RunKind(json.loads(text)["spec"]["kind"])
+        return RunKind(_read(text)["spec"]["kind"])
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def spec_of(texts: Mapping[str, str], *, partial: bool = False) -> FailoverRunSpec | None:
-    """Return the inputs of a run from the journals of its machines, by machine.
-
-    None if one that took part is missing among them (unless `partial`), or if they are of no run that this version
-    knows.
-    """
-    parts: dict[str, FailoverRunSpec] = {}
-    order: tuple[str, ...] = ()
-    for name, text in texts.items():
-        order = members_of(text)
-        try:
-            parts[name] = FailoverRunSpec.model_validate(json.loads(text)["spec"])
-        except (ValueError, KeyError, TypeError, ValidationError):
-            return None
-    there = [name for name in order if name in parts]
-    if not there or (not partial and len(there) < len(order)):
+def spec_of(text: str) -> FailoverRunSpec | None:
+    """Return the inputs of a journalled run, None if they are of no run that this version knows."""
+    try:
+        return FailoverRunSpec.model_validate(_read(text)["spec"])
+    except (ValueError, KeyError, TypeError, ValidationError):
         return None
-    members = tuple(member for name in there for member in parts[name].members if member.protected_vm == name)
-    return parts[there[0]].model_copy(update={"members": members})
+
+
+def _read(text: str) -> Any:
+    """Read a journalled text.
+
+    Raises:
+        ValueError: it is none.
+        KeyError: it is none.
+    """
+    found = json.loads(text)
+    if "gzip" not in found:
+        return found
+    try:
+        return json.loads(gzip.decompress(base64.b64decode(found["gzip"])))
+    except (OSError, EOFError, binascii.Error) as error:
+        raise ValueError(str(error)) from error

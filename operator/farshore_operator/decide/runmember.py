@@ -113,7 +113,9 @@ def final_point(journal: Journal, member: RunMember) -> str:
     if journal.observed.run.spec.mode is not Mode.PLANNED or journal.observed.run.spec.kind not in MOVES:
         return ""
     final = journal.result(StepName.FINAL_POINT, member.protected_vm).point
-    return final.name if final is not None else Selector.LATEST_PROCESSED
+    kept = next((m for m in journal.observed.run.status.members if m.protected_vm == member.protected_vm), None)
+    known = kept.final_point if kept is not None else None
+    return final.name if final is not None else known or Selector.LATEST_PROCESSED
 
 
 def _ask(journal: Journal, member: RunMember, rule: StepRule) -> None:

@@ -47,6 +47,7 @@ def _member(journal: Journal, status: FailoverRunStatus, member: RunMember) -> M
         return journal.result(step, name) if over else TaskResult()
 
     point = old.point or brought(StepName.SELECT_POINT).point
+    final = brought(StepName.FINAL_POINT).point
     back = journal.get(StepName.WRITE_BACK, name) is not None
     hydrated = brought(StepName.WRITE_BACK if back else StepName.HYDRATE)
     home = journal.get(StepName.START_SOURCE, name) is not None
@@ -59,6 +60,7 @@ def _member(journal: Journal, status: FailoverRunStatus, member: RunMember) -> M
     return old.model_copy(
         update={
             "point": point,
+            "final_point": old.final_point or (final.name if final is not None else None),
             "rpo_seconds": _kept(old.rpo_seconds, _rpo(point, begun, journal.observed.machines.get(name))),
             "rto_seconds": _kept(old.rto_seconds, rto),
             "bytes_moved": _kept(old.bytes_moved, hydrated.bytes_moved),

@@ -217,7 +217,7 @@ def task_input(
         replaces=(spec.previous_run or "") if spec.kind is RunKind.CHANGE_POINT and name is StepName.HYDRATE else "",
         source_machine=source_machine(member, rule),
         freeze_seconds=int(FREEZE_BOUND.total_seconds()),
-        journal=RunEntry(run=run, step=name.value, spec=journalled(spec, member)),
+        journal=RunEntry(run=run, step=name.value, spec=journalled(spec)),
     )
 
 

@@ -10,16 +10,8 @@ from farshore_operator.observe.world import World
 
 
 def of_vm(world: World, vm: ProtectedVM) -> History:
-    """Return what is being read of a machine, with what other machines' journals tell of the same runs."""
-    tasks = _tasks(world, vm.metadata.namespace)
-    own = next((task for task in tasks if _is_of(task, vm)), None)
-    if own is None:
-        return History()
-    others: dict[str, dict[str, JournalledRun]] = {}
-    for task in tasks:
-        for run in History(task).runs:
-            others.setdefault(run.run, {})[task.spec.protected_vm] = run
-    return History(own, others)
+    """Return what is being read of a machine."""
+    return History(next((task for task in _tasks(world, vm.metadata.namespace) if _is_of(task, vm)), None))
 
 
 def of_run(world: World, run: FailoverRun) -> dict[str, JournalledRun]:
