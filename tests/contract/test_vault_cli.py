@@ -354,29 +354,3 @@ def test_no_secret_is_taken_from_or_shown_on_a_command_line(tmp_path: Path, key_
         done = terminal.run("list", *words, FARSHORE_VAULT_PATIENCE="1")
         assert done.returncode == 1
         assert secret[:-1] not in done.stderr + done.stdout
-
-
-def test_a_report_is_read_verified_and_taken_out_without_a_cluster(
-    place: tuple[ObjectStore, Terminal], tmp_path: Path
-) -> None:
-    store, terminal = place
-    rig = Rig(store)
-    rig.vault.reports.write("drill-1", json.dumps({"result": "Succeeded", "notes": ""}), "<p>the page</p>")
-    rig.vault.reports.write("drill-1", json.dumps({"result": "Succeeded", "notes": "all well"}), "<p>noted</p>")
-    assert terminal.ok("report", "db").splitlines() == ["drill-1 0 Succeeded", "drill-1 1 Succeeded"]
-    done = terminal.run("report", "db", "drill-1")
-    assert json.loads(done.stdout) == {"result": "Succeeded", "notes": "all well"}
-    assert "report drill-1/000001 of team-a.db: the signature verifies" in done.stderr
-    assert terminal.ok("report", "db", "drill-1", "--number", "0", "--html", "-") == "<p>the page</p>"
-    page, signed = tmp_path / "page.html", tmp_path / "report.json"
-    terminal.ok("report", "db", "drill-1", "--html", str(page), "--signed", str(signed))
-    assert page.read_text() == "<p>noted</p>"
-    assert "all well" in terminal.ok("report", "db", "--verify", str(signed))
-    signed.write_text(signed.read_text().replace("all well", "not well"))
-    failed = terminal.run("report", "db", "--verify", str(signed))
-    assert failed.returncode == 1
-    assert "does not verify" in failed.stderr
-    missing = terminal.run("report", "db", "drill-2")
-    assert missing.returncode == 1
-    assert "has no report of run drill-2" in missing.stderr
-    assert "drill-1" in missing.stderr

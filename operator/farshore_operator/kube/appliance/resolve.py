@@ -28,12 +28,12 @@ from farshore_engine.contract.assignment import (
 from farshore_engine.contract.faults import Fault, WaitFault
 from farshore_engine.contract.tasks import TaskAssignment, TaskKind, TaskPhase
 from farshore_operator.api import ProcessServer, ProtectedVM, RecoveryVault, ReplicationPolicy, Resource, Site, Task
-from farshore_operator.api.protectedvm import CredentialKey
 from farshore_operator.decide.bandwidth import limit_at
 from farshore_operator.decide.consistencygroup import resolved
 from farshore_operator.decide.naming import enrolment_secret, machine_id
 from farshore_operator.decide.probes import login_secrets, logs_in
 from farshore_operator.decide.vaultaccess import Values, secret_text, vault_access
+from farshore_operator.kube.appliance.logins import database_login, ssh_login
 from farshore_operator.kube.appliance.secretvalues import SecretValues
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
@@ -238,33 +238,11 @@ class Resolver:
             field = f"Site {vm.spec.source.site_ref.name} spec.credentialsSecretRef"
         if ref is None:
             return None
-        name = ref.name
-        values = self._secret(name, field)
-
-        def text(key: CredentialKey) -> str:
-            return secret_text(values[key], name, key, field)
-
-        def secret(key: CredentialKey) -> SecretStr | None:
-            return SecretStr(text(key).rstrip("\n")) if values.get(key) else None
-
-        private = values.get(CredentialKey.PRIVATE_KEY)
-        return SSHCredentials(
-            username=text(CredentialKey.USERNAME).strip() if values.get(CredentialKey.USERNAME) else "root",
-            password=secret(CredentialKey.PASSWORD),
-            private_key=SecretStr(text(CredentialKey.PRIVATE_KEY)) if private else None,
-            passphrase=secret(CredentialKey.PASSPHRASE),
-            sudo_password=secret(CredentialKey.SUDO_PASSWORD),
-        )
+        return ssh_login(self._secret(ref.name, field), ref.name, field)
 
     def _database_login(self, name: str) -> DatabaseLogin:
         field = "a probe's sql.credentialsSecretRef"
-        values = self._secret(name, field)
-
-        def text(key: CredentialKey) -> str:
-            return secret_text(values[key], name, key, field).strip() if values.get(key) else ""
-
-        password = text(CredentialKey.PASSWORD)
-        return DatabaseLogin(username=text(CredentialKey.USERNAME), password=SecretStr(password) if password else None)
+        return database_login(self._secret(name, field), name, field)
 
     def policy_of(self, vm: ProtectedVM) -> Policy:
         """Return the policy of a machine; raises a fault that names what does not resolve."""
