@@ -76,7 +76,7 @@ def preview(world: FutureWorld, change: Change, now: datetime) -> Preview:
         runs=[preview_run(world, run, now) for run in runs],
     )
     if isinstance(resource, FailoverPlan):
-        return _plan(world, change, resource, shown, status, runs, now)
+        return _plan(world, change, shown, status, runs, now)
     if manifest.kind == "TestFailover" and runs:
         text = "deleting the TestFailover cleans up: machines, disks and pins of the drill are removed"
         return replace(shown, reverts=[Revert("at any time", text)])
@@ -133,15 +133,10 @@ def _holds(condition: Condition | None) -> bool:
 
 
 def _plan(
-    world: FutureWorld,
-    change: Change,
-    plan: FailoverPlan,
-    shown: Preview,
-    status: Any,
-    runs: list[FailoverRun],
-    now: datetime,
+    world: FutureWorld, change: Change, shown: Preview, status: Any, runs: list[FailoverRun], now: datetime
 ) -> Preview:
     """Add what is in the way of a plan's edit, and what its revert would do."""
+    plan = FailoverPlan.of(change.after)
     edit = status.edit
     newly = edit is not None and edit != plan.status.edit
     refused = [edit.message] if newly and not edit.accepted and edit.message else []
@@ -152,18 +147,16 @@ def _plan(
         if not one.accepted and one.message and (one.field, one.value) not in asked
     ]
     moving = [run for run in runs if run.spec.kind is not RunKind.TEST_FAILOVER]
-    reverts = [found for run in moving for found in _reverts(world, change, plan, status, run, now)]
+    reverts = [found for run in moving for found in _reverts(world, change, status, run, now)]
     blockers = [*refused, *(blocker for run in shown.runs for blocker in run.blockers)]
     return replace(shown, blockers=blockers, reverts=reverts)
 
 
-def _reverts(
-    world: FutureWorld, change: Change, plan: FailoverPlan, status: Any, run: FailoverRun, now: datetime
-) -> list[Revert]:
+def _reverts(world: FutureWorld, change: Change, status: Any, run: FailoverRun, now: datetime) -> list[Revert]:
     """Play the revert of an edit that starts a run: while it is under way, and after it has succeeded."""
     if change.before is None:
         return [Revert("at any time", "deleting the plan touches no machine; a run that has begun goes on")]
-    before = FailoverPlan.of(change.before)
+    before, plan = FailoverPlan.of(change.before), FailoverPlan.of(change.after)
     found = []
     for when, phase, later in (
         ("while the run is under way", RunPhase.RUNNING, timedelta(minutes=1)),
