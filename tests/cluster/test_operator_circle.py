@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cluster.operator_process import Installation, eventually, samples
+from tests.cluster.operator_process import Installation, condition, eventually, samples
 from tests.cluster.played_appliance import PlayedAppliance, PlayedVault
 
 from farshore_engine.contract.assignment import Direction
@@ -43,6 +43,12 @@ class Stage:
 
     def reach(self, phase: ProtectionPhase) -> ProtectedVM:
         return self.world.wait(ProtectedVM, self.namespace, VM, lambda vm: vm.status.phase is phase, LONG)
+
+    def ready(self) -> None:
+        def able(vm: ProtectedVM) -> bool:
+            return vm.status.phase is ProtectionPhase.PROTECTED and condition(vm, "FailoverReady") == "True"
+
+        self.world.wait(ProtectedVM, self.namespace, VM, able, LONG)
 
     def awaiting(self) -> str:
         def waits(plan: FailoverPlan) -> bool:
@@ -89,7 +95,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 @pytest.fixture
 def stage(world: Installation, tmp_path: Path) -> Iterator[Stage]:
     with staged(world, f"circle-{secrets.token_hex(3)}", tmp_path, PlayedVault()) as made:
-        made.reach(ProtectionPhase.PROTECTED)
+        made.ready()
         yield made
         world.check_invariants(made.namespace)
 
@@ -138,7 +144,7 @@ def test_an_abort_names_its_run_and_brings_the_machine_back(stage: Stage) -> Non
 def test_a_fresh_control_plane_continues_a_run_and_repeats_nothing(world: Installation, tmp_path: Path) -> None:
     namespace, vault = f"circle-{secrets.token_hex(3)}", PlayedVault()
     with staged(world, namespace, tmp_path / "before", vault) as lost:
-        lost.reach(ProtectionPhase.PROTECTED)
+        lost.ready()
         lost.plan()
         lost.shore.hold.add(TaskKind.START_MACHINE)
         lost.edit(activeSite="recovery")

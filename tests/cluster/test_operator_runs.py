@@ -187,7 +187,7 @@ def test_a_failover_moves_the_machine_and_a_commit_names_its_run(scene: Scene) -
     assert vm.status.recovered.address == "10.160.0.2"
     assert vm.status.desired == Desired.STOP
     assert [step.name for step in run.status.steps if step.member] == [
-        "CommitSpool", "ShutdownSource", "Fence", "SelectPoint", "Hydrate", "StartMachine", "Probe"
+        "CommitSpool", "ShutdownSource", "Fence", "SelectPoint", "Hydrate", "PrepareGuest", "StartMachine", "Probe"
     ]  # fmt: skip
     assert run.status.rpo_seconds is not None and 0 <= run.status.rpo_seconds < 60
     fence = scene.get(Task, next(step.task for step in run.status.steps if step.name == "Fence"))

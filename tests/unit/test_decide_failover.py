@@ -139,7 +139,7 @@ def ok(name: str, **result: Any) -> Task:
     return task(f"a-run-web-01-{name}", TaskPhase.SUCCEEDED, result=TaskResult(**result))
 
 
-DONE = [ok(name) for name in ("fence", "selectpoint", "hydrate", "startmachine", "probe")]
+DONE = [ok(name) for name in ("fence", "selectpoint", "hydrate", "prepareguest", "startmachine", "probe")]
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,9 @@ DONE = [ok(name) for name in ("fence", "selectpoint", "hydrate", "startmachine",
         pytest.param(DONE[:0], ["Fence"], id="first-the-fence"),
         pytest.param(DONE[:1], ["SelectPoint"], id="then-the-point"),
         pytest.param(DONE[:2], ["Hydrate"], id="then-the-disks"),
-        pytest.param(DONE[:3], ["StartMachine"], id="then-the-machine"),
-        pytest.param(DONE[:4], ["ProbeMachine"], id="then-the-probe"),
+        pytest.param(DONE[:3], ["PrepareGuest"], id="then-the-guest"),
+        pytest.param(DONE[:4], ["StartMachine"], id="then-the-machine"),
+        pytest.param(DONE[:5], ["ProbeMachine"], id="then-the-probe"),
         pytest.param(DONE, [], id="then-nothing"),
     ],
 )

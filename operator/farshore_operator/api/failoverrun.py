@@ -236,6 +236,8 @@ class MemberResult(Model):
     """Address at which it answers."""
     port: int | None = None
     """Port at which it answered."""
+    changes: Annotated[tuple[Text, ...], Field(max_length=1000)] = ()
+    """What was changed on its disks before it was started."""
     host_key: Annotated[str, Field(max_length=4096)] | None = None
     """SSH host key that was seen when it started."""
     evidence: Annotated[str, Field(max_length=32768)] | None = None

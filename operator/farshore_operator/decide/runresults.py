@@ -70,6 +70,7 @@ def _member(journal: Journal, status: FailoverRunStatus, member: RunMember) -> M
             "machine_kind": old.machine_kind or started.machine_kind or None,
             "address": probed.address or old.address or started.address or None,
             "port": probed.port or old.port or started.port,
+            "changes": old.changes or brought(StepName.PREPARE_GUEST).changes,
             "host_key": probed.host_key or started.host_key or old.host_key,
             "bytes_written": _kept(old.bytes_written, hydrated.bytes_written),
             "evidence": old.evidence or probed.evidence or None,

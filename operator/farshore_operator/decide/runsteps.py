@@ -11,7 +11,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from farshore_engine.contract.points import Selector
-from farshore_engine.contract.tasks import RunEntry, TaskInput, TaskKind
+from farshore_engine.contract.tasks import GuestPreparation, RunEntry, TaskInput, TaskKind
 from farshore_operator.api.failoverplan import Mode, ShutdownSource
 from farshore_operator.api.failoverrun import FailoverRunSpec, RunKind, RunMember
 from farshore_operator.decide.probes import asked_of, questions, time_for
@@ -33,6 +33,7 @@ class StepName(StrEnum):
     FENCE = "Fence"
     SELECT_POINT = "SelectPoint"
     HYDRATE = "Hydrate"
+    PREPARE_GUEST = "PrepareGuest"
     START_MACHINE = "StartMachine"
     PROBE = "Probe"
     RECORD = "Record"
@@ -79,6 +80,7 @@ RULES = {
         StepRule(StepName.FENCE, TaskKind.FENCE, Side.RECOVERY, 10 * _MINUTES),
         StepRule(StepName.SELECT_POINT, TaskKind.SELECT_POINT, Side.RECOVERY, 10 * _MINUTES),
         StepRule(StepName.HYDRATE, TaskKind.HYDRATE, Side.RECOVERY, _DAY),
+        StepRule(StepName.PREPARE_GUEST, TaskKind.PREPARE_GUEST, Side.RECOVERY, 30 * _MINUTES),
         StepRule(StepName.START_MACHINE, TaskKind.START_MACHINE, Side.RECOVERY, 15 * _MINUTES),
         StepRule(StepName.PROBE, TaskKind.PROBE_MACHINE, Side.RECOVERY, 15 * _MINUTES),
         StepRule(StepName.RECORD, TaskKind.READ_JOURNAL, Side.RECOVERY, _DAY),
@@ -119,10 +121,17 @@ def sequence(spec: FailoverRunSpec, member: RunMember | None = None) -> tuple[St
             return _undone(spec, member)
 
 
-_RECOVER = (StepName.SELECT_POINT, StepName.HYDRATE, StepName.START_MACHINE, StepName.PROBE)
+_RECOVER = (
+    StepName.SELECT_POINT,
+    StepName.HYDRATE,
+    StepName.PREPARE_GUEST,
+    StepName.START_MACHINE,
+    StepName.PROBE,
+)
 _WRITE_BACK = (
     RULES[StepName.SELECT_POINT],
     RULES[StepName.WRITE_BACK],
+    RULES[StepName.PREPARE_GUEST],
     RULES[StepName.START_SOURCE].at(Side.RECOVERY),
     RULES[StepName.PROBE],
 )
@@ -216,6 +225,7 @@ def task_input(
         keep_machine=name is StepName.RELEASE_POINT,
         replaces=(spec.previous_run or "") if spec.kind is RunKind.CHANGE_POINT and name is StepName.HYDRATE else "",
         source_machine=source_machine(member, rule),
+        preparation=preparation(spec) if name is StepName.PREPARE_GUEST else None,
         freeze_seconds=int(FREEZE_BOUND.total_seconds()),
         journal=RunEntry(run=run, step=name.value, spec=journalled(spec)),
     )
@@ -224,6 +234,11 @@ def task_input(
 def source_machine(member: RunMember, rule: StepRule) -> str:
     """Return the name of the machine at the provider of the site where the step's task runs."""
     return (member.source_machine or member.protected_vm) if rule.side is Side.SOURCE else member.target_name
+
+
+def preparation(spec: FailoverRunSpec) -> GuestPreparation:
+    """Return what is changed on the disks before the machine starts: no old agent, and at home its own network."""
+    return GuestPreparation(detach_agent=True, restore_network=spec.kind is RunKind.FAILBACK)
 
 
 def _machine_name(spec: FailoverRunSpec, member: RunMember, rule: StepRule) -> str:
