@@ -509,3 +509,17 @@ def test_what_is_asked_for_while_the_vault_is_read_does_not_begin_later(field: s
     circle.now += timedelta(days=1)
     circle.settle()
     assert circle.begun == begun and circle.violations == []
+
+
+@pytest.mark.parametrize("step", ["StartMachine", "Probe"])
+def test_a_run_that_was_called_off_stays_so_in_a_fresh_control_plane(step: str) -> None:
+    """That it was called off is in no journal: it went on, and started the machine beside the one at home."""
+    circle = Circle()
+    circle.edit(activeSite="recovery")
+    circle.until(step)
+    circle.edit(abort=circle.runs()[0].metadata.name)
+    circle.settle()
+    circle.plan_spec.pop("abort")
+    circle.build()
+    circle.settle()
+    assert circle.violations == [] and circle.power["web-01"] == {HOME: True, AWAY: False}

@@ -165,7 +165,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def nothing_forbidden_has_happened(self) -> None:
-        assert self.circle.violations == []
+        assert self.circle.violations == [], self.circle.violations
 
     @invariant()
     def no_machine_runs_twice(self) -> None:

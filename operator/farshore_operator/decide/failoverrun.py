@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from farshore_engine.contract.replication import Check
-from farshore_operator.api.failoverrun import FailoverRunStatus, RunGroup, RunMember, RunPhase, Step, StepPhase
+from farshore_operator.api.failoverrun import FailoverRunStatus, RunGroup, RunKind, RunMember, RunPhase, Step, StepPhase
 from farshore_operator.decide import history, hooks
 from farshore_operator.decide.decision import Decision, Outcome
 from farshore_operator.decide.hooks import When, hook_step
@@ -22,7 +22,7 @@ from farshore_operator.decide.runmember import advance_member, take_step
 from farshore_operator.decide.runreport import next_step, own_conditions, verdict
 from farshore_operator.decide.runreporting import report_conditions, reports_due, with_reports
 from farshore_operator.decide.runresults import with_results
-from farshore_operator.decide.runsteps import StepName, sequence
+from farshore_operator.decide.runsteps import StepName, may_fail, sequence
 from farshore_operator.decide.runundo import account
 from farshore_operator.report.conditions import settle
 
@@ -52,7 +52,7 @@ def decide(observed: ObservedRun, now: datetime) -> Decision[FailoverRunStatus]:
         pass  # what the vault knows of its machines is not known yet, also of what there is to be cleaned up
     elif observed.clean_up and phase is not RunPhase.CLEANED_UP:
         phase = clean_up(journal)
-    elif phase is RunPhase.RUNNING and observed.called_off:
+    elif phase is RunPhase.RUNNING and (observed.called_off or _aborted(observed)):
         phase = _call_off(journal)
     elif phase is RunPhase.RUNNING:
         checks, phase = _advance(journal, checks)
@@ -79,6 +79,13 @@ def _unread(observed: ObservedRun, now: datetime) -> bool:
     missing = any(member.protected_vm not in observed.machines for member in run.spec.members)
     made = run.metadata.creation_timestamp
     return missing and made is not None and now - made < OTHERS
+
+
+def _aborted(observed: ObservedRun) -> bool:
+    """Tell whether an abort of the run has begun: the run had ended then, whatever its journal knows of it."""
+    name = observed.run.metadata.name
+    runs = (run for machine in observed.machines.values() for run in machine.runs)
+    return any(run.spec.kind is RunKind.ABORT and run.spec.previous_run == name for run in runs)
 
 
 def _again(observed: ObservedRun, phase: RunPhase, now: datetime, *, hook_runs: bool) -> timedelta | None:
@@ -159,10 +166,19 @@ def _call_off(journal: Journal) -> RunPhase:
             begun = step is not None and step.phase is StepPhase.RUNNING and rule.name in UNINTERRUPTED
             if begun and take_step(journal, member, rule).phase is StepPhase.RUNNING:
                 return RunPhase.RUNNING
+    if all(_is_over(journal, member) for member in spec.members):
+        return RunPhase.SUCCEEDED  # it had ended well, and is undone by another run
     call_off(journal, "called off: the plan's abort names the run")
     text = "the plan's abort named the run while it was under way"
     journal.set(StepName.CALLED_OFF, "", StepPhase.FAILED, message=text)
     return RunPhase.FAILED
+
+
+def _is_over(journal: Journal, member: RunMember) -> bool:
+    """Tell whether every step of a machine has ended well, or may fail."""
+    spec = journal.observed.run.spec
+    steps = [(rule, journal.get(rule.name, member.protected_vm)) for rule in sequence(spec, member)]
+    return all(step is not None and (step.phase in OVER or may_fail(spec, rule.name)) for rule, step in steps)
 
 
 def _status(journal: Journal, phase: RunPhase, checks: tuple[Check, ...]) -> FailoverRunStatus:
