@@ -39,7 +39,7 @@ def supervisor(directory: Path, reported: threading.Event) -> MachineSupervisor:
             shared=Shared("ps", SpoolBudget(1), cast(Any, None), Metrics()),
             installer=cast(Any, SimpleNamespace(bundle_version=lambda: "1")),
             ca=lambda: "ca",
-            data_port=lambda: DataPort("ps", 9443),
+            data_port=lambda source: DataPort("ps", 9443),
             report=lambda name, report: reported.set(),
             cadence=Cadence(),
         ),
@@ -112,3 +112,17 @@ def test_a_machine_that_is_given_up_is_hung_up_on_at_once(tmp_path: Path, monkey
             assert not stopped.done()
         finally:
             pushed.set()
+
+
+def test_what_was_installed_is_forgotten_when_the_machine_moves_away(tmp_path: Path) -> None:
+    """Home again it has the recovered machine's disks, so its process server waited for an agent that never dialled."""
+    reported = threading.Event()
+    served = supervisor(tmp_path, reported)
+    served._deployment.remember(installed="as it was", host_key="ssh-ed25519 AAAA")
+    served.start()
+    try:
+        assert reported.wait(WAIT)
+    finally:
+        served.stop()
+    kept = supervisor(tmp_path, reported)._deployment.memory
+    assert (kept.installed, kept.host_key) == ("", "ssh-ed25519 AAAA")

@@ -23,6 +23,7 @@ from farshore_engine.machines.bootable import boot_modes
 from farshore_engine.machines.directory import VALID_NAME, MachineDirectory, machine_names
 from farshore_engine.machines.filesystems import file_systems, mounts_of
 from farshore_engine.machines.namespace import NamespaceMachines, NamespaceSpec
+from farshore_engine.machines.network import Network
 from farshore_engine.machines.probe import ProbeEvidence, ProbeKind, probe
 from farshore_engine.machines.qemu import QemuMachines
 from farshore_engine.machines.qemu_command import QemuSpec
@@ -156,6 +157,16 @@ class MachineRuntime:
         """
         directory = MachineDirectory(self.run_dir, name)
         return Remains(tuple(remains(directory, network, disks)), looked_for(directory, network, disks))
+
+    def host_seen_from(self, address: str) -> str | None:
+        """Return this host's address in the isolated network of the machine with that address, None if none has it."""
+        for name in machine_names(self.run_dir):
+            directory = MachineDirectory(self.run_dir, name)
+            record = directory.read("machine.json")
+            if record is not None and record["address"] == address and record["network"]:
+                subnet = Network(directory.scope, record["network"]).subnet()
+                return str(subnet.ip) if subnet is not None else None
+        return None
 
     @contextmanager
     def reach(self, running: RunningMachine, port: int) -> Iterator[tuple[str, int]]:

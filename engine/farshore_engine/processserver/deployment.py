@@ -24,13 +24,14 @@ from farshore_engine.wire.messages import Enrolled, Refuse
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a supervisor needs of its process server. `ca` and `data_port` are asked for when they are needed."""
+    """What a supervisor needs of its process server. `ca` is asked for when it is needed; so is `data_port`, which says
+    where the machine at this source reaches us."""
 
     state_dir: Path
     shared: Shared
     installer: Installer
     ca: Callable[[], str]
-    data_port: Callable[[], DataPort]
+    data_port: Callable[[Source], DataPort]
     report: Callable[[str, ReplicationReport], None]
     cadence: Cadence
 
@@ -72,6 +73,12 @@ class Deployment:
         """What was checked is somewhere else now."""
         self.preflighted, self.checks = False, ()
 
+    def moved(self) -> None:
+        """Forget what was installed: the machine runs elsewhere now, with another agent or none on its disks."""
+        self.preflighted, self.checks = False, ()
+        if self.memory.installed:
+            self.remember(installed="")
+
     def remember(self, **changes: object) -> None:
         """Keep something over a restart."""
         with self._lock:  # an enrolment must not be forgotten because something else is remembered meanwhile
@@ -94,7 +101,7 @@ class Deployment:
 
     def preflight(self, assignment: MachineAssignment) -> None:
         """Check the machine; raises StopFault for the first check that failed."""
-        outcome = self._around.installer.preflight(self._source(assignment), self._around.data_port())
+        outcome = self._around.installer.preflight(self._source(assignment), self._around.data_port(assignment.source))
         self.checks = outcome.checks
         if outcome.host_key:
             self.remember(host_key=outcome.host_key)
@@ -109,7 +116,7 @@ class Deployment:
             raise WaitFault("the machine's certificate is not signed yet", reason="NoCertificateYet")
         identity = AgentIdentity(
             machine_id=assignment.machine_id,
-            servers=(self._around.data_port(),),
+            servers=(self._around.data_port(assignment.source),),
             ca=self._around.ca(),
             certificate=assignment.certificate,
             key=self._identity.key_pem(),
@@ -137,8 +144,8 @@ class Deployment:
 
     def _fingerprint(self, assignment: MachineAssignment) -> str:
         """Return what an installation depends on, as a digest."""
-        port = self._around.data_port()
         source = assignment.source
+        port = self._around.data_port(source)
         parts = (
             assignment.certificate, self._around.ca(), port.host, port.port, source.address, source.port,
             source.include_disks, source.exclude_disks, self._around.installer.bundle_version(),

@@ -146,6 +146,8 @@ class MachineSupervisor:
         now = self._around.shared.now()
         assignment = self._assignment
         self._deployment.renew(assignment, now)
+        if assignment.desired is Desired.STOP:
+            self._deployment.moved()
         decision = next_step(assignment, self._local(assignment), now)
         self._offer(decision)
         if decision.step is not Step.NONE:

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from farshore_engine.blocks.memory import keep_freed_memory
-from farshore_engine.contract.assignment import MachineAssignment
+from farshore_engine.contract.assignment import MachineAssignment, Source
 from farshore_engine.contract.controlplane import Appliance, ControlPlane, Snapshot
 from farshore_engine.contract.faults import WaitFault
 from farshore_engine.contract.points import RecoveryPoint
@@ -94,6 +94,7 @@ class ProcessServer:
         self._listener: Listener | None = None
         self._snapshot: Snapshot | None = None
         self._certified: tuple[str, str] | None = None
+        self._seen_from: dict[str, str] = {}  # our address in the network of a recovered machine, by the machine's
         self._beat = threading.Event()
         self._stopped = threading.Event()
 
@@ -287,10 +288,19 @@ class ProcessServer:
             shared=shared,
             installer=self._installer,
             ca=lambda: self._appliance.ca,
-            data_port=lambda: DataPort(self._settings.address, self.data_port),
+            data_port=self._reached_by,
             report=self._control_plane.report_machine,
             cadence=self._settings.cadence,
         )
+
+    def _reached_by(self, source: Source) -> DataPort:
+        """Return where the machine reaches us: a recovered one sees nothing but this host's end of its network."""
+        if source.address not in self._seen_from:
+            found = self._runtime.host_seen_from(source.address)
+            if found is None:
+                return DataPort(self._settings.address, self.data_port)
+            self._seen_from[source.address] = found
+        return DataPort(self._seen_from[source.address], self.data_port)
 
     @cached_property
     def _runtime(self) -> MachineRuntime:
