@@ -95,8 +95,7 @@ class Hook(Model):
 
     rules = (
         Rule(
-            "!has(self.http) || !has(self.http.attemptTimeout) || "
-            + compare("self.http.attemptTimeout", "<=", "'1m'"),
+            "!has(self.http) || !has(self.http.attemptTimeout) || " + compare("self.http.attemptTimeout", "<=", "'1m'"),
             "http.attemptTimeout is at most 1m; the hook's timeout says for how long the call is repeated",
         ),
         Rule(
