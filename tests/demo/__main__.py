@@ -8,8 +8,8 @@ import sys
 
 from rich.console import Console
 from rich.status import Status
+from tests.demo.circle import Circle
 from tests.demo.kube import DemoFailed
-from tests.demo.scenario import Scenario
 from tests.demo.stage import Stage
 from tests.demo.summary import Summary
 
@@ -20,7 +20,9 @@ from farshore_engine.contract.faults import Fault
 
 def main() -> int:
     """Play the demo once."""
-    parser = argparse.ArgumentParser(description="Protect, drill, clean up and fail over a real machine.")
+    parser = argparse.ArgumentParser(
+        description="Protect, drill, move to another site and bring home two real machines."
+    )
     parser.add_argument("--keep", action="store_true", help="leave everything up")
     keep = parser.parse_args().keep
     console = Console(highlight=False)
@@ -33,7 +35,7 @@ def main() -> int:
         if stage.environment.exists:
             console.print("removing what an earlier run left")
             stage.down()
-        scenario = Scenario(stage, summary, lambda line: _live(status, line), console.print)
+        scenario = Circle(stage, summary, lambda line: _live(status, line), console.print)
         try:
             scenario.play()
         except (DemoFailed, Fault, OSError, KeyError) as error:

@@ -34,6 +34,12 @@ class Kube:
         answer: Object = json.loads(found.stdout)
         return answer
 
+    def all(self, kind: str) -> list[Object]:
+        """Return all objects of a kind."""
+        listed = self.plane.kubectl("-n", self.namespace, "get", kind, "-o", "json").stdout
+        found: list[Object] = json.loads(listed)["items"]
+        return found
+
     def apply(self, text: str) -> None:
         """Apply manifests, as `kubectl apply -f` does."""
         self.plane.kubectl("-n", self.namespace, "apply", "-f", "-", stdin=text)

@@ -5,7 +5,8 @@ standard library. Each transaction carries its number, its time and a checksum o
 recovered copy can be judged: is the database intact, which transaction was the last, is any row damaged?
 
 Commands, one line each, answered with one line of JSON: `last` (the newest transaction), `check` (what this process
-found when it started, before it wrote anything, and a full check of the database as it is now).
+found when it started, before it wrote anything, and a full check of the database as it is now); `follow` is answered
+with a line for each transaction from now on, as soon as its commit has returned: that is its acknowledgement.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import queue
 import socketserver
 import sqlite3
 import threading
@@ -54,7 +56,30 @@ def verify(connection: sqlite3.Connection) -> dict[str, Any]:
     return {"integrity": integrity, "rows": count, "missing": last - count, "wrong": wrong, **newest(connection)}
 
 
-def append_forever(database: Path, pause: float, payload_bytes: int) -> None:
+class Acknowledgements:
+    """Hands each committed transaction to everybody who follows."""
+
+    def __init__(self) -> None:
+        self._followers: list[queue.SimpleQueue[bytes]] = []
+
+    def follow(self) -> queue.SimpleQueue[bytes]:
+        """Return a queue that gets a line for each transaction from now on."""
+        follower: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._followers.append(follower)
+        return follower
+
+    def leave(self, follower: queue.SimpleQueue[bytes]) -> None:
+        """Get no more."""
+        self._followers.remove(follower)
+
+    def tell(self, number: int, at: float) -> None:
+        """Acknowledge a transaction."""
+        line = json.dumps({"last": number, "at": at}).encode() + b"\n"
+        for follower in tuple(self._followers):
+            follower.put(line)
+
+
+def append_forever(database: Path, pause: float, payload_bytes: int, acknowledged: Acknowledgements) -> None:
     """Commit one transaction after another."""
     connection = connect(database)
     number = newest(connection)["last"]
@@ -64,6 +89,7 @@ def append_forever(database: Path, pause: float, payload_bytes: int) -> None:
             connection.execute(
                 "INSERT INTO ledger VALUES (?, ?, ?, ?)", (number, at, payload, checksum(number, at, payload))
             )
+        acknowledged.tell(number, at)
         time.sleep(pause)
 
 
@@ -72,15 +98,28 @@ def serve(database: Path, port: int) -> None:
     connection = connect(database)
     found = verify(connection)
     connection.close()
-    threading.Thread(target=append_forever, args=(database, 0.02, 4096), daemon=True).start()
+    acknowledged = Acknowledgements()
+    threading.Thread(target=append_forever, args=(database, 0.02, 4096, acknowledged), daemon=True).start()
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             command = self.rfile.readline().strip()
+            if command == b"follow":
+                self.follow()
+                return
             with connect(database) as own:
                 answer = newest(own) if command == b"last" else {"found": found, "now": verify(own)}
             self.wfile.write(json.dumps(answer).encode() + b"\n")
 
+        def follow(self) -> None:
+            follower = acknowledged.follow()
+            try:
+                while True:
+                    self.wfile.write(follower.get())
+            except OSError:
+                acknowledged.leave(follower)
+
+    socketserver.ThreadingTCPServer.daemon_threads = True
     socketserver.ThreadingTCPServer.allow_reuse_address = True
     with socketserver.ThreadingTCPServer(("0.0.0.0", port), Handler) as server:
         server.serve_forever()

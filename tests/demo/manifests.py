@@ -22,14 +22,14 @@ class Here:
     """What the samples cannot know.
 
     Attributes:
-        address: the source machine's private address.
+        addresses: private addresses of the source machines by name; each becomes a copy of the sample's machine.
         private_key: its SSH private key, text.
         account_url, account_key: the storage account.
         container: the vault's container.
         interval: how often a crash-consistent point is taken, such as `10s`.
     """
 
-    address: str
+    addresses: Mapping[str, str]
     private_key: str
     account_url: str
     account_key: str
@@ -45,7 +45,7 @@ def samples() -> list[Manifest]:
 
 def adapted(objects: Iterable[Manifest], here: Here) -> list[Manifest]:
     """Return the samples with the values of this machine."""
-    return [_adapt(copy.deepcopy(one), here) for one in objects]
+    return [adapted for one in objects for adapted in _adapt(copy.deepcopy(one), here)]
 
 
 def write(objects: Iterable[Manifest], path: Path) -> str:
@@ -58,11 +58,15 @@ def write(objects: Iterable[Manifest], path: Path) -> str:
     return text
 
 
-def _adapt(found: Manifest, here: Here) -> Manifest:
+def _adapt(found: Manifest, here: Here) -> list[Manifest]:
     kind = found["kind"]
     if kind == "ProtectedVM":
-        found["spec"]["source"]["address"] = here.address
-    elif kind == "RecoveryVault":
+        return [_machine(found, name, address) for name, address in here.addresses.items()]
+    if kind == "FailoverPlan":
+        # One group for each machine, the last one first: databases are there before what asks them.
+        names = reversed(list(here.addresses))
+        found["spec"]["groups"] = [{"name": name, "members": [{"name": name}]} for name in names]
+    if kind == "RecoveryVault":
         found["spec"]["storage"]["azureBlob"] |= {"accountURL": here.account_url, "container": here.container}
     elif kind == "ReplicationPolicy":
         found["spec"]["crashConsistentInterval"] = here.interval
@@ -70,6 +74,13 @@ def _adapt(found: Manifest, here: Here) -> Manifest:
     elif kind == "Secret":
         found.pop("stringData", None)
         found["data"] = {key: _encoded(value) for key, value in _secret(found["metadata"]["name"], here).items()}
+    return [found]
+
+
+def _machine(sample: Manifest, name: str, address: str) -> Manifest:
+    found = copy.deepcopy(sample)
+    found["metadata"]["name"] = name
+    found["spec"]["source"]["address"] = address
     return found
 
 

@@ -1,11 +1,12 @@
-"""The story that the demo tells: protect, drill, clean up, fail over to a chosen point, check what was recovered."""
+"""How the story that the demo tells begins: two machines are protected, and a drill is played at a chosen point."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from tests.demo.summary import Summary
 from tests.demo.watcher import PORT, Watcher, ask
 from tests.machines.namespace_source import NamespaceSource, SourceDisk
 
+from farshore_engine.machines.spec import Script
+
 SOURCE_SITE, RECOVERY_SITE = "stack", "shore"
 NAMESPACED = (
     "recoveryvaults", "sites", "processservers", "replicationpolicies", "protectedvms", "failoverplans",
@@ -24,8 +27,10 @@ NAMESPACED = (
 )  # fmt: skip
 RECOVERY_SCRIPT = """#!/bin/sh
 # Started on every recovered copy of this machine, once its disks are mounted.
+[ -e /data/ledger.py ] || exit 0
 exec setsid {python} /data/ledger.py /data/ledger.db --port {port} </dev/null >/run/ledger.log 2>&1 &
 """
+Act = tuple[str, Callable[[], None]]
 
 
 class Scenario:
@@ -33,9 +38,12 @@ class Scenario:
 
     Attributes:
         patience: by what the waits are stretched, for machines that are slow.
+        sizes: the machines by name, with the size of their disk in MiB.
+        watchers: who follows each machine's ledger, where it runs now.
     """
 
     patience = 1.0
+    sizes: Mapping[str, int] = {"web-01": 512, "db-01": 320}
 
     def __init__(
         self, stage: Stage, summary: Summary, show: Callable[[str], None], tell: Callable[[str], None]
@@ -45,35 +53,44 @@ class Scenario:
         self.summary = summary
         self.show = show
         self.tell = tell
-        self.source = NamespaceSource(
-            (SourceDisk(size_mib=512, mount="/data"),), directory=stage.directory / "source", name="web-01"
-        )
-        self.watcher: Watcher | None = None
+        script = Script("10-ledger", RECOVERY_SCRIPT.format(python="/usr/bin/python3", port=PORT))
+        self.sources = {
+            name: NamespaceSource(
+                (SourceDisk(size_mib=size, mount="/data"),), directory=stage.directory / "source", name=name,
+                scripts=(script,),
+            )
+            for name, size in self.sizes.items()
+        }  # fmt: skip
+        self.watchers: dict[str, Watcher] = {}
         self.machine = "web-01"
+        self.source = self.sources[self.machine]
+
+    def acts(self) -> list[Act]:
+        """Return the steps of the story, in order."""
+        return [
+            ("start the control plane and the storage emulator", self.stage.up),
+            ("install the chart, start the operator", self.stage.install),
+            ("start two machines with databases that never stop writing", self.start_source),
+            ("apply vault, sites, policy and secrets", self.apply_ground),
+            ("register a process server at each site", self.start_process_servers),
+            ("protect the machines: push the agents, first copy", self.protect),
+            ("collect recovery points", self.collect_points),
+            ("test failover to a chosen point", self.drill),
+            ("clean the drill up", self.clean_up),
+        ]
 
     def play(self) -> None:
         """Play every step; the first that fails ends the story with its exception."""
-        steps: list[tuple[str, Callable[[], None]]] = [
-            ("start the control plane and the storage emulator", self.stage.up),
-            ("install the chart, start the operator", self.stage.install),
-            ("start a machine with a database that never stops writing", self.start_source),
-            ("apply vault, sites, policy and secrets", self.apply_ground),
-            ("register a process server at each site", self.start_process_servers),
-            ("protect the machine: push the agent, first copy", self.protect),
-            ("collect recovery points", self.collect_points),
-            ("test failover", self.drill),
-            ("clean the drill up", self.clean_up),
-            ("fail over to a chosen point", self.fail_over),
-        ]
-        for number, (name, act) in enumerate(steps, 1):
-            self.tell(f"[{number}/{len(steps)}] {name}")
+        acts = self.acts()
+        for number, (name, act) in enumerate(acts, 1):
+            self.tell(f"[{number}/{len(acts)}] {name}")
             with self.summary.step(name):
                 act()
 
     def close(self) -> None:
-        """Stop watching; the machine is removed unless the environment is kept."""
-        if self.watcher is not None:
-            self.watcher.close()
+        """Stop watching; the machines are removed unless the environment is kept."""
+        for watcher in self.watchers.values():
+            watcher.close()
 
     def watching(self) -> bool:
         """Tell whether the source's ledger still answers."""
@@ -83,26 +100,29 @@ class Scenario:
             return False
 
     def start_source(self) -> None:
-        """Bring the source machine up and its ledger with it."""
+        """Bring the source machines up and their ledgers with them."""
         repository = Path(__file__).resolve().parents[2]
-        code = "import sys; from pathlib import Path; from tests.machines.namespace_source import NamespaceSource; "
-        code += f"NamespaceSource(directory=Path({str(self.source.directory)!r}), name='web-01').close()"
-        self.stage.environment.clean_with(["/usr/bin/env", "-C", str(repository), sys.executable, "-c", code])
-        self.source.open()
-        script = RECOVERY_SCRIPT.format(python="/usr/bin/python3", port=PORT)
-        ledger = (repository / "tests" / "demo" / "ledger.py").read_text()
-        self.source.exec("cat > /data/ledger.py", stdin=ledger)
-        self.source.exec("mkdir -p /etc/farshore/recovery.d && cat > /etc/farshore/recovery.d/10-ledger", stdin=script)
-        self.source.exec("chmod 755 /etc/farshore/recovery.d/10-ledger && /etc/farshore/recovery.d/10-ledger")
-        self.watcher = Watcher(self.source.address)
-        self._until(lambda: self.watcher is not None and self.watcher.newest > 20, "the ledger does not write", 20)
-        self.tell(f"    {self.machine} at {self.source.address}, transaction {self.watcher.newest} and counting")
+        for name, source in self.sources.items():
+            code = "import sys; from pathlib import Path; from tests.machines.namespace_source import NamespaceSource; "
+            code += f"NamespaceSource(directory=Path({str(source.directory)!r}), name={name!r}).close()"
+            self.stage.environment.clean_with(["/usr/bin/env", "-C", str(repository), sys.executable, "-c", code])
+            if source is not self.source:  # one login for all
+                shutil.copy(self.source.key_path, source.key_path)
+                shutil.copy(self.source.key_path.with_suffix(".key.pub"), source.key_path.with_suffix(".key.pub"))
+            source.open()
+            script = source.scripts[0].content
+            source.exec("cat > /data/ledger.py", stdin=(repository / "tests" / "demo" / "ledger.py").read_text())
+            source.exec("mkdir -p /etc/farshore/recovery.d && cat > /etc/farshore/recovery.d/10-ledger", stdin=script)
+            source.exec("chmod 755 /etc/farshore/recovery.d/10-ledger && /etc/farshore/recovery.d/10-ledger")
+            watcher = self.watchers[name] = Watcher(source.address)
+            self._until(lambda watcher=watcher: watcher.newest > 20, f"the ledger of {name} does not write", 20)  # type: ignore[misc]
+            self.tell(f"    {name} at {source.address}, transaction {watcher.newest} and counting")
 
     def apply_ground(self) -> None:
         """Apply the samples but for the machine, the plan and the drill."""
         storage = self.stage.environment.azurite
         here = manifests.Here(
-            address=self.source.address,
+            addresses={name: source.address for name, source in self.sources.items()},
             private_key=self.source.key_path.read_text(),
             account_url=storage.account_url,
             account_key=storage.key,
@@ -121,7 +141,8 @@ class Scenario:
 
     def start_process_servers(self) -> None:
         """Start one process server where the machine is, and one where it shall be recovered."""
-        self.stage.start_process_server(SOURCE_SITE, "ps-stack", self.source.gateway)
+        home = self.source.machines.run_dir
+        self.stage.start_process_server(SOURCE_SITE, "ps-stack", self.source.gateway, home)
         self.stage.start_process_server(RECOVERY_SITE, "ps-shore", "127.0.0.1")
         for name in ("ps-stack", "ps-shore"):
             self.kube.wait(
@@ -129,34 +150,28 @@ class Scenario:
             )
 
     def protect(self) -> None:
-        """Apply the ProtectedVM and wait for its first recovery point."""
+        """Apply the ProtectedVMs and wait for the first recovery point of each."""
         self.kube.apply(self._write("ProtectedVM"))
-        done = self.kube.wait(
-            "protectedvm",
-            self.machine,
-            lambda one: phase(one) == "Protected",
-            within=180 * self.patience,
-            say=progress,
-            show=self.show,
-        )
-        replication = done["status"]["replication"]
+        done = [self._reach(name, "Protected", 180) for name in self.sources]
+        copied = [one["status"]["replication"] for one in done]
         self.summary.initial_replication = {
-            "bytes": replication["initialBytes"],
-            "seconds": round(replication["initialSeconds"], 3),
+            "bytes": sum(one["initialBytes"] for one in copied),
+            "seconds": round(max(one["initialSeconds"] for one in copied), 3),
         }
 
     def collect_points(self) -> None:
         """Wait until there are enough points to choose from."""
-        self._until(lambda: len(self.points()) >= 4, "no further recovery points appear", 60)
+        self._until(lambda: len(self.points()) >= 3, "no further recovery points appear", 60)
         self.tell(self.stage.farshore("points", self.machine).rstrip())
 
     def drill(self) -> None:
-        """Run the sample drill, and judge the copy and the original."""
-        self.kube.apply(self._write("TestFailover"))
-        name = self._name("TestFailover")
+        """Drill with the point before the newest, and judge the copy and the original."""
+        chosen = self.points()[1]
+        self.tell(f"    chosen: {chosen['name']} of {chosen['time']}")
+        self.begin_drill(chosen["name"])
         drilled = self.kube.wait(
             "testfailover",
-            name,
+            self._name("TestFailover"),
             lambda one: phase(one) == "Succeeded",
             within=180 * self.patience,
             say=progress,
@@ -164,73 +179,47 @@ class Scenario:
             failed=failure,
         )
         run = self._run(drilled["status"]["run"])
-        checked = self._check(run)
-        before = self._watcher.newest
-        self._until(
-            lambda: self._watcher.newest > before + 5, "the drill disturbed the original: it stopped writing", 20
-        )
+        address = run["status"]["members"][0]["address"]
+        found = self._check(address)
+        watcher = self.watchers[self.machine]
+        before = watcher.newest
+        self._until(lambda: watcher.newest > before + 5, "the drill disturbed the original: it stopped writing", 20)
+        at_least, at_most = watcher.bounds(moment(chosen["time"]))
+        known = at_least <= found["last"] and (at_most is None or found["last"] <= at_most)
         self.summary.test_failover = {
             "rto_seconds": run["status"]["rtoSeconds"],
             "disks_match": run["status"]["disksVerified"],
-            "database_ok": checked["ok"],
+            "database_ok": known,
         }
-        self.tell(f"    the copy answers at {checked['address']}, last transaction {checked['last']}")
+        self.tell(
+            f"    the copy answers at {address}: last transaction {found['last']}, expected {at_least} to {at_most}; "
+            f"the original is at {watcher.newest}"
+        )
+        if not known:
+            raise DemoFailed(f"the drilled ledger ends at {found['last']}, not within {at_least} and {at_most}")
+
+    def begin_drill(self, point: str) -> None:
+        """Apply the sample drill, with a point."""
+        drill = next(one for one in self.objects if one["kind"] == "TestFailover")
+        drill["spec"]["recoveryPoint"] = point
+        self.kube.apply(self._write("TestFailover"))
 
     def clean_up(self) -> None:
         """Delete the drill and see that nothing of it is left."""
         name = self._name("TestFailover")
         self.kube.delete("testfailover", name)
         self.kube.wait_gone("testfailover", name, within=90)
-        left = list((self.stage.directory / "ps-shore" / "state" / "machines").glob("*/*.raw"))
-        if left:
+        if left := self._recovered_disks():
             raise DemoFailed(f"the drill left disks behind: {left}")
 
-    def fail_over(self) -> None:
-        """Choose the point before the newest, declare that the machine runs at the recovery site, judge what runs."""
-        plan = next(one for one in self.objects if one["kind"] == "FailoverPlan")
-        self.kube.apply(self._write("FailoverPlan"))
-        name = plan["metadata"]["name"]
-        self.kube.wait("failoverplan", name, lambda one: condition(one, "Ready") == "True", within=60, show=self.show)
-        chosen = self.points()[1]
-        self.tell(f"    chosen: {chosen['name']} of {chosen['time']}")
-        plan["spec"] |= {"activeSite": "recovery", "recoveryPoint": chosen["name"]}
-        self.kube.apply(self._write("FailoverPlan"))
-        self.kube.wait(
-            "protectedvm",
-            self.machine,
-            lambda one: phase(one) == "FailedOver",
-            within=240 * self.patience,
-            say=progress,
-            show=self.show,
-            failed=failure,
-        )
-        found = self.kube.get("failoverplan", name) or {}
-        run = self._run(found["status"].get("activeRun") or found["status"]["lastRun"])
-        checked = self._check(run)
-        at_least, at_most = self._watcher.bounds(moment(chosen["time"]))
-        known = at_least <= checked["last"] and (at_most is None or checked["last"] <= at_most)
-        self.summary.failover = {
-            "rpo_seconds": run["status"]["rpoSeconds"],
-            "rto_seconds": run["status"]["rtoSeconds"],
-            "disks_match": run["status"]["disksVerified"],
-            "database_ok": checked["ok"] and known,
-            "bytes_moved": run["status"]["bytesMoved"],
-        }
-        self.tell(
-            f"    the ledger answers at {checked['address']}: last transaction {checked['last']}, "
-            f"expected {at_least} to {at_most}; {self._watcher.newest} were acknowledged before it was shut down"
-        )
-        if not known:
-            raise DemoFailed(f"the recovered ledger ends at {checked['last']}, not within {at_least} and {at_most}")
-
-    def points(self) -> list[dict[str, Any]]:
-        """Return the machine's recovery points, newest first."""
-        answer: list[dict[str, Any]] = json.loads(self.stage.farshore("points", self.machine, "--output", "json"))
+    def points(self, machine: str = "") -> list[dict[str, Any]]:
+        """Return a machine's recovery points, newest first."""
+        named = machine or self.machine
+        answer: list[dict[str, Any]] = json.loads(self.stage.farshore("points", named, "--output", "json"))
         return answer
 
-    def _check(self, run: Object) -> dict[str, Any]:
-        """Ask the recovered machine's ledger what it found when it started."""
-        address = run["status"]["members"][0]["address"]
+    def _check(self, address: str) -> dict[str, Any]:
+        """Ask a ledger what it found when it started, before it wrote. Raises DemoFailed if that is damaged."""
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -240,22 +229,31 @@ class Scenario:
                 if time.monotonic() > deadline:
                     raise DemoFailed(f"the recovered ledger at {address}:{PORT} does not answer: {error}") from error
                 time.sleep(0.3)
-        found = answer["found"]
-        good = found["integrity"] == "ok" and found["wrong"] == 0 and found["missing"] == 0 and found["last"] > 0
-        if not good:
+        found: dict[str, Any] = answer["found"]
+        if found["integrity"] != "ok" or found["wrong"] or found["missing"] or not found["last"]:
             raise DemoFailed(f"the recovered ledger is damaged: {found}")
-        return {"ok": good, "last": found["last"], "address": address}
+        return found
+
+    def _reach(self, machine: str, wanted: str, within: float) -> Object:
+        """Wait until a machine is in a phase."""
+        return self.kube.wait(
+            "protectedvm",
+            machine,
+            lambda one: phase(one) == wanted,
+            within=within * self.patience,
+            say=progress,
+            show=self.show,
+            failed=failure,
+        )
+
+    def _recovered_disks(self) -> list[Path]:
+        return list((self.stage.directory / "ps-shore" / "state" / "machines").glob("*/*.raw"))
 
     def _run(self, name: str) -> Object:
         found = self.kube.get("failoverrun", name)
         if found is None:
             raise DemoFailed(f"FailoverRun {name} is not there")
         return found
-
-    @property
-    def _watcher(self) -> Watcher:
-        assert self.watcher is not None
-        return self.watcher
 
     def _write(self, kind: str) -> str:
         chosen = [one for one in self.objects if one["kind"] == kind]

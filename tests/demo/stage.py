@@ -19,7 +19,7 @@ from tests.demo.kube import DemoFailed, Kube, Say
 
 from farshore_cli.dev.checkout import checkout
 from farshore_cli.dev.environment import Environment
-from farshore_cli.dev.processes import Process, start, tail
+from farshore_cli.dev.processes import Process, free_ports, start, tail
 from farshore_cli.dev.workload import workload
 
 SYSTEM = "farshore-system"
@@ -47,6 +47,7 @@ class Stage:
         self.environment = Environment(directory, say)
         self.kube = Kube(self.environment.control_plane, NAMESPACE)
         self.processes: dict[str, Process] = {}
+        self._served: dict[str, list[str]] = {}  # words of the command line of each process server
         self._say = say
 
     def up(self) -> None:
@@ -74,14 +75,14 @@ class Stage:
         )
         return self._keep("operator", found.start())
 
-    def start_process_server(self, site: str, name: str, listen: str, port: int = 9443) -> Process:
+    def start_process_server(self, site: str, name: str, advertise: str, machines: Path | None = None) -> Process:
         """Issue a registration key for a site, and start a process server that registers with it.
 
         Args:
             site: name of the Site.
             name: of the process server.
-            listen: address of this host on which agents reach it.
-            port: of the data port.
+            advertise: address of this host on which agents reach it.
+            machines: run directory of the machines of this host that it may power off and on.
         """
         state = self.directory / name
         state.mkdir(mode=0o700, exist_ok=True)
@@ -89,11 +90,13 @@ class Stage:
         self.environment.clean_with([sys.executable, "-c", STOP_MACHINES, str(state / "state" / "runtime")])
         key = state / "registration-key.yaml"
         self.farshore("site", "registration-key", site, "--out", str(key))
-        return self._serve(name, listen, port, "--registration-key", str(key))
+        words = ["--advertise", advertise, "--data-port", str(free_ports(1)[0])]
+        self._served[name] = [*words, "--machines", str(machines)] if machines is not None else words
+        return self._serve(name, "--registration-key", str(key))
 
-    def restart_process_server(self, name: str, listen: str, port: int = 9443) -> Process:
+    def restart_process_server(self, name: str) -> Process:
         """Start a registered process server on the state that it has."""
-        return self._serve(name, listen, port)
+        return self._serve(name)
 
     def farshore(self, *words: str, check: bool = True) -> str:
         """Run the command line as the administrator in the stage's namespace and return what it printed.
@@ -122,10 +125,9 @@ class Stage:
         """Remove everything."""
         self.environment.down()
 
-    def _serve(self, name: str, listen: str, port: int, *more: str) -> Process:
+    def _serve(self, name: str, *more: str) -> Process:
         words = ["processserver", "--name", name, "--state", str(self.directory / name / "state"), *more]
-        words += ["--listen", listen, "--advertise", listen, "--data-port", str(port)]
-        return self._keep(name, start(name, [*_program(), *words], self.log(name)))
+        return self._keep(name, start(name, [*_program(), *words, *self._served[name]], self.log(name)))
 
     def _keep(self, name: str, process: Process) -> Process:
         self.processes[name] = process

@@ -31,13 +31,17 @@ class Summary:
     initial_replication: dict[str, Any] = field(default_factory=dict)
     test_failover: dict[str, Any] = field(default_factory=dict)
     failover: dict[str, Any] = field(default_factory=dict)
+    reprotect: dict[str, Any] = field(default_factory=dict)
+    failback: dict[str, Any] = field(default_factory=dict)
     error: str = ""
 
     @property
     def ok(self) -> bool:
         """Tell whether every step was fine and every check held."""
         checks = [self.test_failover.get("disks_match"), self.failover.get("disks_match")]
-        checks.append(self.failover.get("database_ok"))
+        checks += [self.test_failover.get("database_ok"), self.failover.get("database_ok")]
+        checks += [bool(self.reprotect), self.failback.get("disks_equal")]
+        checks += [move.get("lost_transactions") == 0 for move in (self.failover, self.failback)]
         return not self.error and bool(self.steps) and all(step.ok for step in self.steps) and all(checks)
 
     @contextmanager
@@ -69,6 +73,8 @@ class Summary:
             ("initial replication", self.initial_replication),
             ("test failover", self.test_failover),
             ("failover", self.failover),
+            ("reprotect", self.reprotect),
+            ("failback", self.failback),
         ):
             facts.add_row(
                 title, ", ".join(f"{key.replace('_', ' ')}: {_shown(key, one)}" for key, one in values.items())

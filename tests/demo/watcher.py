@@ -1,15 +1,15 @@
-"""Watches the ledger from outside the machine and remembers what it acknowledged and when: the truth to judge by."""
+"""Watches a ledger from outside its machine and keeps every transaction that it acknowledged: the truth to judge by."""
 
 from __future__ import annotations
 
+import bisect
 import json
 import socket
 import threading
-import time
-from dataclasses import dataclass
 from typing import Any
 
 PORT = 5555
+FREEZE = 0.25  # seconds by which the time of a point may differ from what it holds
 
 
 def ask(address: str, command: str, *, timeout: float = 20.0) -> dict[str, Any]:
@@ -20,46 +20,61 @@ def ask(address: str, command: str, *, timeout: float = 20.0) -> dict[str, Any]:
         return answer
 
 
-@dataclass(frozen=True)
-class Sighting:
-    """The ledger had acknowledged transaction `last` some time between `asked` and `answered` (seconds, epoch)."""
-
-    asked: float
-    answered: float
-    last: int
-
-
 class Watcher:
-    """Polls a ledger four times a second in a thread until it is closed; an unreachable ledger is no error."""
+    """Follows a ledger in a thread until it is closed; an unreachable ledger is no error, and is tried again.
+
+    Numbers and times (seconds, epoch, by the ledger's clock, taken before the commit) of what was acknowledged are kept
+    in the order in which they came.
+    """
 
     def __init__(self, address: str) -> None:
-        self._address = address
-        self._sightings: list[Sighting] = []
+        self.address = address
+        self._numbers: list[int] = []
+        self._times: list[float] = []
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"watch-{address}", daemon=True)
         self._thread.start()
 
     @property
     def newest(self) -> int:
-        """The newest transaction that was seen."""
-        return self._sightings[-1].last if self._sightings else 0
+        """The newest transaction that was acknowledged to us."""
+        return self._numbers[-1] if self._numbers else 0
 
     def bounds(self, moment: float) -> tuple[int, int | None]:
-        """Return what a copy as of `moment` must hold: at least and at most this transaction (None: not known)."""
-        before = [one.last for one in self._sightings if one.answered <= moment]
-        after = [one.last for one in self._sightings if one.asked >= moment]
-        return (before[-1] if before else 0), (after[0] if after else None)
+        """Return what a copy as of `moment` must hold: at least and at most this transaction (None: not known).
+
+        A point's time is that of its freeze, which a transaction may overlap.
+        """
+        before = bisect.bisect_right(self._times, moment - FREEZE)
+        after = bisect.bisect_right(self._times, moment + FREEZE)
+        at_least = self._numbers[before - 1] if before else 0
+        return at_least, (self._numbers[after] - 1 if after < len(self._numbers) else None)
 
     def close(self) -> None:
-        """Stop polling."""
+        """Stop following."""
         self._end.set()
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        while not self._end.wait(0.25):
-            asked = time.time()
+        while not self._end.wait(0.2):
             try:
-                answer = ask(self._address, "last", timeout=2)
+                self._follow()
             except (OSError, ValueError):
                 continue
-            self._sightings.append(Sighting(asked, time.time(), answer["last"]))
+
+    def _follow(self) -> None:
+        with socket.create_connection((self.address, PORT), timeout=2) as connection:
+            connection.sendall(b"follow\n")
+            rest = b""
+            while not self._end.is_set():
+                try:
+                    more = connection.recv(65536)
+                except TimeoutError:
+                    continue  # a machine that is frozen, say, answers later
+                if not more:
+                    return
+                *lines, rest = (rest + more).split(b"\n")
+                for line in lines:
+                    answer = json.loads(line)
+                    self._times.append(answer["at"])
+                    self._numbers.append(answer["last"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from tests.demo.kube import Object, phase
-from tests.demo.scenario import RECOVERY_SITE, SOURCE_SITE, Scenario, failure, progress
+from tests.demo.scenario import RECOVERY_SITE, SOURCE_SITE, Act, Scenario, failure, progress
 from tests.demo.stage import Stage
 from tests.demo.summary import Summary
 from tests.machines.namespace_source import SourceDisk
@@ -23,10 +24,14 @@ class GuestScenario(Scenario):
     """The story with a guest that has a kernel of its own, and no ledger."""
 
     patience = 3.0
+    sizes: ClassVar[Mapping[str, int]] = {"web-01": 256}
 
     def __init__(self, stage: Stage, summary: Summary, tell: Callable[[str], None]) -> None:
         super().__init__(stage, summary, lambda _: None, tell)
         self.guest = QemuSource(data=SourceDisk(size_mib=256), directory=stage.directory / "source", name="web-01")
+
+    def acts(self) -> list[Act]:
+        return [*super().acts(), ("failover to the newest point", self.fail_over)]
 
     def start_source(self) -> None:
         code = "from pathlib import Path; from tests.machines.qemu_source import QemuSource; "

@@ -1,14 +1,16 @@
-"""The demo's story, whole, and with its actors killed in the middle of it."""
+"""The demo's story, whole, and with its actors killed and Git reverted in the middle of it."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.demo.kube import phase
-from tests.demo.scenario import Scenario, failure, progress
+from tests.demo.circle import Circle
+from tests.demo.kube import Object, phase
+from tests.demo.scenario import failure, progress
 from tests.demo.stage import Stage
 from tests.demo.summary import Summary
 from tests.e2e.conftest import left_behind
@@ -16,9 +18,13 @@ from tests.e2e.secrets import CommandLines, leaks, places, secrets_of
 from tests.machine.traces import processes_of
 
 from farshore_engine.machines.network import namespaces
+from farshore_engine.machines.runtime import MachineRuntime
+from farshore_engine.machines.spec import MachineState
+
+MOVES = {"Failover", "Commit", "Reprotect", "Failback"}
 
 
-def play(scenario: Scenario) -> None:
+def play(scenario: Circle) -> None:
     try:
         scenario.play()
     finally:
@@ -31,8 +37,8 @@ def network_namespaces(directory: Path) -> set[str]:
     return {subprocess.check_output(["ip", "netns", "identify", pid], text=True).strip() for pid in pids}
 
 
-class Overheard(Scenario):
-    """The story with somebody who reads everything that can be read, just before the source is shut down."""
+class Overheard(Circle):
+    """The story with somebody who reads everything that can be read, before the machines move and after."""
 
     def __init__(self, stage: Stage, summary: Summary) -> None:
         super().__init__(stage, summary, lambda _: None, print)
@@ -44,14 +50,17 @@ class Overheard(Scenario):
         assert len(secrets) > 10, f"too few secrets were found to look for: {sorted(secrets)}"
         self.leaks = leaks(secrets, places(self.stage, self, self.command_lines))
         super().fail_over()
-        self.leaks += leaks(secrets, places(self.stage, self, self.command_lines))
+
+    def protected_again(self) -> None:
+        super().protected_again()
+        self.leaks += leaks(secrets_of(self.stage, self), places(self.stage, self, self.command_lines))
 
     def close(self) -> None:
         self.command_lines.close()
         super().close()
 
 
-def test_a_machine_is_protected_drilled_and_failed_over(stage: Stage, tmp_path: Path) -> None:
+def test_machines_are_protected_drilled_moved_and_brought_home(stage: Stage, tmp_path: Path) -> None:
     summary = Summary()
     scenario = Overheard(stage, summary)
     play(scenario)
@@ -63,76 +72,120 @@ def test_a_machine_is_protected_drilled_and_failed_over(stage: Stage, tmp_path: 
     assert written["failover"]["disks_match"] is True
     assert written["failover"]["database_ok"] is True
     assert written["failover"]["rpo_seconds"] >= 0
+    assert written["failback"]["lost_transactions"] == 0
+    for move in ("reprotect", "failback"):
+        assert 0 < written[move]["bytes_moved"] < written[move]["disk_bytes"] / 4, "what changed, not the disks"
     used = network_namespaces(stage.directory)
-    assert used, "the recovered machine runs in a namespace"
+    assert used, "the machines run in namespaces"
     stage.down()
     assert left_behind(stage.directory) == []
     assert used.isdisjoint(namespaces())
 
 
-class Killed(Scenario):
-    """The story with kill -9: the operator and both process servers, while copying and while drilling."""
+class Killed(Circle):
+    """The story with kill -9 of operator and process servers in the middle of copying, drilling and every move, and
+    with a commit in Git reverted while a move is under way.
+
+    Attributes:
+        struck: what was killed, and in the middle of what.
+    """
+
+    def __init__(self, stage: Stage, summary: Summary) -> None:
+        super().__init__(stage, summary, lambda _: None, print)
+        self.struck: list[str] = []
 
     def protect(self) -> None:
-        self._kill_soon_after("protectedvm", self.machine, "InitialReplication", ("operator", "ps-stack"))
+        self.kube.apply(self._write("ProtectedVM"))
+        self.kube.wait("protectedvm", self.machine, lambda one: phase(one) in ("InitialReplication", "Protected"),
+                       within=120, say=progress, failed=failure)  # fmt: skip
+        self.kill("the first copy", "operator", "ps-stack")
         super().protect()
 
-    def drill(self) -> None:
-        super().drill()
-        runs = self._runs()
-        assert len(runs) == 1, f"one drill, one run: {runs}"
-
-    def fail_over(self) -> None:
-        self._restart("operator")
-        super().fail_over()
-        assert len(self._runs()) == 2, f"one failover, one run: {self._runs()}"
-
-    def _runs(self) -> list[str]:
-        plane = self.stage.environment.control_plane
-        return plane.kubectl("-n", self.kube.namespace, "get", "failoverruns", "-o", "name").stdout.split()
-
-    def _kill_soon_after(self, kind: str, name: str, wanted: str, actors: tuple[str, ...]) -> None:
-        self.kube.apply(self._write("ProtectedVM"))
-        self.kube.wait(kind, name, lambda one: phase(one) in (wanted, "Protected"), within=120, say=progress,
-                       failed=failure)  # fmt: skip
-        for actor in actors:
-            self._restart(actor)
-
-    def _restart(self, actor: str) -> None:
-        self.stage.processes[actor].kill()
-        time.sleep(1)
-        if actor == "operator":
-            self.stage.start_operator()
-        elif actor == "ps-stack":
-            self.stage.restart_process_server(actor, self.source.gateway)
-        else:
-            self.stage.restart_process_server(actor, "127.0.0.1")
-
-
-class KilledInTheDrill(Killed):
-    """Operator and recovery process server die while the drill's disks are hydrated."""
-
-    def protect(self) -> None:
-        Scenario.protect(self)
-
-    def drill(self) -> None:
-        self.kube.apply(self._write("TestFailover"))
+    def begin_drill(self, point: str) -> None:
+        super().begin_drill(point)
         self.kube.wait("testfailover", self._name("TestFailover"), lambda one: phase(one) == "Running", within=60)
-        for actor in ("ps-shore", "operator"):
-            self._restart(actor)
-        super().drill()
+        self.kill("the drill", "ps-shore", "operator")
+
+    def clean_up(self) -> None:
+        super().clean_up()
+        assert len(self.runs("TestFailover")) == 1
+
+    def edit(self, **spec: object) -> None:
+        super().edit(**spec)
+        site = spec.get("activeSite")
+        if site == "recovery":
+            self.middle("Failover", "db-01", "FinalPoint", self.revert_and_kill)
+        elif site == "source" and self.moves:
+            self.middle("Failback", "db-01", "Fence", lambda run: self.kill("the failback", "operator"))
+            self.middle("Failback", "db-01", "WriteBack", lambda run: self.kill("WriteBack", "ps-stack"))
+
+    def revert_and_kill(self, run: Object) -> None:
+        """Set the field back, kill the operator, and see that nothing in flight has changed; then set it anew."""
+        super().edit(activeSite="source")
+        self.kill("the planned failover", "operator")
+
+        def refused(plan: Object) -> bool:
+            seen = plan["status"].get("edit", {})
+            return bool(seen.get("generation") == plan["metadata"]["generation"] and not seen["accepted"])
+
+        plan = self.kube.wait("failoverplan", self.plan, refused, within=60)
+        assert plan["status"]["edit"]["reason"] == "RunUnderWay", plan["status"]["edit"]
+        (now,) = self.runs("Failover")
+        assert now["spec"] == run["spec"]
+        assert now["metadata"]["uid"] == run["metadata"]["uid"]
+        assert self.runs("Abort") == self.runs("Failback") == []
+        super().edit(activeSite="recovery")
+
+    def middle(self, kind: str, member: str, step: str, strike: Callable[[Object], None]) -> None:
+        """Do something as soon as a step of a run has begun."""
+
+        def begun() -> Object | None:
+            for run in self.runs(kind):
+                for one in run["status"].get("steps", ()):
+                    if (one["name"], one["member"]) == (step, member) and one["phase"] != "Pending":
+                        return run
+            return None
+
+        self._until(lambda: begun() is not None, f"{kind} does not come to {step} of {member}", 120)
+        run = begun()
+        assert run is not None
+        assert phase(run) == "Running", f"{step} was not caught in the middle of the run: {run['status']}"
+        strike(run)
+
+    def kill(self, when: str, *actors: str) -> None:
+        for actor in actors:
+            self.stage.processes[actor].kill()
+            time.sleep(1)
+            if actor == "operator":
+                self.stage.start_operator()
+            else:
+                self.stage.restart_process_server(actor)
+            self.struck.append(f"{actor} in {when}")
+
+    def commit(self) -> None:
+        self.one_each("ps-shore", self.source.machines.run_dir)
+        super().commit()
+
+    def commit_back(self) -> None:
+        self.one_each("home", self.stage.directory / "ps-shore" / "state" / "runtime")
+        super().commit_back()
+
+    def one_each(self, where: str, other: Path) -> None:
+        """See that no machine runs at the place that they left."""
+        still = [one.name for one in MachineRuntime(other).list() if one.state is MachineState.RUNNING]
+        assert still == [], f"they run at {where}, and these at {other} too"
 
 
-def test_killing_operator_and_process_server_while_copying_loses_nothing(stage: Stage) -> None:
+def test_kills_and_reverts_in_the_middle_of_everything_end_with_one_run_and_one_machine(stage: Stage) -> None:
     summary = Summary()
-    play(Killed(stage, summary, lambda _: None, print))
+    scenario = Killed(stage, summary)
+    play(scenario)
     assert summary.ok, summary
-
-
-def test_killing_operator_and_process_server_in_a_drill_ends_with_one_run(stage: Stage) -> None:
-    summary = Summary()
-    play(KilledInTheDrill(stage, summary, lambda _: None, print))
-    assert summary.ok, summary
+    assert len(scenario.struck) == 7, scenario.struck
+    for kind in MOVES:
+        runs = scenario.runs(kind)
+        wanted = 2 if kind == "Commit" else 1
+        assert [phase(run) for run in runs] == ["Succeeded"] * wanted, (kind, runs)
 
 
 def test_a_secret_in_a_log_would_be_noticed() -> None:

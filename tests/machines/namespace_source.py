@@ -31,7 +31,7 @@ from tests.machines.backing import BackingStore, StoreKind
 from farshore_engine.machines import loop
 from farshore_engine.machines.namespace import NamespaceMachines, NamespaceSpec
 from farshore_engine.machines.network import Network
-from farshore_engine.machines.spec import Account, DiskFile, Mount
+from farshore_engine.machines.spec import Account, DiskFile, Mount, Script
 
 FILE_SYSTEMS = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"], "btrfs": ["mkfs.btrfs", "-q", "-f"]}
 # The 6to4 anycast prefix, out of use since RFC 7526: looks public to every check, and nobody is there.
@@ -69,6 +69,7 @@ class NamespaceSource:
         store: StoreKind = "plain",
         user: str = "root",
         public: bool = False,
+        scripts: Sequence[Script] = (),
     ) -> None:
         """Describe the machine.
 
@@ -77,6 +78,7 @@ class NamespaceSource:
             store: `xfs` or `btrfs` to be able to clone backing files.
             user: the login; other than root it may use sudo with its password.
             public: give it a further address that looks public.
+            scripts: what runs at each boot, as services do elsewhere.
         """
         self._own_directory = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="farshore-source-"))
@@ -86,6 +88,7 @@ class NamespaceSource:
         self.disks = tuple(disks)
         self.user = user
         self.public = public
+        self.scripts = tuple(scripts)
         self.store = BackingStore(self.directory / f"{self.name}.disks", store)
         self.machines = NamespaceMachines(self.directory / "machines")
         self.key_path = self.directory / f"{self.name}.key"
@@ -231,6 +234,7 @@ class NamespaceSource:
                 Mount(index, self.mount_point(index), disk.fs or "", int(disk.partitioned)) for index, disk in mounted
             ),
             accounts=(login,),
+            scripts=self.scripts,
             masked=(str(self.directory),),
             extra_addresses=(self.public_address,) if self.public_address else (),
         )
