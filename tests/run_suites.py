@@ -3,7 +3,8 @@
     python tests/run_suites.py [SUITE ...] [-- PYTEST ARGUMENTS]
 
 Suites that ran apart share no fixtures, so a suite that leaves something behind is found out by its own failures.
-What a suite printed is shown when it ends. The last line is the total: `N passed, N failed`. An error in a fixture counts as a failure.
+What a suite printed is shown when it ends. The last line is the total: `N passed, N failed`. An error in a fixture
+counts as a failure.
 """
 
 from __future__ import annotations
