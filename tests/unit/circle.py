@@ -70,6 +70,7 @@ class Circle:
         self.journals: dict[str, dict[str, JournalledRun]] = {name: {} for name in self.names}
         self.epochs = dict.fromkeys(self.names, 0)
         self.points: dict[str, list[RecoveryPoint]] = {name: [] for name in self.names}
+        self.pins: dict[str, set[str]] = {name: set() for name in self.names}
         self._done_by: dict[tuple[str, str, str], str] = {}
         self._count = 0
         self.plan_spec: Json = {
@@ -319,6 +320,8 @@ class Circle:
     def _effect(self, kind: TaskKind, machine: str, server: str, wanted: TaskInput) -> TaskResult:
         power = self.power[machine]
         other = AWAY if server == HOME else HOME
+        if kind is TaskKind.CLEAN_UP:
+            self.pins[machine].discard(wanted.pin)
         match kind:
             case TaskKind.FINAL_POINT:
                 if not power[server] and self.points[machine]:
@@ -333,6 +336,8 @@ class Circle:
             case TaskKind.SELECT_POINT | TaskKind.COMMIT_SPOOL:
                 if not self.points[machine]:
                     raise ValueError("there is no point")
+                if kind is TaskKind.SELECT_POINT:
+                    self.pins[machine].add(wanted.pin)
                 return TaskResult(point=self.points[machine][-1])
             case TaskKind.HYDRATE if wanted.replaces:
                 power[AWAY] = False

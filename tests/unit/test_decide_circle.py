@@ -32,10 +32,12 @@ def test_the_circle() -> None:
     circle.edit(commit=run)
     circle.settle()
     assert circle.vm.status.phase is ProtectionPhase.COMMITTED
+    assert circle.pins["web-01"] == {run}, "the point that the machine goes on from is kept"
     circle.edit(reprotect=run)
     circle.settle()
     vm = circle.vm
     assert vm.status.phase is ProtectionPhase.PROTECTED_REVERSE
+    assert circle.pins["web-01"] == set()
     assert (vm.status.assignment.process_server, vm.status.assignment.base_point) == (AWAY, final)
     circle.edit(activeSite="source")
     circle.settle()
@@ -49,7 +51,7 @@ def test_the_circle() -> None:
     assert vm.status.assignment.process_server == HOME and vm.status.recovered is None
     kinds = [run.spec.kind.value for run in circle.runs()]
     assert kinds == ["Failover", "Commit", "Reprotect", "Failback", "Commit"]
-    assert circle.violations == []
+    assert circle.violations == [] and circle.pins["web-01"] == set()
 
 
 def test_the_circle_goes_round_by_itself_where_it_is_declared_so() -> None:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from farshore_engine.contract.points import Selector
-from farshore_engine.contract.tasks import GuestPreparation, RunEntry, TaskInput, TaskKind
+from farshore_engine.contract.tasks import GuestPreparation, NetworkSettings, RunEntry, TaskInput, TaskKind
 from farshore_operator.api.failoverplan import Mode, ShutdownSource
 from farshore_operator.api.failoverrun import FailoverRunSpec, RunKind, RunMember
 from farshore_operator.decide.probes import asked_of, questions, time_for
@@ -112,7 +112,8 @@ def sequence(spec: FailoverRunSpec, member: RunMember | None = None) -> tuple[St
         case RunKind.CHANGE_POINT:
             return _rules([*_RECOVER, StepName.RELEASE_POINT])
         case RunKind.REPROTECT:
-            return _rules([StepName.FENCE, StepName.REPLICATE, StepName.RECORD])
+            # From its first own point on, the machine needs no more the one that it was made from.
+            return _rules([StepName.FENCE, StepName.REPLICATE, StepName.RELEASE_POINT, StepName.RECORD])
         case RunKind.FAILBACK:
             return (*_rules([*_leave(spec, member), StepName.FENCE]), *_WRITE_BACK)
         case RunKind.COMMIT:
@@ -225,7 +226,7 @@ def task_input(
         keep_machine=name is StepName.RELEASE_POINT,
         replaces=(spec.previous_run or "") if spec.kind is RunKind.CHANGE_POINT and name is StepName.HYDRATE else "",
         source_machine=source_machine(member, rule),
-        preparation=preparation(spec) if name is StepName.PREPARE_GUEST else None,
+        preparation=preparation(spec, member) if name is StepName.PREPARE_GUEST else None,
         freeze_seconds=int(FREEZE_BOUND.total_seconds()),
         journal=RunEntry(run=run, step=name.value, spec=journalled(spec)),
     )
@@ -236,9 +237,17 @@ def source_machine(member: RunMember, rule: StepRule) -> str:
     return (member.source_machine or member.protected_vm) if rule.side is Side.SOURCE else member.target_name
 
 
-def preparation(spec: FailoverRunSpec) -> GuestPreparation:
-    """Return what is changed on the disks before the machine starts: no old agent, and at home its own network."""
-    return GuestPreparation(detach_agent=True, restore_network=spec.kind is RunKind.FAILBACK)
+def preparation(spec: FailoverRunSpec, member: RunMember) -> GuestPreparation:
+    """Return what is changed on the disks before the machine starts: no old agent, and the network of the place.
+
+    At home it gets its own one back. A drilled machine keeps its settings: it may reach nobody.
+    """
+    moves = spec.kind in (RunKind.FAILOVER, RunKind.CHANGE_POINT)
+    return GuestPreparation(
+        detach_agent=True,
+        network=NetworkSettings(address=member.address or "") if moves else None,
+        restore_network=spec.kind is RunKind.FAILBACK,
+    )
 
 
 def _machine_name(spec: FailoverRunSpec, member: RunMember, rule: StepRule) -> str:
