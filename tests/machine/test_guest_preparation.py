@@ -35,6 +35,7 @@ class Guest:
     def __init__(self, directory: Path, kind: str = "ext4") -> None:
         self.directory = directory
         self.kind = kind
+        self.has_network = False
         self.disk, self.data = directory / "disk-0.raw", directory / "disk-1.raw"
         for path, size in ((self.disk, 400), (self.data, 16)):
             with path.open("wb") as file:
@@ -99,9 +100,10 @@ class Guest:
             hostname="shop", disks=(MachineDisk(id="a", name="sda", size_bytes=1, partitions=parts),)
         )
         disks = (DiskFile(self.disk, "a", "sda"), DiskFile(self.data, "b", "sdb"))
-        changes, notes = prepare_disks(disks, described, GuestPreparation(**wanted))  # type: ignore[arg-type]
+        found = prepare_disks(disks, described, GuestPreparation(**wanted))  # type: ignore[arg-type]
         assert not loop.devices_of(self.disk)
-        return list(changes), list(notes)
+        self.has_network = found.network
+        return list(found.changes), list(found.notes)
 
     def _uuid(self, node: str) -> str:
         words = ["blkid", "--probe", "--match-tag", "UUID", "--output", "value", node]
@@ -155,6 +157,7 @@ def test_the_guest_gets_the_network_of_its_target_and_its_own_back(
     guest = Guest(tmp_path)
     guest.fill(**files)
     changes, _ = guest.prepare(network=settings)
+    assert guest.has_network
     text = guest.read(path)
     assert text is not None
     for part in holds:

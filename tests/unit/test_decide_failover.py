@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,14 +10,14 @@ import pytest
 from tests.unit.decide_world import NOW, STACK, meta, observed, run
 
 from farshore_engine.contract.tasks import TaskPhase, TaskReport, TaskResult
-from farshore_operator.api import FailoverPlan, FailoverRun, Task
-from farshore_operator.api.failoverrun import FailoverRunSpec, RunPhase
+from farshore_operator.api import FailoverPlan, FailoverRun, Site, Task
+from farshore_operator.api.failoverrun import FailoverRunSpec, RunKind, RunPhase
 from farshore_operator.api.planstatus import PlanPhase
 from farshore_operator.decide import failoverplan, failoverrun, runsteps
 from farshore_operator.decide.actions import CreateOwned, DeleteOwned
 from farshore_operator.decide.planview import ObservedPlan
 from farshore_operator.decide.runjournal import ObservedRun
-from farshore_operator.decide.runspec import Chosen
+from farshore_operator.decide.runspec import Choices, Chosen, freeze
 from farshore_operator.report.invariants import violations
 
 CONNECTED = frozenset({"ps-stack", "ps-shore"})
@@ -238,3 +239,29 @@ def test_the_last_point_is_taken_while_the_source_still_runs(
         }
     )  # fmt: skip
     assert [rule.name for rule in runsteps.sequence(spec)][: len(first)] == first
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "pool", "address"),
+    [
+        pytest.param("Failover", {"privateIP": "10.77.3.4"}, "10.77.0.0/16", "10.77.3.4/16", id="of the site's range"),
+        pytest.param("Failover", {"privateIP": "10.9.3.4"}, "10.77.0.0/16", "10.9.3.4/24", id="of another range"),
+        pytest.param("Failover", {"privateIP": "10.9.3.4"}, None, "10.9.3.4/24", id="of a site without a range"),
+        pytest.param("Failover", {}, None, "", id="any"),
+        pytest.param("TestFailover", {"privateIP": "10.9.3.4"}, None, None, id="a drill keeps what it has"),
+    ],
+)
+def test_a_recovered_machine_is_prepared_for_the_network_of_its_target(
+    kind: str, target: dict[str, Any], pool: str | None, address: str | None
+) -> None:
+    machine = observed()
+    target_spec = machine.vm.spec.target.model_validate(machine.vm.spec.target.dump() | target)
+    vm = machine.vm.model_copy(update={"spec": machine.vm.spec.model_copy(update={"target": target_spec})})
+    site = Site.of({"metadata": meta("shore"), "spec": {"provider": "local", "local": {"addressPool": pool}}})
+    choices = Choices(RunKind(kind), "Latest")
+    frozen = freeze(plan(), "a-run", choices, [Chosen(replace(machine, vm=vm, target_site=site), "g")])
+    (member,) = frozen.members
+    wanted = runsteps.preparation(frozen, member)
+    assert wanted.detach_agent
+    assert not wanted.restore_network
+    assert (wanted.network.address if wanted.network is not None else None) == address

@@ -99,7 +99,8 @@ class ProbeResult(Status):
 
 
 class NetworkSettings(Model):
-    """What a recovered machine's network interface gets. Without an address it asks DHCP."""
+    """What a recovered machine's network interface gets. Without an address it asks DHCP, or, on a process server's own
+    host, where nobody answers that, gets a free one of the network that it joins."""
 
     address: str = ""
     """Address with its prefix length, such as 10.1.0.4/24; empty for DHCP."""

@@ -43,6 +43,15 @@ def set_network(tree: Tree, settings: NetworkSettings) -> list[str]:
     return changes
 
 
+def is_managed(tree: Tree) -> bool:
+    """Whether the guest's network is run by something that is known here, so that it has what was set."""
+    return (
+        any(name.endswith(".yaml") for name in tree.names(NETPLAN))
+        or any(tree.exists(unit) for unit in NETWORKD_UNITS)
+        or tree.read(IFUPDOWN) is not None
+    )
+
+
 def restore_network(tree: Tree) -> list[str]:
     """Put back what `set_network` changed; returns each change."""
     own = (OWN_NETPLAN, OWN_NETWORKD, OWN_CLOUD_INIT)

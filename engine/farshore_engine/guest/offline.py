@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
 
 from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.contract.machine import MachineDescription
@@ -20,10 +22,17 @@ SECONDS = 600.0
 NOT_PREPARED = ("LVM2_member", "crypto_LUKS", "linux_raid_member", "zfs_member", "ntfs")
 
 
-def prepare_disks(
-    disks: Sequence[DiskFile], description: MachineDescription, wanted: GuestPreparation
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Prepare the system on these disks, which nobody else may use; returns the changes, and what is to be known.
+@dataclass(frozen=True)
+class Prepared:
+    """What was changed, what is to be known, and whether the guest has the network settings that were wanted."""
+
+    changes: tuple[str, ...]
+    notes: tuple[str, ...]
+    network: bool
+
+
+def prepare_disks(disks: Sequence[DiskFile], description: MachineDescription, wanted: GuestPreparation) -> Prepared:
+    """Prepare the system on these disks, which nobody else may use.
 
     Raises:
         StopFault: a disk is in use, or the host cannot mount.
@@ -46,8 +55,10 @@ def prepare_disks(
                     where = disk.name or disk.path.name
                     said.append(f"disk {where} holds {kind}, which is not looked into: left alone")
         found = _run({"systems": systems, "preparation": wanted.model_dump(mode="json")})
-    changes = tuple(line for line in found if not line.startswith(NOTE))
-    return changes, (*said, *(line.removeprefix(NOTE) for line in found if line.startswith(NOTE)))
+    lines = found["lines"]
+    changes = tuple(line for line in lines if not line.startswith(NOTE))
+    notes = (*said, *(line.removeprefix(NOTE) for line in lines if line.startswith(NOTE)))
+    return Prepared(changes, notes, bool(found["network"]))
 
 
 def _places(description: MachineDescription) -> dict[str, str]:
@@ -60,7 +71,7 @@ def _places(description: MachineDescription) -> dict[str, str]:
     }
 
 
-def _run(plan: dict[str, object]) -> list[str]:
+def _run(plan: dict[str, object]) -> dict[str, Any]:
     command = [sys.executable, "-m", "farshore_engine.guest.prepare"]
     try:
         done = subprocess.run(
@@ -74,5 +85,5 @@ def _run(plan: dict[str, object]) -> list[str]:
             "Look at the disk by hand, or choose another recovery point",
             reason="GuestNotPrepared",
         )
-    lines: list[str] = json.loads(done.stdout)
-    return lines
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found

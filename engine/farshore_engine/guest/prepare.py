@@ -19,7 +19,7 @@ from typing import Any
 from farshore_engine.contract.tasks import GuestPreparation
 from farshore_engine.guest.agent import detach_agent
 from farshore_engine.guest.azure import prepare_azure
-from farshore_engine.guest.network import restore_network, set_network
+from farshore_engine.guest.network import is_managed, restore_network, set_network
 from farshore_engine.guest.tree import NOTE, Tree
 
 CLONE_NEWNS = 0x20000
@@ -52,12 +52,16 @@ def main() -> int:
         raise OSError(ctypes.get_errno(), "a mount namespace cannot be made")
     wanted = GuestPreparation.model_validate(plan["preparation"])
     with tempfile.TemporaryDirectory(prefix="farshore-guest-") as place:
-        print(json.dumps(_carry_out(plan["systems"], place, wanted)))
+        lines, managed = _carry_out(plan["systems"], place, wanted)
+        print(json.dumps({"lines": lines, "network": managed}))
     return 0
 
 
-def _carry_out(systems: list[dict[str, str]], place: str, wanted: GuestPreparation) -> list[str]:
-    """Prepare the root file system among `systems` ({node, kind, mount_point}, "" where it is not known)."""
+def _carry_out(systems: list[dict[str, str]], place: str, wanted: GuestPreparation) -> tuple[list[str], bool]:
+    """Prepare the root file system among `systems` ({node, kind, mount_point}, "" where it is not known).
+
+    Returns what there is to say, and whether the guest has the network settings that were wanted.
+    """
     said: list[str] = []
     for system in sorted(systems, key=lambda s: s["mount_point"] != "/"):
         if system["mount_point"] not in ("/", ""):
@@ -72,13 +76,14 @@ def _carry_out(systems: list[dict[str, str]], place: str, wanted: GuestPreparati
                 if not any(tree.exists(mark) for mark in SYSTEM_MARKS):
                     continue
                 mounted += _mount_below(systems, place, said)
-                return said + prepare(tree, wanted)
+                said += prepare(tree, wanted)
+                return said, wanted.network is not None and is_managed(tree)
             finally:
                 tree.close()
         finally:
             for point in reversed(mounted):
                 subprocess.run(["umount", point], check=True)
-    return [*said, f"{NOTE}no system is on these disks: nothing to prepare"]
+    return [*said, f"{NOTE}no system is on these disks: nothing to prepare"], False
 
 
 def _mount_below(systems: list[dict[str, str]], place: str, said: list[str]) -> list[str]:

@@ -67,12 +67,38 @@ class Network:
         """The host's address on the bridge, with its prefix; None if the bridge is not there or not finished."""
         return _interface_address(["ip", "-json", "-4", "addr", "show", "dev", self.bridge])
 
-    def ensure(self) -> ipaddress.IPv4Interface:
-        """Create the bridge unless it is there; gives the host's address on it. Call it under `network_lock`."""
+    def planned(self, guest: ipaddress.IPv4Interface | None = None) -> ipaddress.IPv4Interface:
+        """Return the host's address on the bridge: the one that it has, or the one that it would get.
+
+        Args:
+            guest: address of a guest that cannot be given another one.
+
+        Raises:
+            StopFault: the guest's address does not belong to the bridge, or to a range that is in use here.
+        """
         found = self.subnet()
-        if found is None:
+        if guest is None:
+            return found or ipaddress.IPv4Interface(f"{_free_subnet(self.bridge)[1]}/24")
+        if found is None and not _in_use(guest.network):
+            host = next(one for one in guest.network.hosts() if one != guest.ip)
+            return ipaddress.IPv4Interface(f"{host}/{guest.network.prefixlen}")
+        if found is not None and found.network == guest.network and found.ip != guest.ip:
+            return found
+        where = f"has {found}" if found is not None else "cannot have that range, which is in use on this host"
+        raise StopFault(
+            f"the address {guest} cannot be had in the network {self.name}, which {where}",
+            "Choose another address (spec.target.privateIP) or network, or leave the address out",
+            reason="AddressNotPossible",
+        )
+
+    def ensure(self, guest: ipaddress.IPv4Interface | None = None) -> ipaddress.IPv4Interface:
+        """Create the bridge unless it is there; gives the host's address on it. Call it under `network_lock`.
+
+        `guest` and faults are as for `planned`.
+        """
+        found = self.planned(guest)
+        if self.subnet() is None:
             attempt(["ip", "link", "add", self.bridge, "type", "bridge"])
-            found = ipaddress.IPv4Interface(f"{_free_subnet(self.bridge)[1]}/24")
             run(["ip", "addr", "add", str(found), "dev", self.bridge])
         for switch, value in (("ipv4/conf/{}/forwarding", "0"), ("ipv6/conf/{}/disable_ipv6", "1")):
             path = Path("/proc/sys/net") / switch.format(self.bridge)
@@ -206,10 +232,10 @@ class Tap:
         """Name of the tap."""
         return short_name("fst", self.network.scope, self.machine)
 
-    def plug(self) -> None:
-        """Make the tap and put it in the bridge, unless it is there."""
+    def plug(self, guest: ipaddress.IPv4Interface | None = None) -> None:
+        """Make the tap and put it in the bridge, unless it is there; `guest` is the address that the guest has."""
         with network_lock():
-            self.network.ensure()
+            self.network.ensure(guest)
             if not link_exists(self.interface):
                 run(["ip", "tuntap", "add", "dev", self.interface, "mode", "tap"])
             run(["ip", "link", "set", self.interface, "master", self.network.bridge, "up"])
@@ -245,13 +271,22 @@ def _interface_address(command: list[str]) -> ipaddress.IPv4Interface | None:
     return None
 
 
-def _free_subnet(seed: str) -> ipaddress.IPv4Network:
-    """A /24 that no address and no route of this host touches."""
-    used = [
+def _in_use(subnet: ipaddress.IPv4Network) -> bool:
+    """Whether an address or a route of this host touches a range."""
+    return any(subnet.overlaps(used) for used in _used())
+
+
+def _used() -> list[ipaddress.IPv4Network]:
+    return [
         ipaddress.IPv4Network(row["dst"])
         for row in run_json(["ip", "-json", "-4", "route", "show", "table", "all"])
         if row["dst"] not in ("default", "0.0.0.0/0")
     ]
+
+
+def _free_subnet(seed: str) -> ipaddress.IPv4Network:
+    """A /24 that no address and no route of this host touches."""
+    used = _used()
     candidates = [(second, third) for second in SECOND_OCTETS for third in range(256)]
     first = int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=4).digest()) % len(candidates)
     for second, third in candidates[first:] + candidates[:first]:

@@ -13,6 +13,7 @@ whether it asks by DHCP or not. With `QemuSpec.network` it gets a tap in an isol
 from __future__ import annotations
 
 import builtins
+import ipaddress
 import shutil
 import socket
 import subprocess
@@ -147,7 +148,8 @@ class QemuMachines:
         directory.write("machine.json", record)
         save(directory, MachineKind.QEMU, spec)
         if spec.network:
-            Tap(Network(directory.scope, spec.network), spec.name).plug()
+            fixed = ipaddress.IPv4Interface(spec.fixed_address) if spec.fixed_address else None
+            Tap(Network(directory.scope, spec.network), spec.name).plug(fixed)
         for _ in range(PORT_ATTEMPTS):
             record["port"] = SSH_PORT if spec.network else _free_port()
             directory.write("machine.json", record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 import shutil
@@ -119,6 +120,12 @@ def _netdev(directory: MachineDirectory, spec: QemuSpec, port: int) -> str:
     return (
         f"user,id=lan,restrict=on,ipv6=off,{place},hostfwd={forward}{ipaddress.ip_interface(spec.fixed_address).ip}:22"
     )
+
+
+def mac_address(*parts: str) -> str:
+    """Return a MAC address, in the range that QEMU uses, that the same parts always give again."""
+    low = hashlib.blake2b("\0".join(parts).encode(), digest_size=3).digest()
+    return "52:54:00:" + low.hex(":")
 
 
 def guest_address(spec: QemuSpec) -> str:

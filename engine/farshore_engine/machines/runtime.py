@@ -26,7 +26,7 @@ from farshore_engine.machines.namespace import NamespaceMachines, NamespaceSpec
 from farshore_engine.machines.network import Network
 from farshore_engine.machines.probe import ProbeEvidence, ProbeKind, probe
 from farshore_engine.machines.qemu import QemuMachines
-from farshore_engine.machines.qemu_command import QemuSpec
+from farshore_engine.machines.qemu_command import QemuSpec, mac_address
 from farshore_engine.machines.remains import looked_for, remains
 from farshore_engine.machines.saved import load
 from farshore_engine.machines.spec import (
@@ -70,7 +70,7 @@ class MachineRuntime:
         """
         spec = _as_described(spec)
         if self._kind(spec) is MachineKind.QEMU:
-            return self._qemu.start(_qemu_spec(spec))
+            return self._qemu.start(self._qemu_spec(spec))
         running = self._namespaces.start(self._namespace_spec(spec))
         failed = [f"{script.name} (code {script.exit})" for script in running.scripts if script.exit != 0]
         if failed:
@@ -148,6 +148,10 @@ class MachineRuntime:
         """Ask from outside until it answers; see `probe.probe`."""
         return probe(running, kind, port, timeout)
 
+    def network(self, name: str) -> Network:
+        """Return one of this run directory's networks."""
+        return Network(str(self.run_dir.resolve()), name)
+
     def remains(self, name: str, network: str, disks: Path) -> Remains:
         """Look for what is left on this host of a machine that was taken away, whoever remembers it.
 
@@ -201,6 +205,26 @@ class MachineRuntime:
             )
         return MachineKind.NAMESPACE
 
+    def _qemu_spec(self, spec: MachineSpec) -> QemuSpec:
+        described = spec.description
+        boot_disk = _boot_disk(spec) or 0
+        modes = boot_modes(spec.disks[boot_disk].path)
+        wants_uefi = described.boot_mode is BootMode.UEFI or BootMode.BIOS not in modes
+        address, gateway = (spec.address, "") if spec.address else _fixed_address(described)
+        return QemuSpec(
+            name=spec.name,
+            disks=spec.disks,
+            memory_mib=spec.memory_mib or max(described.memory_bytes >> 20, LEAST_MEMORY_MIB),
+            cpus=spec.cpus or min(max(described.cpus, 1), os.cpu_count() or 1),
+            boot=BootMode.UEFI if wants_uefi and BootMode.UEFI in modes else BootMode.BIOS,
+            boot_disk=boot_disk,
+            fixed_address=address,
+            gateway=gateway,
+            network=spec.network if spec.address else "",
+            mac=mac_address(str(self.run_dir), spec.name) if spec.address else "",
+            owner=spec.owner,
+        )
+
     def _namespace_spec(self, spec: MachineSpec) -> NamespaceSpec:
         scripts = sorted(spec.description.recovery_scripts, key=lambda script: script.name)
         return NamespaceSpec(
@@ -230,26 +254,6 @@ def _boot_disk(spec: MachineSpec) -> int | None:
         if (index == 0 or file.id in roots) and boot_modes(file.path):
             return index
     return None
-
-
-def _qemu_spec(spec: MachineSpec) -> QemuSpec:
-    described = spec.description
-    boot_disk = _boot_disk(spec) or 0
-    modes = boot_modes(spec.disks[boot_disk].path)
-    wants_uefi = described.boot_mode is BootMode.UEFI or BootMode.BIOS not in modes
-    boot = BootMode.UEFI if wants_uefi and BootMode.UEFI in modes else BootMode.BIOS
-    address, gateway = _fixed_address(described)
-    return QemuSpec(
-        name=spec.name,
-        disks=spec.disks,
-        memory_mib=spec.memory_mib or max(described.memory_bytes >> 20, LEAST_MEMORY_MIB),
-        cpus=spec.cpus or min(max(described.cpus, 1), os.cpu_count() or 1),
-        boot=boot,
-        boot_disk=boot_disk,
-        fixed_address=address,
-        gateway=gateway,
-        owner=spec.owner,
-    )
 
 
 def _fixed_address(described: MachineDescription) -> tuple[str, str]:

@@ -96,7 +96,10 @@ class MachineSpec:
         owner: the run or drill that it belongs to; on record with the machine.
         disks: its hydrated disks, in the order of the description.
         description: what its agent recorded of it.
-        network: name of the isolated network; machines with the same one reach each other (namespace machines).
+        network: name of the isolated network; machines with the same one reach each other, but for those that boot
+            their own disk and have no `address`.
+        address: address in the network, in CIDR notation, that the disks of a machine that boots them were prepared
+            for; empty for user-mode networking, which looks like the machine's old network and lets nothing out.
         memory_mib: MiB; by default as described, at least 512.
         cpus: by default as described, at most as many as this host has.
         authorized_keys: public keys that may log in as root to a namespace machine.
@@ -108,6 +111,7 @@ class MachineSpec:
     disks: tuple[DiskFile, ...]
     description: MachineDescription
     network: str = DEFAULT_NETWORK
+    address: str = ""
     memory_mib: int | None = None
     cpus: int | None = None
     authorized_keys: tuple[str, ...] = ()

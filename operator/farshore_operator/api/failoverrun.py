@@ -96,6 +96,8 @@ class RunMember(Model):
     """Abort: whether the machine was started where it was recovered, by the run that is undone."""
     network: Word | None = None
     """Network that it joins; absent for an isolated one."""
+    address: Word | None = None
+    """Private address with its prefix length that it gets; absent for a free one."""
     cpus: int | None = None
     """Number of CPUs; absent for as many as the source has."""
     memory: Quantity | None = None

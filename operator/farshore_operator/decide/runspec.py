@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from farshore_operator.api.failoverrun import FailoverRunSpec, Owner, RunGroup, 
 from farshore_operator.api.hook import Hooks
 from farshore_operator.api.probe import Probe
 from farshore_operator.api.resource import Resource
+from farshore_operator.api.site import Provider
 from farshore_operator.decide import machineruns
 from farshore_operator.decide.naming import MACHINE_NAME_LENGTH, bounded, machine_id
 from farshore_operator.decide.observedvm import ObservedVM
@@ -20,6 +22,8 @@ from farshore_operator.decide.readiness import recovery_server
 
 AS_PLANNED = Overrides()
 """Nothing is different for a machine."""
+LOCAL_PREFIX = 24
+"""Bits of the networks that a process server makes on its host."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ def _member(chosen: Chosen, run: str, choices: Choices) -> RunMember:
         source_machine=vm.spec.source.machine or meta.name,
         target_name=_target_name(observed, run, choices.kind),
         network=_network(chosen, run, choices),
+        address=_private_address(observed, choices.kind),
         cpus=own.cpus or target.cpus or (defaults.cpus if defaults else None),
         memory=own.memory or target.memory or (defaults.memory if defaults else None),
         size=own.size or target.size or (defaults.size if defaults else None),
@@ -142,6 +147,20 @@ def _target_name(observed: ObservedVM, run: str, kind: RunKind) -> str:
     if kind is RunKind.TEST_FAILOVER:
         name = f"{name}-{run}"
     return bounded(name.lower(), MACHINE_NAME_LENGTH)
+
+
+def _private_address(observed: ObservedVM, kind: RunKind) -> str | None:
+    """Return the address that the machine shall have, with the prefix length of its site's addresses, or 24.
+
+    A provider that gives its machines their addresses itself tells them by DHCP.
+    """
+    wanted, site = observed.vm.spec.target.private_ip, observed.target_site
+    if wanted is None or kind is RunKind.TEST_FAILOVER or site is None or site.spec.provider is not Provider.LOCAL:
+        return None
+    pool = site.spec.local.address_pool if site.spec.local else None
+    network = ipaddress.ip_network(pool, strict=False) if pool else None
+    known = network is not None and ipaddress.ip_address(wanted) in network
+    return f"{wanted}/{network.prefixlen if network is not None and known else LOCAL_PREFIX}"
 
 
 def _network(chosen: Chosen, run: str, choices: Choices) -> str | None:

@@ -6,7 +6,9 @@ from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.tasks import GuestPreparation, TaskAssignment, TaskResult
 from farshore_engine.guest.offline import prepare_disks
 from farshore_engine.hydrate.progress import forget_state
-from farshore_engine.machines.spec import DiskFile
+from farshore_engine.machines.bootable import boot_modes
+from farshore_engine.machines.places import release, reserve
+from farshore_engine.machines.spec import DEFAULT_NETWORK, DiskFile
 from farshore_engine.processserver.tasks.context import (
     TaskContext,
     already_started,
@@ -35,8 +37,23 @@ def prepare_guest(task: TaskAssignment, context: TaskContext) -> TaskResult:
         forget_state(disk.path)  # what is on it is not the point any more
     context.progress(None, "preparing the disks")
     wanted = task.input.preparation or GuestPreparation()
-    changes, notes = prepare_disks(disks, point.manifest.machine, wanted)
-    return TaskResult(point=point.summary, changes=changes, evidence="; ".join(notes))
+    found = prepare_disks(disks, point.manifest.machine, _placed(task, context, disks, wanted))
+    if not found.network:
+        release(machine_dir(task, context))
+    return TaskResult(point=point.summary, changes=found.changes, evidence="; ".join(found.notes))
+
+
+def _placed(
+    task: TaskAssignment, context: TaskContext, disks: tuple[DiskFile, ...], wanted: GuestPreparation
+) -> GuestPreparation:
+    """Fill in where the machine will be. Only one that boots its own disk has a network of its own to prepare."""
+    if wanted.network is None:
+        return wanted
+    if not any(boot_modes(disk.path) for disk in disks):
+        return wanted.model_copy(update={"network": None})
+    network = context.runtime.network(task.input.network or DEFAULT_NETWORK)
+    address = reserve(network, context.machines_dir, machine_dir(task, context).name, wanted.network.address)
+    return wanted.model_copy(update={"network": wanted.network.model_copy(update={"address": address})})
 
 
 def _disks(task: TaskAssignment, context: TaskContext, point: StoredPoint) -> tuple[DiskFile, ...] | None:

@@ -6,6 +6,7 @@ import asyncssh
 
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
 from farshore_engine.hydrate.progress import forget_state
+from farshore_engine.machines.places import reserved
 from farshore_engine.machines.spec import DEFAULT_NETWORK, Account, MachineSpec, MachineState, RunningMachine
 from farshore_engine.processserver.tasks.context import (
     TaskContext,
@@ -30,13 +31,15 @@ def start_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
     note_start(task, directory)
     for disk in disks:
         forget_state(disk.path)  # the machine writes to it from here on
+    network = task.input.network or DEFAULT_NETWORK
     running = context.runtime.start(
         MachineSpec(
             name=task.input.machine_name,
             owner=task.run,
             disks=disks,
             description=point.manifest.machine,
-            network=task.input.network or DEFAULT_NETWORK,
+            network=network,
+            address=reserved(directory, network),
             memory_mib=task.input.memory_mib,
             cpus=task.input.cpus,
             accounts=_accounts(task),
