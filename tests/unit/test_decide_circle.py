@@ -54,6 +54,23 @@ def test_the_circle() -> None:
     assert circle.violations == [] and circle.pins["web-01"] == set()
 
 
+@pytest.mark.parametrize(
+    ("on_commit", "steps"),
+    [
+        pytest.param("Keep", ["Prerequisites", "Record"], id="points are kept by the retention"),
+        pytest.param("Delete", ["Prerequisites", "Record", "DeletePoints"], id="the policy says that they go"),
+    ],
+)
+def test_a_commit_deletes_points_only_where_the_policy_says_so(on_commit: str, steps: list[str]) -> None:
+    circle = Circle()
+    circle._put("ReplicationPolicy", "standard", {"retention": {"onCommit": on_commit}})
+    circle.edit(commit=moved(circle))
+    circle.settle()
+    (commit,) = circle.runs("Commit")
+    assert [step.name for step in commit.status.steps] == steps
+    assert commit.status.phase == "Succeeded"
+
+
 def test_the_circle_goes_round_by_itself_where_it_is_declared_so() -> None:
     circle = Circle("web-01", "web-02", commit="Automatic", reprotect="Automatic")
     circle.edit(activeSite="recovery")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +22,12 @@ from farshore_engine.contract.machine import MachineDescription
 from farshore_engine.contract.points import Consistency, RecoveryPoint
 from farshore_engine.contract.tasks import TaskAssignment, TaskInput, TaskKind
 from farshore_engine.hydrate.compare import rewrite
+from farshore_engine.hydrate.raw import hydrate as hydrate_disk
 from farshore_engine.hydrate.windows import Progress
 from farshore_engine.machines.spec import DiskFile, MachineKind, MachineSpec, MachineState, Removal, RunningMachine
 from farshore_engine.processserver.installer import DataPort
 from farshore_engine.processserver.lastpoint import HeldPoint
+from farshore_engine.processserver.tasks import EXECUTORS
 from farshore_engine.processserver.tasks.cleanup import clean_up
 from farshore_engine.processserver.tasks.context import TaskContext
 from farshore_engine.processserver.tasks.finalpoint import final_point
@@ -309,3 +312,34 @@ def test_a_machine_that_was_not_recovered_here_is_never_taken_away(scene: Scene)
     with pytest.raises(StopFault, match="was not recovered here"):
         clean_up(scene.task(TaskKind.CLEAN_UP, machine_name="db"), scene.context())
     assert scene.host.states["db"] is MachineState.RUNNING
+
+
+def delete_points(scene: Scene, epoch: int) -> tuple[str, ...]:
+    task = scene.task(TaskKind.DELETE_POINTS, epoch=epoch)
+    later = scene.context(now=lambda: datetime(2030, 2, 1, tzinfo=UTC))
+    return EXECUTORS[TaskKind.DELETE_POINTS](task, later).removed
+
+
+def test_a_commit_may_delete_all_points_but_the_one_that_the_machine_runs_from(scene: Scene) -> None:
+    first, second = scene.points
+    scene.commit()
+    EXECUTORS[TaskKind.FENCE](scene.task(TaskKind.FENCE, epoch=5, writer="run"), scene.context())
+    pin = scene.task(TaskKind.SELECT_POINT, selector=second.name, pin="run")
+    EXECUTORS[TaskKind.SELECT_POINT](pin, scene.context())
+    newest = scene.points[-1]
+    assert delete_points(scene, 5) == (first.name,)
+    assert delete_points(scene, 5) == (), "a repeated task finds nothing more"
+    with closing(open_machine(scene.access, "demo.vm")) as vault:
+        assert [point.name for point in vault.catalogue().summaries()] == [second.name, newest.name]
+        image = scene.directory / "restored.raw"
+        hydrate_disk(PointReader(vault, vault.find(second.name)), "disk-a", image)
+    assert image.read_bytes() == scene.content[1]
+
+
+def test_no_point_is_deleted_once_the_machine_is_replicated_again(scene: Scene) -> None:
+    EXECUTORS[TaskKind.FENCE](scene.task(TaskKind.FENCE, epoch=5, writer="run"), scene.context())
+    EXECUTORS[TaskKind.FENCE](scene.task(TaskKind.FENCE, epoch=6, writer="ps-2"), scene.context())
+    with pytest.raises(StopFault, match="no point was deleted"):
+        delete_points(scene, 5)
+    with closing(open_machine(scene.access, "demo.vm")) as vault:
+        assert len(vault.catalogue().points) == 2

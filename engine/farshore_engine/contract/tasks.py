@@ -35,6 +35,7 @@ class TaskKind(StrEnum):
     WRITE_BACK = "WriteBack"  # write a point onto the machine's own disks at this site, only the blocks that differ
     PREPARE_GUEST = "PrepareGuest"  # fit hydrated or written disks to the place where they will run, offline
     WRITE_REPORT = "WriteReport"  # put a signed report of a run into the vault
+    DELETE_POINTS = "DeletePoints"  # delete all points but the pinned, the locked and the newest, after a commit
     READ_JOURNAL = "ReadJournal"  # tell what the vault knows of a machine's runs, for a fresh control plane
 
 

@@ -106,6 +106,8 @@ class RunMember(Model):
     """Size, such as Standard_D2s_v5; absent for the smallest that fits."""
     recovery_point: Word | None = None
     """Which recovery point, where it is another than the run's."""
+    delete_points: bool | None = None
+    """Whether a commit deletes the machine's points, as its policy said when the run started; absent for no."""
 
 
 class RunGroup(Model):

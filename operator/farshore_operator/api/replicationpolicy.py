@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
@@ -18,6 +19,13 @@ Count = Annotated[int, Field(ge=0, le=1000)]
 def _within(field: str, least: str, most: str) -> str:
     """Return CEL that holds a duration within two others."""
     return f"({compare(field, '>=', least)}) && ({compare(field, '<=', most)})"
+
+
+class OnCommit(StrEnum):
+    """What becomes of a machine's points when its failover is final."""
+
+    KEEP = "Keep"
+    DELETE = "Delete"
 
 
 class Retention(Model):
@@ -36,6 +44,9 @@ class Retention(Model):
     """The same for days, by UTC. Default: 0."""
     weekly: Count = 0
     """The same for weeks, which begin on Monday, by UTC. Default: 0."""
+    on_commit: OnCommit = OnCommit.KEEP
+    """What becomes of the points when a failover is committed: Keep (the rules above go on to say) or Delete (all but
+    the one that the machine was made from, pinned and locked ones). Default: Keep."""
 
 
 class HookBounds(Model):

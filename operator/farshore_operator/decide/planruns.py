@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from farshore_operator.api import FailoverPlan, FailoverRun
 from farshore_operator.api.failoverrun import FailoverRunSpec, Owner, RunKind, RunMember
+from farshore_operator.api.replicationpolicy import OnCommit
 from farshore_operator.decide import failback, lifecycle, machineruns
 from farshore_operator.decide.actions import CreateOwned
 from farshore_operator.decide.naming import bounded
@@ -131,6 +132,8 @@ def _member(observed: ObservedVM | None, previous: FailoverRun, member: RunMembe
         "arrived": kind is RunKind.ABORT and lifecycle.has_arrived(previous, member),
         "point": result.point.name if result.point is not None else member.point,
     }
+    if observed is not None and kind is RunKind.COMMIT and observed.policy is not None:
+        update["delete_points"] = True if observed.policy.spec.retention.on_commit is OnCommit.DELETE else None
     if observed is not None:
         update["epoch"] = max(member.epoch, machineruns.fenced(observed))
         update["source_process_server"] = _server(observed, member.source_site, member.source_process_server or "")

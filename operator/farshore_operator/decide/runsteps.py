@@ -44,6 +44,7 @@ class StepName(StrEnum):
     PROBE_SOURCE = "ProbeSource"
     WRITE_BACK = "WriteBack"
     REPLICATE = "Replicate"
+    DELETE_POINTS = "DeletePoints"
     CALLED_OFF = "CalledOff"
     CLEAN_UP = "CleanUp"
 
@@ -85,6 +86,7 @@ RULES = {
         StepRule(StepName.PROBE, TaskKind.PROBE_MACHINE, Side.RECOVERY, 15 * _MINUTES),
         StepRule(StepName.RECORD, TaskKind.READ_JOURNAL, Side.RECOVERY, _DAY),
         StepRule(StepName.RELEASE_POINT, TaskKind.CLEAN_UP, Side.RECOVERY, 10 * _MINUTES),
+        StepRule(StepName.DELETE_POINTS, TaskKind.DELETE_POINTS, Side.RECOVERY, _DAY),
         StepRule(StepName.STOP_RECOVERED, TaskKind.SHUTDOWN_SOURCE, Side.RECOVERY, 5 * _MINUTES),
         StepRule(StepName.REMOVE_RECOVERED, TaskKind.CLEAN_UP, Side.RECOVERY, _DAY),
         StepRule(StepName.START_SOURCE, TaskKind.START_SOURCE, Side.SOURCE, 15 * _MINUTES),
@@ -117,7 +119,7 @@ def sequence(spec: FailoverRunSpec, member: RunMember | None = None) -> tuple[St
         case RunKind.FAILBACK:
             return (*_rules([*_leave(spec, member), StepName.FENCE]), *_WRITE_BACK)
         case RunKind.COMMIT:
-            return _committed(spec)
+            return _committed(spec, member)
         case RunKind.ABORT:
             return _undone(spec, member)
 
@@ -156,11 +158,12 @@ def _leave(spec: FailoverRunSpec, member: RunMember | None) -> tuple[StepName, .
     return (*_latest(spec, member), *off)
 
 
-def _committed(spec: FailoverRunSpec) -> tuple[StepRule, ...]:
+def _committed(spec: FailoverRunSpec, member: RunMember | None) -> tuple[StepRule, ...]:
     """Return what a commit does: after a failback nobody needs the recovered machine any more."""
     if spec.undoes is RunKind.FAILBACK:
         return (RULES[StepName.REMOVE_RECOVERED].at(Side.SOURCE),)
-    return (RULES[StepName.RECORD],)
+    deleting = (StepName.DELETE_POINTS,) if member is not None and member.delete_points else ()
+    return _rules((StepName.RECORD, *deleting))
 
 
 def _undone(spec: FailoverRunSpec, member: RunMember | None) -> tuple[StepRule, ...]:
@@ -186,7 +189,7 @@ def may_fail(spec: FailoverRunSpec, name: StepName) -> bool:
     """
     if name is StepName.SHUTDOWN_SOURCE:
         return spec.shutdown_source is not ShutdownSource.REQUIRED
-    return name in (StepName.COMMIT_SPOOL, StepName.RELEASE_POINT)
+    return name in (StepName.COMMIT_SPOOL, StepName.RELEASE_POINT, StepName.DELETE_POINTS)
 
 
 def limit(spec: FailoverRunSpec, member: RunMember, rule: StepRule) -> timedelta:
@@ -215,7 +218,7 @@ def task_input(
         selector=(selector or spec.recovery_point) if name is StepName.SELECT_POINT else "",
         point=point,
         pin=_pin(spec, run, name),
-        epoch=member.epoch + 1 if name is StepName.FENCE else 0,
+        epoch=_epoch(member, name),
         writer=run if name is StepName.FENCE else "",
         machine_name=_machine_name(spec, member, rule),
         network=member.network or "",
@@ -255,6 +258,12 @@ def _machine_name(spec: FailoverRunSpec, member: RunMember, rule: StepRule) -> s
     back = spec.kind is RunKind.FAILBACK or spec.undoes is RunKind.FAILBACK
     own = rule.name in (StepName.START_SOURCE, StepName.PROBE_SOURCE)
     return source_machine(member, rule) if back or own else member.target_name
+
+
+def _epoch(member: RunMember, name: StepName) -> int:
+    if name is StepName.DELETE_POINTS:
+        return member.epoch  # that in which the committed run fenced
+    return member.epoch + 1 if name is StepName.FENCE else 0
 
 
 def _pin(spec: FailoverRunSpec, run: str, name: StepName) -> str:

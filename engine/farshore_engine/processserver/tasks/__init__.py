@@ -6,6 +6,7 @@ from farshore_engine.contract.tasks import TaskKind
 from farshore_engine.processserver.tasks.cleanup import clean_up
 from farshore_engine.processserver.tasks.commitspool import commit_spool
 from farshore_engine.processserver.tasks.context import Executor, TaskContext
+from farshore_engine.processserver.tasks.deletepoints import delete_points
 from farshore_engine.processserver.tasks.fence import fence
 from farshore_engine.processserver.tasks.finalpoint import final_point
 from farshore_engine.processserver.tasks.hydrate import hydrate
@@ -32,6 +33,7 @@ EXECUTORS: dict[TaskKind, Executor] = {
     TaskKind.START_MACHINE: start_machine,
     TaskKind.PROBE_MACHINE: probe_machine,
     TaskKind.CLEAN_UP: clean_up,
+    TaskKind.DELETE_POINTS: delete_points,
     TaskKind.WRITE_REPORT: write_report,
     TaskKind.READ_JOURNAL: read_journal,
     TaskKind.FINAL_POINT: final_point,
