@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from farshore_engine.agent.disks import stable_id
+from farshore_engine.agent.config import parse
+from farshore_engine.agent.disks import Disk, named, stable_id
 from farshore_engine.agent.signatures import HEAD_SIZE
-from farshore_engine.machines.qemu_command import SERIAL_LENGTH, serial_of
-from farshore_engine.machines.spec import DiskFile
+from farshore_engine.contract.assignment import Source
+from farshore_engine.machines.directory import MachineDirectory
+from farshore_engine.machines.qemu_command import SERIAL_LENGTH, QemuSpec, serial_of
+from farshore_engine.machines.runtime import MachineRuntime
+from farshore_engine.machines.saved import save
+from farshore_engine.machines.spec import DiskFile, MachineKind
+from farshore_engine.processserver.installer import AgentIdentity, DataPort
+from farshore_engine.processserver.push.install import agent_config
 from farshore_engine.processserver.tasks.owndisks import match_disks
 from farshore_engine.vault.records import PointDisk
 
@@ -55,6 +62,34 @@ def test_a_recovered_machine_calls_its_disks_what_the_vault_does(tmp_path: Path,
     (there / "serial").write_text(serial_of(file))
     assert stable_id(there, "/dev/vda", head) == name
     assert match_disks([PointDisk(id=name, name="vda", size_bytes=HEAD_SIZE)], [file]) == {name: file}
+
+
+@pytest.mark.parametrize(
+    "wwid",
+    [
+        pytest.param("naa.60022480a1b2c3d4e5f60718293a4b5c", id="of Hyper-V"),
+        pytest.param("nvme.1af4-6161616161616161616161616161-51454d55204e564d65204374726c-00000001", id="of NVMe"),
+    ],
+)
+def test_a_disk_with_a_world_wide_name_keeps_it_where_nobody_can_give_it_one(tmp_path: Path, wwid: str) -> None:
+    at_home, machines = tmp_path / "home", tmp_path / "runtime"
+    at_home.mkdir()
+    (at_home / "wwid").write_text(wwid)
+    name = stable_id(at_home, "/dev/sda", gpt())
+    files = [DiskFile(tmp_path / f"disk-{n}.raw", id) for n, id in enumerate((name, f"{name[:-1]}0", f"gpt-{GUID}"))]
+    serials = [serial_of(file) for file in files]
+    assert len(set(serials)) == 3 and all(len(serial) <= SERIAL_LENGTH for serial in serials)
+    directory = MachineDirectory(machines, "web-01")
+    directory.create()
+    directory.write("machine.json", {"kind": "qemu", "address": "10.160.0.200", "network": "shore"})
+    save(directory, MachineKind.QEMU, QemuSpec(name="web-01", disks=tuple(files)))
+    told = MachineRuntime(machines).disk_names("10.160.0.200")
+    assert told == ((serials[0], name), (serials[1], files[1].id)), "it finds the third on the disk"
+    assert MachineRuntime(machines).disk_names("10.160.0.201") == ()
+    identity = AgentIdentity("demo.web-01", (DataPort("10.160.0.1", 9443),), "", "", "", told)
+    read = parse(agent_config(Source(address="10.160.0.200"), identity, "/opt/farshore/x"))
+    there = Disk(f"serial-{serials[0]}", "vda", "/dev/vda", 254, 0, HEAD_SIZE, serial=serials[0])
+    assert [disk.id for disk in named([there], dict(read.disks.names))] == [name]
 
 
 def test_disks_are_told_apart_by_what_is_on_them_whatever_their_order(tmp_path: Path) -> None:

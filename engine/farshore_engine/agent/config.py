@@ -37,10 +37,14 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class DiskChoice:
-    """Which disks to protect, by id or kernel name. An empty `include` means all; `exclude` wins."""
+    """Which disks to protect, by id or kernel name. An empty `include` means all; `exclude` wins.
+
+    `names` has serial number and id of each disk that a recovered machine cannot give the id that it has in the vault.
+    """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    names: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,13 @@ def _strings(raw: dict[str, Any], name: str, where: str) -> tuple[str, ...]:
     return tuple(values)
 
 
+def _names(disks: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    names = _take(disks, "names", dict, {})
+    if not all(isinstance(text, str) for text in names.values()):
+        raise _fail("disks.names", "expected an object of strings")
+    return tuple(names.items())
+
+
 def _servers(raw: dict[str, Any]) -> tuple[Server, ...]:
     servers = []
     for index, entry in enumerate(_take(raw, "servers", list)):
@@ -135,7 +146,8 @@ def parse(raw: dict[str, Any]) -> AgentConfig:
     """Build the configuration from the decoded JSON object (camelCase names); raises StopFault naming the field."""
     raw = dict(raw)
     disks = dict(_take(raw, "disks", dict, {}))
-    choice = DiskChoice(_strings(disks, "include", "disks.include"), _strings(disks, "exclude", "disks.exclude"))
+    listed = {name: _strings(disks, name, f"disks.{name}") for name in ("include", "exclude")}
+    choice = DiskChoice(**listed, names=_names(disks))
     if disks:
         raise _fail("disks", f"unknown fields {sorted(disks)}")
     tracker = _take(raw, "tracker", str, "auto")

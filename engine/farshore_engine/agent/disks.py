@@ -6,7 +6,7 @@ Only a disk whose node exists in /dev and opens counts: in a container /sys show
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -132,18 +132,21 @@ def _inspect(directory: Path, dev: Path) -> Disk | None:
 
 
 def find_disks(
-    sys_block: Path = Path("/sys/block"), dev: Path = Path("/dev"), only: tuple[str, ...] = ()
+    sys_block: Path = Path("/sys/block"),
+    dev: Path = Path("/dev"),
+    only: tuple[str, ...] = (),
+    names: Mapping[str, str] | None = None,
 ) -> list[Disk]:
     """Return all whole disks that could be protected, by name. Loop devices count only where there is nothing else.
 
     When every word of `only` is the name or path of a disk, be it there or not, no other disk is touched: one that
-    hangs and is none of our business must not hold up the protection of the rest.
+    hangs and is none of our business must not hold up the protection of the rest. `names` has ids by serial number.
     """
-    names = _names(sys_block, only)
+    nodes = _names(sys_block, only)
     for pattern in (WHOLE_DISK, LOOP):
-        found = [disk for n in names if pattern.match(n) and (disk := _inspect(sys_block / n, dev)) is not None]
+        found = [disk for n in nodes if pattern.match(n) and (disk := _inspect(sys_block / n, dev)) is not None]
         if found:
-            return _with_distinct_ids(found)
+            return _with_distinct_ids(named(found, names or {}))
     return []
 
 
@@ -168,6 +171,11 @@ def follow(before: Iterable[Disk], found: Iterable[Disk]) -> list[Disk]:
     """Return the disks that were found, under the ids that they had: a file system made meanwhile renames no disk."""
     ids = {(d.name, d.major, d.minor, d.presence): d.id for d in before}
     return [replace(d, id=ids.get((d.name, d.major, d.minor, d.presence), d.id)) for d in found]
+
+
+def named(disks: Iterable[Disk], names: Mapping[str, str]) -> list[Disk]:
+    """Return the disks, those with one of the serial numbers under the id that belongs to it."""
+    return [replace(disk, id=names.get(disk.serial, disk.id)) for disk in disks]
 
 
 def _with_distinct_ids(disks: list[Disk]) -> list[Disk]:
@@ -215,7 +223,7 @@ class DiskWatch:
     def look(self) -> list[Disk]:
         """Return all disks as they are now, with their choice; raises StopFault when none is to be protected."""
         self._seen = glance(self._sys_block, self._choice.include)
-        found = follow(self._disks, find_disks(self._sys_block, self._dev, self._choice.include))
+        found = follow(self._disks, self._find())
         self._disks = choose(found, self._choice)
         return self._disks
 
@@ -228,7 +236,7 @@ class DiskWatch:
         if seen == self._seen:
             return False
         try:
-            found = follow(self._disks, find_disks(self._sys_block, self._dev, self._choice.include))
+            found = follow(self._disks, self._find())
             now = choose(found, self._choice)
         except StopFault:
             return True
@@ -236,6 +244,9 @@ class DiskWatch:
             return True
         self._seen = seen  # a disk that is none of ours
         return False
+
+    def _find(self) -> list[Disk]:
+        return find_disks(self._sys_block, self._dev, self._choice.include, dict(self._choice.names))
 
 
 def _protected(disks: Iterable[Disk]) -> list[Disk]:

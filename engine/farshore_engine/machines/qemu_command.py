@@ -18,6 +18,7 @@ from farshore_engine.machines.spec import DiskFile
 QEMU = "qemu-system-x86_64"
 QMP_SOCKET = "qmp.sock"
 SERIAL_LENGTH = 20  # characters that virtio has room for
+FOUND_ON_DISK = ("gpt-", "dos-", "fs-")  # ids that an agent reads from the disk itself
 NETDEV = "lan"
 RECONNECT_SECONDS = 300
 FIRMWARE = (
@@ -58,8 +59,19 @@ class QemuSpec:
 
 
 def serial_of(disk: DiskFile) -> str:
-    """Return the serial number that the guest sees: one that its agent gives the disk's id for, as far as 20 go."""
-    return disk.id.removeprefix("serial-")[:SERIAL_LENGTH]
+    """Return the serial number that the guest sees: one that its agent gives the disk's id for, as far as 20 go.
+
+    Otherwise it is one that no other disk has, and the agent has to be told: see `told_id`.
+    """
+    own = disk.id.removeprefix("serial-")
+    if len(own) <= SERIAL_LENGTH or disk.id.startswith(FOUND_ON_DISK):
+        return own[:SERIAL_LENGTH]
+    return hashlib.blake2b(disk.id.encode(), digest_size=SERIAL_LENGTH // 2).hexdigest()
+
+
+def told_id(disk: DiskFile) -> bool:
+    """Whether the agent in the guest cannot tell the disk's id by its serial number and what is on it."""
+    return not disk.id.startswith(FOUND_ON_DISK) and disk.id != f"serial-{serial_of(disk)}"
 
 
 def kvm_usable() -> bool:

@@ -26,7 +26,7 @@ from farshore_engine.machines.namespace import NamespaceMachines, NamespaceSpec
 from farshore_engine.machines.network import Network
 from farshore_engine.machines.probe import ProbeEvidence, ProbeKind, probe
 from farshore_engine.machines.qemu import QemuMachines
-from farshore_engine.machines.qemu_command import QemuSpec, mac_address
+from farshore_engine.machines.qemu_command import QemuSpec, mac_address, serial_of, told_id
 from farshore_engine.machines.remains import looked_for, remains
 from farshore_engine.machines.saved import load
 from farshore_engine.machines.spec import (
@@ -147,6 +147,14 @@ class MachineRuntime:
     ) -> ProbeEvidence:
         """Ask from outside until it answers; see `probe.probe`."""
         return probe(running, kind, port, timeout)
+
+    def disk_names(self, address: str) -> tuple[tuple[str, str], ...]:
+        """Return serial number and id of the disks whose ids the agent of the machine at an address is to be told."""
+        for name in machine_names(self.run_dir):
+            record = MachineDirectory(self.run_dir, name).read("machine.json")
+            if record is not None and record["address"] == address and record["kind"] == MachineKind.QEMU:
+                return tuple((serial_of(disk), disk.id) for disk in self.disks(name) if told_id(disk))
+        return ()
 
     def network(self, name: str) -> Network:
         """Return one of this run directory's networks."""

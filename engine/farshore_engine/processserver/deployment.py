@@ -34,6 +34,7 @@ class Surroundings:
     data_port: Callable[[Source], DataPort]
     report: Callable[[str, ReplicationReport], None]
     cadence: Cadence
+    disk_names: Callable[[Source], tuple[tuple[str, str], ...]] = lambda source: ()
 
 
 class Deployment:
@@ -120,6 +121,7 @@ class Deployment:
             ca=self._around.ca(),
             certificate=assignment.certificate,
             key=self._identity.key_pem(),
+            disk_names=self._around.disk_names(assignment.source),
         )
         self.preflighted = False  # the next installation is checked anew
         outcome = self._around.installer.install(self._source(assignment), identity, progress)
@@ -149,6 +151,7 @@ class Deployment:
         parts = (
             assignment.certificate, self._around.ca(), port.host, port.port, source.address, source.port,
             source.include_disks, source.exclude_disks, self._around.installer.bundle_version(),
+            *self._around.disk_names(source),
         )  # fmt: skip
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 

@@ -36,13 +36,17 @@ class PreflightOutcome:
 
 @dataclass(frozen=True)
 class AgentIdentity:
-    """What the agent of one machine needs to dial in. PEM texts; `key` is the machine's private key: never log it."""
+    """What the agent of one machine needs to dial in. PEM texts; `key` is the machine's private key: never log it.
+
+    `disk_names` has serial number and id of disks that the machine cannot give their ids by itself.
+    """
 
     machine_id: str
     servers: tuple[DataPort, ...]
     ca: str
     certificate: str
     key: str = field(repr=False)
+    disk_names: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -291,6 +291,7 @@ class ProcessServer:
             data_port=self._reached_by,
             report=self._control_plane.report_machine,
             cadence=self._settings.cadence,
+            disk_names=lambda source: self._runtime.disk_names(source.address),
         )
 
     def _reached_by(self, source: Source) -> DataPort:

@@ -165,6 +165,9 @@ async def _start(connection: Connection, manager: str, bundle: Bundle, *, restar
 
 def agent_config(source: Source, identity: AgentIdentity, root: str) -> dict[str, Any]:
     """Return the content of config.json for the bundle at `root`; no secret is in it."""
+    disks: dict[str, Any] = {"include": list(source.include_disks), "exclude": list(source.exclude_disks)}
+    if identity.disk_names:
+        disks["names"] = dict(identity.disk_names)
     return {
         "machineId": identity.machine_id,
         "servers": [{"host": server.host, "port": server.port} for server in identity.servers],
@@ -172,7 +175,7 @@ def agent_config(source: Source, identity: AgentIdentity, root: str) -> dict[str
         "certificate": f"{CONFIG_DIRECTORY}/certificate.pem",
         "key": f"{CONFIG_DIRECTORY}/key.pem",
         "stateDir": STATE_DIRECTORY,
-        "disks": {"include": list(source.include_disks), "exclude": list(source.exclude_disks)},
+        "disks": disks,
         "interpreter": list(python_command(root)),
     }
 
