@@ -8,7 +8,16 @@ from typing import Any, TypeVar
 
 import pytest
 
-from farshore_operator.api import ProtectedVM, RecoveryVault, ReplicationPolicy, Resource, Site, Task
+from farshore_engine.contract.faults import WaitFault
+from farshore_operator.api import (
+    ProcessServer,
+    ProtectedVM,
+    RecoveryVault,
+    ReplicationPolicy,
+    Resource,
+    Site,
+    Task,
+)
 from farshore_operator.kube.appliance.resolve import Resolver
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
@@ -59,7 +68,7 @@ class World:
 
     def __init__(self, bodies: list[dict[str, Any]], secrets: Mapping[str, Mapping[str, bytes]]) -> None:
         models = {"ProtectedVM": ProtectedVM, "RecoveryVault": RecoveryVault, "Site": Site}
-        models |= {"ReplicationPolicy": ReplicationPolicy, "Task": Task}
+        models |= {"ReplicationPolicy": ReplicationPolicy, "Task": Task, "ProcessServer": ProcessServer}
         self.found = [
             models[body["kind"]].of({**body, "metadata": {**body["metadata"], "namespace": "shop"}}) for body in bodies
         ]
@@ -90,6 +99,40 @@ def resolve(bodies: list[dict[str, Any]], secrets: Mapping[str, Mapping[str, byt
 def test_which_host_key_is_expected(source: dict[str, Any], expected: str) -> None:
     (machine,) = resolve(objects(**source)).machines
     assert machine.source.host_key == expected
+
+
+def test_the_host_key_of_a_recovered_machine_is_not_expected_of_the_one_at_home() -> None:
+    bodies = objects()
+    bodies[0]["status"]["replication"]["processServer"] = "ps-2"
+    recovering = {"kind": "ProcessServer", "metadata": {"name": "ps-2"}, "spec": {"siteRef": {"name": "shore"}}}
+    (machine,) = resolve([*bodies, recovering]).machines
+    assert machine.source.host_key is None
+
+
+def start_task() -> dict[str, Any]:
+    given = {"machineId": "shop.web-01", "point": "p-1", "machineName": "web-01"}
+    spec = {"kind": "StartMachine", "processServer": "ps-1", "protectedVM": "web-01", "input": given}
+    return {"kind": "Task", "metadata": {"name": "start"}, "spec": spec}
+
+
+def test_a_machine_starts_without_a_login_that_is_gone_and_waits_for_one_that_may_not_be_read_yet() -> None:
+    """It was started without, and could never be protected where it runs: nobody could log in to it."""
+    bodies = [*objects(), start_task()]
+    (task,) = resolve(bodies).tasks
+    assert task.source.credentials.username == "admin"
+    (task,) = resolve(bodies, {name: data for name, data in SECRETS.items() if name != "web-ssh"}).tasks
+    assert task.source is None
+
+    class NotYet(World):
+        def get(self, name: str) -> Mapping[str, bytes] | None:
+            if name == "web-ssh":
+                raise WaitFault("may not read it yet", reason="SecretForbidden")
+            return super().get(name)
+
+    world = NotYet(bodies, SECRETS)
+    resolved = Resolver("ps-1", world, world, lambda: datetime(2026, 1, 1, tzinfo=UTC)).resolve()  # type: ignore[arg-type]
+    assert resolved.tasks == ()
+    assert [trouble.fault.message for trouble in resolved.troubled] == ["may not read it yet"]
 
 
 def test_a_resolved_machine_has_login_policy_and_vault() -> None:

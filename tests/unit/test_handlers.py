@@ -19,7 +19,7 @@ from farshore_operator.kube.cache import Cache
 from farshore_operator.kube.client import Client
 from farshore_operator.kube.connection import with_token
 from farshore_operator.kube.faults import NotFound
-from farshore_operator.kube.resources import PROTECTED_VM
+from farshore_operator.kube.resources import PROTECTED_VM, WATCHED, Resource
 from farshore_operator.report.metrics import Metrics
 from farshore_operator.settings import Settings
 
@@ -54,6 +54,32 @@ def test_an_object_that_cannot_be_read_ends_no_worker() -> None:
         await operator.stop()
 
     asyncio.run(story())
+
+
+def test_nothing_is_decided_before_everything_was_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator that was started anew knew drills and plans before their runs, and said that those were deleted."""
+    listed, begun = [], []
+
+    async def story() -> None:
+        operator = runtime()
+
+        async def resync(resource: Resource) -> None:
+            operator._queue.add(Key(resource.kind, "shop", "one"))
+            await asyncio.sleep(0.01)
+            listed.append(resource.kind)
+
+        async def reconcile(key: Key) -> None:
+            begun.append((key, len(listed)))
+
+        monkeypatch.setattr(operator, "_resync", resync)
+        monkeypatch.setattr(operator, "_reconcile", reconcile)
+        monkeypatch.setattr(operator._heartbeats, "poll", lambda *_: [])
+        await asyncio.wait_for(operator.start(), 20)
+        await asyncio.sleep(0.2)
+        await operator.stop()
+
+    asyncio.run(story())
+    assert begun and {count for _, count in begun} == {len(WATCHED)}
 
 
 def test_a_part_that_ended_is_told_by_livez(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,7 @@ class Runtime:
         self._pool = ThreadPoolExecutor(settings.workers + 2, "reconcile")
         self._tasks: list[asyncio.Task[None]] = []
         self._listed = asyncio.Event()
+        self._polled = asyncio.Event()
         self._pulse = time.monotonic()
 
     async def start(self) -> None:
@@ -123,6 +124,9 @@ class Runtime:
                 self._queue.add(key)
 
     async def _work(self) -> None:
+        # A decision that knows a plan and not yet its runs, or no heartbeat yet, would be a wrong one.
+        await self._listed.wait()
+        await self._polled.wait()
         while True:
             key, waited = await self._queue.take()
             self.metrics.queue_wait.observe(waited)
@@ -194,6 +198,7 @@ class Runtime:
         while True:
             try:
                 changed = await self._in_thread(self._heartbeats.poll, self._client, self._settings.namespaces, _now())
+                self._polled.set()
             except Fault as fault:
                 log.warning("heartbeats could not be read", cause=str(fault))
                 changed = []

@@ -76,7 +76,8 @@ def _secrets(world: World, server: ProcessServer, assigned: list[ProtectedVM]) -
     busy_with = {task.spec.protected_vm for task in open_tasks}
     site = server.spec.site_ref.name
     here = world.all(ProtectedVM, namespace, lambda body: spec_ref(body, "target", "siteRef") == site)
-    login = {vm.metadata.name: vm for vm in assigned}
+    moved = world.all(ProtectedVM, namespace, lambda body: _moves_at(body, site))
+    login = {vm.metadata.name: vm for vm in (*assigned, *moved)}
     for vm_name in busy_with:
         vm = world.find(ProtectedVM, namespace, vm_name)
         if vm is not None:
@@ -89,6 +90,12 @@ def _secrets(world: World, server: ProcessServer, assigned: list[ProtectedVM]) -
     for vm in (*login.values(), *here):
         names |= _vault_secrets(world, vm)
     return frozenset(names)
+
+
+def _moves_at(body: Json, site: str) -> bool:
+    """Tell whether a run moves the machine from or to a site: between two tasks no right is taken away."""
+    places = (spec_ref(body, "source", "siteRef"), spec_ref(body, "target", "siteRef"))
+    return bool(body.get("status", {}).get("activeRun")) and site in places
 
 
 def _login_secrets(world: World, vm: ProtectedVM) -> set[str]:

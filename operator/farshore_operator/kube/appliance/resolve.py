@@ -47,6 +47,8 @@ LOGS_IN = (
     TaskKind.WRITE_BACK,
 )
 """Tasks that may log in to the machine of this site, or at least knock there."""
+NOT_YET = ("SecretForbidden", "APIUnreachable", "APIBusy", "Unauthorized")
+"""Reasons of faults that tell nothing of a Secret but that it could not be read now."""
 
 
 class Objects(Protocol):
@@ -183,9 +185,13 @@ class Resolver:
             return self._here(vm)
         if spec.kind is TaskKind.START_MACHINE:
             # A recovered machine without a root disk of its own gets the source's login. It starts all the same
-            # without: a Secret that is gone must not be in the way of a failover.
-            with suppress(Fault):
+            # without: a Secret that is gone must not be in the way of a failover. One that may not be read yet is
+            # waited for: a machine that was started without a login can never be protected where it runs.
+            try:
                 return self._here(vm)
+            except Fault as fault:
+                if fault.reason in NOT_YET:
+                    raise
         return None
 
     def _here(self, vm: ProtectedVM) -> Source:
@@ -217,8 +223,7 @@ class Resolver:
         )
 
     def _source(self, vm: ProtectedVM) -> Source:
-        spec, replication = vm.spec.source, vm.status.replication
-        seen = replication.agent.host_key if replication and replication.agent else ""
+        spec, seen = vm.spec.source, self._seen_at_home(vm)
         return Source(
             address=spec.address,
             port=spec.port,
@@ -228,6 +233,15 @@ class Resolver:
             include_disks=spec.disks.include if spec.disks else (),
             exclude_disks=spec.disks.exclude if spec.disks else (),
         )
+
+    def _seen_at_home(self, vm: ProtectedVM) -> str:
+        """Return the host key that was seen of the machine at its own site; a recovered one may have another."""
+        report = vm.status.replication
+        if report is None or report.agent is None:
+            return ""
+        server = self._objects.find(ProcessServer, report.process_server)
+        away = server is not None and server.spec.site_ref.name != vm.spec.source.site_ref.name
+        return "" if away else report.agent.host_key
 
     def _login(self, vm: ProtectedVM) -> SSHCredentials | None:
         ref = vm.spec.source.credentials_secret_ref
