@@ -8,7 +8,7 @@ PY := build/venv/bin/python
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: tools ## Protect, drill and fail over a real machine on this host; KEEP=1 leaves everything up
+demo: tools ## Protect, drill, move and bring home two real machines on this host; KEEP=1 leaves everything up
 	@$(PY) -m tests.demo $(if $(KEEP),--keep)
 
 test: tools ## Run all tests: unit, contract, machine, cluster, e2e

@@ -262,12 +262,12 @@ class Scenario:
     def _name(self, kind: str) -> str:
         return str(next(one for one in self.objects if one["kind"] == kind)["metadata"]["name"])
 
-    def _until(self, done: Callable[[], bool], otherwise: str, within: float) -> None:
+    def _until(self, done: Callable[[], bool], otherwise: str, within: float, pause: float = 0.3) -> None:
         deadline = time.monotonic() + within
         while not done():
             if time.monotonic() > deadline:
                 raise DemoFailed(otherwise)
-            time.sleep(0.3)
+            time.sleep(pause)
 
 
 def progress(found: Object) -> str:

@@ -117,7 +117,8 @@ class Killed(Circle):
             self.middle("Failover", "db-01", "FinalPoint", self.revert_and_kill)
         elif site == "source" and self.moves:
             self.middle("Failback", "db-01", "Fence", lambda run: self.kill("the failback", "operator"))
-            self.middle("Failback", "db-01", "WriteBack", lambda run: self.kill("WriteBack", "ps-stack"))
+            self._until(lambda: self.begun("ps-stack", "writeback") == 1, "WriteBack does not begin", 120, 0.02)
+            self.kill("WriteBack", "ps-stack")
 
     def revert_and_kill(self, run: Object) -> None:
         """Set the field back, kill the operator, and see that nothing in flight has changed; then set it anew."""
@@ -152,6 +153,11 @@ class Killed(Circle):
         assert phase(run) == "Running", f"{step} was not caught in the middle of the run: {run['status']}"
         strike(run)
 
+    def begun(self, actor: str, step: str) -> int:
+        """Return how often a process server has begun a step of the first machine's moves."""
+        lines = self.stage.log(actor).read_text(errors="replace").splitlines()
+        return sum("task begins" in line and f"-db-01-{step}" in line for line in lines)
+
     def kill(self, when: str, *actors: str) -> None:
         for actor in actors:
             self.stage.processes[actor].kill()
@@ -167,6 +173,7 @@ class Killed(Circle):
         super().commit()
 
     def commit_back(self) -> None:
+        assert self.begun("ps-stack", "writeback") == 2, "it was killed in the middle of it, and did it again"
         self.one_each("home", self.stage.directory / "ps-shore" / "state" / "runtime")
         super().commit_back()
 

@@ -37,6 +37,7 @@ def test_the_circle() -> None:
     circle.settle()
     vm = circle.vm
     assert vm.status.phase is ProtectionPhase.PROTECTED_REVERSE
+    assert vm.status.next_step is None, "that it cannot be failed over again is as it should be"
     assert circle.pins["web-01"] == set()
     assert (vm.status.assignment.process_server, vm.status.assignment.base_point) == (AWAY, final)
     circle.edit(activeSite="source")

@@ -155,6 +155,8 @@ def next_step(situation: Situation, health: Verdict) -> str | None:
         return health.message
     if observed.vm.spec.paused:
         return "Set spec.paused to false to replicate again"
+    if machineruns.moving(observed) is not None or machineruns.life(observed).at_recovery:
+        return None  # that it cannot be failed over now is as it should be
     if report is not None and report.last_point is not None and situation.readiness.verdict is not ReadyVerdict.READY:
         return situation.readiness.message
     return None
