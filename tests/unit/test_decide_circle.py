@@ -12,6 +12,7 @@ from farshore_operator.api.failoverrun import RunPhase
 from farshore_operator.api.planstatus import PlanPhase
 from farshore_operator.api.protectedvm import Place, ProtectionPhase
 from farshore_operator.decide.runinputs import journalled, spec_of
+from farshore_operator.observe.processserver import observe
 
 
 def moved(circle: Circle) -> str:
@@ -543,3 +544,13 @@ def test_a_run_that_was_called_off_stays_so_in_a_fresh_control_plane(step: str) 
     circle.build()
     circle.settle()
     assert circle.violations == [] and circle.power["web-01"] == {HOME: True, AWAY: False}
+
+
+def test_a_process_server_may_log_in_from_the_first_task_of_a_run_to_the_last() -> None:
+    """The right went with each task and came back with the next, whose beginning had to wait for it."""
+    circle = Circle()
+    away = circle.get("ProcessServer", AWAY)
+    assert "ssh" not in observe(circle.world, away).secrets
+    body = circle.body("ProtectedVM", "web-01")
+    circle._write("ProtectedVM", {**body, "status": {**body["status"], "activeRun": "run"}})
+    assert "ssh" in observe(circle.world, away).secrets

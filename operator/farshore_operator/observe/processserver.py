@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from farshore_engine.contract.tasks import TaskKind
 from farshore_operator.api import ProcessServer, ProtectedVM, RecoveryVault, Site, Task
 from farshore_operator.api.recoveryvault import Encryption, PreviousKey
 from farshore_operator.decide.naming import EXPIRES_ANNOTATION, KEY_ANNOTATION, KEY_TYPE, SITE_LABEL, enrolment_secret
@@ -12,6 +13,8 @@ from farshore_operator.decide.processserver import KeyFacts, ObservedServer
 from farshore_operator.kube.client import Json
 from farshore_operator.observe.world import World, spec_ref
 
+VAULT_ONLY = frozenset({TaskKind.READ_JOURNAL, TaskKind.WRITE_REPORT, TaskKind.DELETE_POINTS})
+"""Tasks that need nothing but the vault: no login of the machine is handed out for them."""
 REPORTER = "farshore-processserver"
 
 
@@ -73,7 +76,8 @@ def _secrets(world: World, server: ProcessServer, assigned: list[ProtectedVM]) -
     namespace, name = server.metadata.namespace, server.metadata.name
     tasks = world.all(Task, namespace, lambda body: body["spec"].get("processServer") == name)
     open_tasks = [task for task in tasks if task.status is None or task.status.finished_at is None]
-    busy_with = {task.spec.protected_vm for task in open_tasks}
+    busy_with = {task.spec.protected_vm for task in open_tasks if task.spec.kind not in VAULT_ONLY}
+    reads = [world.find(ProtectedVM, namespace, task.spec.protected_vm) for task in open_tasks]
     site = server.spec.site_ref.name
     here = world.all(ProtectedVM, namespace, lambda body: spec_ref(body, "target", "siteRef") == site)
     moved = world.all(ProtectedVM, namespace, lambda body: _moves_at(body, site))
@@ -87,7 +91,7 @@ def _secrets(world: World, server: ProcessServer, assigned: list[ProtectedVM]) -
         names |= login_secrets(task.spec.input.probes)
     for vm in login.values():
         names |= _login_secrets(world, vm)
-    for vm in (*login.values(), *here):
+    for vm in (*login.values(), *here, *(vm for vm in reads if vm is not None)):
         names |= _vault_secrets(world, vm)
     return frozenset(names)
 
@@ -95,7 +99,7 @@ def _secrets(world: World, server: ProcessServer, assigned: list[ProtectedVM]) -
 def _moves_at(body: Json, site: str) -> bool:
     """Tell whether a run moves the machine from or to a site: between two tasks no right is taken away."""
     places = (spec_ref(body, "source", "siteRef"), spec_ref(body, "target", "siteRef"))
-    return bool(body.get("status", {}).get("activeRun")) and site in places
+    return bool((body.get("status") or {}).get("activeRun")) and site in places
 
 
 def _login_secrets(world: World, vm: ProtectedVM) -> set[str]:
