@@ -25,7 +25,7 @@ from farshore_engine.contract.assignment import (
     VaultAccess,
 )
 from farshore_engine.contract.faults import StopFault, WaitFault
-from farshore_engine.contract.tasks import TaskAssignment, TaskInput, TaskKind, TaskReport, TaskResult
+from farshore_engine.contract.tasks import TaskAssignment, TaskInput, TaskKind, TaskPhase, TaskReport, TaskResult
 from farshore_engine.processserver import keeper as keeper_module
 from farshore_engine.processserver import machine as machine_module
 from farshore_engine.processserver import service as service_module
@@ -235,6 +235,36 @@ def test_tasks_that_wait_hold_no_place(monkeypatch: pytest.MonkeyPatch, tmp_path
     finally:
         runner.stop()
     assert not any(thread.is_alive() for thread in runner._threads)
+
+
+def test_a_clean_up_that_is_over_calls_off_no_later_task_of_a_machine_of_that_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A machine went away a second time under its name, and its disks were not written."""
+    reports: dict[str, TaskReport] = {}
+    done = threading.Event()
+
+    class Plane:
+        def report_task(self, name: str, report: TaskReport) -> None:
+            reports[name] = report
+            if report.phase in runner_module.FINAL:
+                done.set()
+
+    monkeypatch.setattr(runner_module, "EXECUTORS", {TaskKind.HYDRATE: lambda task, context: TaskResult()})
+    monkeypatch.setattr(runner_module, "replace", lambda context, **changes: context)
+    runner = runner_module.TaskRunner(cast(Any, Plane()), cast(Any, SimpleNamespace(now=lambda: datetime.now(UTC))))
+
+    def task(name: str, kind: TaskKind, report: TaskReport | None = None) -> TaskAssignment:
+        wanted = TaskInput(machine_id="demo.vm", machine_name="vm")
+        return TaskAssignment(name=name, kind=kind, run="run", input=wanted, report=report)
+
+    over = task("clean", TaskKind.CLEAN_UP, TaskReport(phase=TaskPhase.SUCCEEDED))
+    try:
+        runner.take([over, task("hydrate", TaskKind.HYDRATE)])
+        assert done.wait(WAIT)
+    finally:
+        runner.stop()
+    assert reports["hydrate"].phase is TaskPhase.SUCCEEDED, reports["hydrate"]
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------

@@ -47,9 +47,8 @@ class TaskRunner:
         with self._lock:
             named = {task.name for task in tasks}
             self._known = {name: task for name, task in self._known.items() if name in named}
-            self._cleaning = {
-                t.input.machine_name for t in tasks if t.kind is TaskKind.CLEAN_UP and not t.input.keep_machine
-            }
+            cleaning = [t for t in tasks if t.kind is TaskKind.CLEAN_UP and not t.input.keep_machine and not _final(t)]
+            self._cleaning = {task.input.machine_name for task in cleaning}
             fresh = [t for t in tasks if t.name not in self._known and not _final(t)]
             self._known.update({task.name: task for task in tasks})
         self._threads = [thread for thread in self._threads if thread.is_alive()]
