@@ -403,7 +403,7 @@ def test_nothing_moves_or_replicates_until_the_vault_was_asked() -> None:
     circle.settle()
     vm = circle.vm
     assert vm.status.active_site is None and vm.status.assignment is None
-    assert circle.plan.status.edit is None and vm.status.condition("Ready").reason == "ReadingHistory"
+    assert circle.plan.status.edit is None and vm.status.condition("Ready").reason == "ProcessServerNotConnected"
 
 
 def test_old_records_go_and_nothing_is_forgotten() -> None:

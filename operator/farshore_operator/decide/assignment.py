@@ -43,7 +43,7 @@ def place(observed: ObservedVM, desired: Desired, now: datetime) -> Placement:
         text = f"its consistency group is served by ProcessServer {joint}, which is not connected: it follows it there"
         return Placement(current, "ProcessServerNotConnected", text)
     if chosen is None:
-        reason, message = _nobody(observed)
+        reason, message = nobody(observed)
         return Placement(current, reason, message)
     if current is not None and chosen.name == current.process_server:
         return Placement(_raised(observed, current))
@@ -115,7 +115,8 @@ def _choose(observed: ObservedVM, joint: str) -> ServerFacts | None:
     return min(able, key=lambda server: (server.load, server.name), default=None)
 
 
-def _nobody(observed: ObservedVM) -> tuple[str, str]:
+def nobody(observed: ObservedVM) -> tuple[str, str]:
+    """Say why no process server of the machine's site serves it, and what to do: reason and sentence."""
     site = observed.vm.spec.source.site_ref.name
     here = [server for server in observed.servers if server.site == site]
     ref = observed.vm.spec.process_server_ref

@@ -56,6 +56,11 @@ def pending(observed: ObservedVM) -> bool:
     return not (observed.history.answered and not _missing(observed))
 
 
+def unasked(observed: ObservedVM) -> bool:
+    """Tell whether there is nobody who could read the journal."""
+    return observed.history.task is None and _reader(observed) is None
+
+
 def message(observed: ObservedVM) -> str:
     """Say what is waited for while `pending`."""
     task = observed.history.task

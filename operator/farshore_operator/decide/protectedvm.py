@@ -13,7 +13,7 @@ from farshore_operator.api.task import TaskSpec
 from farshore_operator.crypto.certificates import certificate_digest, request_digest
 from farshore_operator.decide import history, machineruns, protection, prune, readiness
 from farshore_operator.decide.actions import Certified, CreateOwned, SetFinalizer, SignMachine
-from farshore_operator.decide.assignment import Placement, place
+from farshore_operator.decide.assignment import Placement, nobody, place
 from farshore_operator.decide.decision import Action, Decision, Outcome
 from farshore_operator.decide.identity import id_of
 from farshore_operator.decide.naming import DOCTOR_ANNOTATION, MACHINE_LABEL, bounded, label, machine_id
@@ -57,6 +57,9 @@ def _unread(observed: ObservedVM, now: datetime) -> Decision[ProtectedVMStatus]:
         health = stalled(refused.reason, refused.message)
     elif unresolved:
         health = waiting(unresolved[0].reason, summary(unresolved).message)
+    elif history.unasked(observed):
+        reason, text = nobody(observed)
+        health = waiting(reason, f"{text}. The vault is asked first what it knows of the machine")
     else:
         health = waiting("ReadingHistory", history.message(observed))
     found = readiness.blockers(observed, now)
@@ -66,7 +69,7 @@ def _unread(observed: ObservedVM, now: datetime) -> Decision[ProtectedVMStatus]:
             "conditions": settle(vm.status.conditions, health, (), vm.metadata.generation, now),
             "phase": vm.status.phase or ProtectionPhase.PENDING,
             "failover_ready": readiness.failover_ready(observed, found, now),
-            "next_step": health.message if refused or unresolved else None,
+            "next_step": None if health.reason == "ReadingHistory" else health.message,
         }
     )
     actions = () if refused or unresolved else (*_hold(observed), *history.actions(observed, now))
