@@ -145,7 +145,9 @@ class QemuSource:
             self.backing_file(index), destination or self.store.path / f"clone-{secrets.token_hex(4)}.raw"
         )
 
-    def ssh(self, command: str, *, timeout: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def ssh(
+        self, command: str, *, stdin: bytes = b"", timeout: float = 120, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command in the guest as root."""
         known = [
             "-o",
@@ -155,7 +157,8 @@ class QemuSource:
         ]
         options = ["-i", str(self.key_path), "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", *known]
         line = ["ssh", *options, f"root@{self.address}", command]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+        ran = subprocess.run(line, capture_output=True, timeout=timeout, input=stdin, check=False)
+        done = subprocess.CompletedProcess(line, ran.returncode, ran.stdout.decode(), ran.stderr.decode())
         if check and done.returncode != 0:
             raise RuntimeError(f"ended with code {done.returncode}: {done.stdout}{done.stderr}")
         return done
