@@ -189,11 +189,11 @@ def _read(device: str, size: int) -> tuple[bytes, Measured]:
             blocks = np.arange(size // BLOCK_SIZE, dtype=np.int64)
 
             def read() -> None:
-                for _ in read_ahead(reader, blocks, workers):
+                for _ in read_ahead(reader, blocks, workers, lambda data: None):
                     pass
 
             found = measured("read, past the page cache", size, read)
-            data = b"".join(part for _, _, part in read_ahead(reader, blocks, workers))
+            data = b"".join(part for _, _, part in read_ahead(reader, blocks, workers, bytes))
     finally:
         reader.close()
     return data, found

@@ -187,7 +187,7 @@ class Circle(Scenario):
                 self.show(running(run))
                 if phase(run) == "Failed":
                     raise DemoFailed(f"the failback failed: {failed_steps(run)}")
-            steps = [step for run in found for step in run["status"].get("steps", ())]
+            steps = [step for run in found for step in run.get("status", {}).get("steps", ())]
             return any((s["name"], s["member"], s["phase"]) == ("WriteBack", name, "Succeeded") for s in steps)
 
         self._until(wrote, f"the disks of {name} are not written back", 240 * self.patience)
@@ -214,14 +214,14 @@ class Circle(Scenario):
 
 def running(run: Object) -> str:
     """Return one line on where a run is."""
-    steps = [step for step in run["status"].get("steps", ()) if step["phase"] == "Running"]
+    steps = [step for step in run.get("status", {}).get("steps", ()) if step["phase"] == "Running"]
     said = "; ".join(f"{step['member']} {step['name']} {step.get('message', '')}" for step in steps)
     return f"{run['spec']['kind']}: {said}"
 
 
 def failed_steps(run: Object) -> str:
     """Return what failed in a run."""
-    steps = [step for step in run["status"].get("steps", ()) if step["phase"] == "Failed"]
+    steps = [step for step in run.get("status", {}).get("steps", ()) if step["phase"] == "Failed"]
     return "; ".join(f"{step['member']} {step['name']}: {step.get('message', '')}" for step in steps)
 
 
