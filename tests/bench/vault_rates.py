@@ -248,7 +248,7 @@ def _tls(calls: list[memoryview], directory: Path) -> None:
         sender.start()
         plain, _ = listener.accept()
         with server.wrap_socket(plain, server_side=True) as secured:
-            stream, buffer = TlsStream(secured, 30), memoryview(bytearray(CALL))
+            stream, buffer = TlsStream(secured, 30), memoryview(bytearray(max(map(len, calls))))
             for call in calls:
                 got = 0
                 while got < len(call):
