@@ -1,0 +1,36 @@
+"""How Site Recovery says no. Statuses and codes without a source are [inf]; all are listed in
+docs/azure-unverified.md."""
+
+from __future__ import annotations
+
+from tests.azuresim.arm.errors import ArmError
+from tests.azuresim.siterecovery.state import Item
+
+
+def not_found(what: str, name: str) -> ArmError:
+    """Code of ARM itself; Site Recovery's own is not known [inf]."""
+    return ArmError(404, "ResourceNotFound", f"The {what} '{name}' could not be found.")
+
+
+def bad(message: str, target: str = "") -> ArmError:
+    """A value that the model takes and Site Recovery does not [inf]."""
+    return ArmError(400, "InvalidParameter", message, target=target)
+
+
+def in_use(message: str) -> ArmError:
+    """Something still depends on it [doc: "Manage the configuration server": disable protection, then dissociate and
+    delete policies, then delete the server]; the code is [inf]."""
+    return ArmError(409, "ResourceInUse", message)
+
+
+def not_allowed(item: Item, operation: str, allowed: list[str]) -> ArmError:
+    """The operation is not among the machine's allowedOperations [asr-api.md section B]; status and code are [inf]."""
+    return ArmError(
+        409, "OperationNotAllowed",
+        f"The operation '{operation}' is not allowed on the protected item '{item.friendly}' in its current state "
+        f"'{item.phase.value}'. Allowed operations: {', '.join(allowed) or 'none'}.",
+    )  # fmt: skip
+
+
+class SetupRefused(Exception):
+    """Unified Setup or the appliance's configuration manager stops: nothing appears in the vault."""
