@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from tests.azuresim.arm import tls
+from tests.azuresim.arm.errors import ArmError
 from tests.azuresim.arm.faults import Faults
 from tests.azuresim.arm.identity import Grant, Principal, Roles, Tokens
 from tests.azuresim.arm.operations import Operations, Pace
@@ -58,6 +59,7 @@ class AzureSim:
     subscription: str = SUBSCRIPTION
     tenant: str = TENANT
     region: str = "westeurope"
+    other_regions: tuple[str, ...] = ("northeurope",)
     plugins: Iterable[Callable[[AzureSim], None]] | None = None
     page_size: int = 25
 
@@ -75,6 +77,8 @@ class AzureSim:
     """registrationState by namespace."""
     parts: dict[str, Any] = field(default_factory=dict)
     """What plugins keep: parts["compute"], parts["siterecovery"]..."""
+    gone: dict[str, Callable[[Resource], None]] = field(default_factory=dict)
+    """What a provider does when a resource of a type (lower case) disappears with its group."""
     on_stop: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -165,6 +169,18 @@ class AzureSim:
         self.store.put(Resource(group_id, "Microsoft.Resources/resourceGroups", body))
         return group_id
 
+    def check_location(self, location: str, kind: str) -> str:
+        """The region's name as Azure writes it. Raises ArmError `LocationNotAvailableForResourceType` (source: ARM's
+        common deployment errors) for one that is not simulated."""
+        name = location.lower().replace(" ", "")
+        if name not in (self.region, *self.other_regions):
+            raise ArmError(
+                400, "LocationNotAvailableForResourceType", f"The provided location '{location}' is not available for "
+                f"resource type '{kind}'. List of available regions for the resource type is "
+                f"'{','.join((self.region, *self.other_regions))}'.",
+            )  # fmt: skip
+        return name
+
     # what happened
 
     def record(
@@ -179,6 +195,6 @@ class AzureSim:
 
 
 def default_plugins() -> list[Callable[[AzureSim], None]]:
-    from tests.azuresim import resources
+    from tests.azuresim import authorization, blobs, compute, network, resources, storage
 
-    return [resources.plug]
+    return [resources.plug, authorization.plug, network.plug, storage.plug, compute.plug, blobs.plug]

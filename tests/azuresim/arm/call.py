@@ -30,6 +30,11 @@ class Call:
     body: Any = None
 
     @property
+    def resource_id(self) -> str:
+        """The resource that the call is about: the path, without the action of a POST."""
+        return self.path.rpartition("/")[0] if self.method == "POST" else self.path
+
+    @property
     def group_id(self) -> str:
         return f"/subscriptions/{self.args['subscription']}/resourceGroups/{self.args['group']}"
 

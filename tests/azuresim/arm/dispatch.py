@@ -88,15 +88,15 @@ def _serve(
     who: Principal | None, fault: Fault | None,
 ) -> Answer:  # fmt: skip
     if method == "GET" and (found := sim.operations.by_path.get(path.lower())):
-        return _operation(sim, *found)
+        return _operation(sim, *found, query.get("monitor") == "true")
     route, args = sim.arm.find(method, path)
     version = query.get("api-version", "")
     sim.arm.check_version(route, version)
     _may(sim, route, path, args, who)
     body = _body(route, raw)
     call = Call(sim, route, method, path, args, query, headers, version, who or Principal("", ""), body)
+    sim.operations.look_at_resource(call.resource_id)
     if method == "GET":
-        sim.operations.look_at_resource(path)
         _unseen(sim, path)
     done = route.handler(call)
     if fault is not None and fault.kind is Kind.STALE:
@@ -106,6 +106,9 @@ def _serve(
     if fault is not None and fault.kind in (Kind.FAIL_AT_END, Kind.CANCELED) and fault.error is not None:
         raise fault.error
     content = done.body if method != "GET" else _page(sim, call, _seen(sim, done.body))
+    if route.items is not None and isinstance(content, dict):
+        given = {**content, "value": [strict.write(route.items, one) for one in content["value"]]}
+        return Answer(done.status, given, dict(done.headers))
     return Answer(done.status, strict.write(done.model or route.reply, content), dict(done.headers))
 
 
@@ -120,7 +123,8 @@ def _may(sim: AzureSim, route: Route, path: str, args: Mapping[str, str], who: P
         raise ArmError(
             403, "AuthorizationFailed",
             f"The client '{who.client_id}' with object id '{who.object_id}' does not have authorization to perform "
-            f"action '{route.action}' over scope '{path}' or the scope is invalid. If access was recently granted, please "
+            f"action '{route.action}' over scope '{path}' or the scope is invalid. If access was recently granted, "
+            f"please "
             "refresh your credentials.",
         )  # fmt: skip
     if "group" in args and sim.store.get(f"/subscriptions/{subscription}/resourceGroups/{args['group']}") is None:
@@ -211,13 +215,14 @@ def _links(sim: AzureSim, operation: Operation) -> dict[str, str]:
     if operation.status_path:
         headers["Azure-AsyncOperation"] = f"{sim.endpoint}{quote(operation.status_path)}{version}"
     if operation.result_path:
-        headers["Location"] = f"{sim.endpoint}{quote(operation.result_path)}{version}"
+        path, _, extra = operation.result_path.partition("?")
+        headers["Location"] = f"{sim.endpoint}{quote(path)}{version}{'&' + extra if extra else ''}"
     return headers
 
 
-def _operation(sim: AzureSim, operation: Operation, is_status: bool) -> Answer:
+def _operation(sim: AzureSim, operation: Operation, is_status: bool, monitor: bool) -> Answer:
     sim.operations.look(operation)
-    if is_status:
+    if is_status and not monitor:
         headers = {} if operation.ended else {"Retry-After": str(sim.operations.pace.retry_after)}
         return Answer(200, operation.body(), headers)
     if not operation.ended:

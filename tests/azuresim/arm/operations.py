@@ -91,7 +91,7 @@ class Operations:
         self.all.append(operation)
         for path, is_status in ((operation.status_path, True), (operation.result_path, False)):
             if path:
-                self.by_path[path.lower()] = (operation, is_status)
+                self.by_path.setdefault(path.lower().partition("?")[0], (operation, is_status))
         if operation.left <= 0:
             operation.end()
         return operation

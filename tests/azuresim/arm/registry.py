@@ -29,6 +29,8 @@ class Route:
     body: type | None = None
     """Model of the request; None when there is none, or when no SDK has one (the JSON goes to the handler as it is)."""
     reply: type | None = None
+    items: type | None = None
+    """Model of each element of "value" in the answer, for lists: the SDKs have no model of a page."""
     action: str = ""
     """The permission it needs; derived from the template when empty: Microsoft.Compute/disks/write."""
     body_optional: bool = False

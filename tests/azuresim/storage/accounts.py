@@ -1,0 +1,286 @@
+"""Storage accounts in front of an Azurite: `sim.parts["storage"].serve_with(azurite.connection_string)`.
+
+Source: the specification storage.json (StorageAccounts, BlobContainers) and "Storage account overview" for names and
+kinds.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.mgmt.storage import models
+from azure.storage.blob import BlobClient, BlobServiceClient
+from tests.azuresim.arm.call import Call, Later, Reply
+from tests.azuresim.arm.errors import ArmError
+from tests.azuresim.arm.operations import now
+from tests.azuresim.arm.registry import GROUP, SUBSCRIPTION, Route
+from tests.azuresim.arm.store import Resource
+from tests.azuresim.arm.tags import check_tags
+from tests.azuresim.sim import AzureSim
+
+VERSIONS = ("2017-10-01", "2019-06-01", "2023-05-01", "2024-01-01", "2025-06-01", "2025-08-01", "2026-09-01")
+ACCOUNTS = "Microsoft.Storage/storageAccounts"
+CONTAINERS = ACCOUNTS + "/blobServices/containers"
+NAME = re.compile(r"[a-z0-9]{3,24}")
+CONTAINER = re.compile(r"(?!.*--)[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]")
+PAGE_BLOB_KINDS = ("StorageV2", "Storage", "BlobStorage")
+STEP = 4 * 1024 * 1024
+
+
+class Source(Protocol):
+    """A page blob that a disk is imported from."""
+
+    size: int
+
+    def into(self, path: Path) -> None: ...
+
+
+@dataclass
+class AzuriteBlob:
+    """A page blob in the Azurite behind the accounts."""
+
+    client: BlobClient
+    size: int
+
+    def into(self, path: Path) -> None:
+        """Write the blob's pages to a file that is as long."""
+        with path.open("r+b") as file:
+            for one in self.client.list_page_ranges():
+                if one.cleared:
+                    continue
+                data = self.client.download_blob(offset=one.start, length=one.end - one.start + 1).readall()
+                file.seek(one.start)
+                file.write(data)
+
+
+@dataclass
+class Storage:
+    """State of the provider. `connection` is an Azurite's connection string once a test has given one."""
+
+    sim: AzureSim
+    connection: str = ""
+    endpoint: str = ""
+    keys: dict[str, list[str]] = field(default_factory=dict)
+
+    def serve_with(self, connection_string: str) -> None:
+        """From now on the accounts' blobs are those of this Azurite: their endpoint and keys are its own."""
+        parts = dict(one.split("=", 1) for one in connection_string.split(";") if one)
+        self.connection, self.endpoint = connection_string, parts["BlobEndpoint"]
+        self.keys = {"*": [parts["AccountKey"]]}
+
+    def account(self, name: str, group: str, kind: str = "StorageV2", sku: str = "Standard_LRS") -> str:
+        """Seed an account; gives its id."""
+        account_id = f"/subscriptions/{self.sim.subscription}/resourceGroups/{group}/providers/{ACCOUNTS}/{name}"
+        body = {"location": self.sim.region, "kind": kind, "sku": {"name": sku}, "properties": {}}
+        _make(self, account_id, body)
+        return account_id
+
+    def keys_of(self, account: Resource) -> list[str]:
+        if "*" in self.keys:
+            return self.keys["*"]
+        known = self.keys.setdefault(account.id.lower(), [])
+        while len(known) < 2:
+            known.append(base64.b64encode(secrets.token_bytes(64)).decode())
+        return known
+
+    def blob(self, account_id: str, uri: str) -> Source:
+        """The page blob at `uri`. Raises ArmError in the words of common VM errors (azure-docs includes/
+        virtual-machines-common-error-messages.md)."""
+        account = self.sim.store.get(account_id)
+        if account is None:
+            raise ArmError(
+                400, "StorageAccountNotFound", f"Storage account {account_id.rpartition('/')[2]} not found. Ensure "
+                f"storage "
+                "account is not deleted and belongs to the same Azure location as the VM.",
+            )  # fmt: skip
+        if not self.connection or not uri.lower().startswith(self.endpoint.lower().rstrip("/") + "/"):
+            raise ArmError(
+                400, "InvalidParameter", f"The URI {uri} does not look to be correct blob URI.", target="sourceUri"
+            )
+        path = urlsplit(uri).path.removeprefix(urlsplit(self.endpoint).path).strip("/")
+        container, _, name = path.partition("/")
+        with BlobServiceClient.from_connection_string(self.connection) as service:
+            client = service.get_blob_client(container, name)
+            return _opened(client, uri)
+
+
+def _opened(client: BlobClient, uri: str) -> AzuriteBlob:
+    try:
+        found = client.get_blob_properties()
+    except ResourceNotFoundError as error:
+        raise ArmError(404, "DiskBlobNotFound", f"Unable to find VHD blob with URI {uri}.") from error
+    except HttpResponseError as error:
+        raise ArmError(
+            500, "StorageAccountOperationInternalError", "Internal error occurred while accessing storage account."
+        ) from error
+    if found.blob_type != "PageBlob":
+        raise ArmError(
+            400, "IncorrectDiskBlobType",
+            f"Disk blobs can only be of type page blob. Blob {uri} is of type '{found.blob_type}'.",
+        )  # fmt: skip
+    if found.size < 20972032 or (found.size - 512) % (1024 * 1024):
+        # the lower bound and the whole MiB as for uploads (description of uploadSizeBytes; "Prepare a VHD")
+        raise ArmError(
+            400, "VHDSizeInvalid", f"The specified disk size value of {found.size} for disk with blob {uri} is "
+            f"invalid. Disk "
+            "size must be between 20972032 and 35183298347520.",
+        )  # fmt: skip
+    return AzuriteBlob(client, found.size)
+
+
+def plug(sim: AzureSim) -> None:
+    sim.parts["storage"] = Storage(sim)
+    sim.providers.setdefault("Microsoft.Storage", "Registered")
+    group, everywhere, v = GROUP + "/providers/" + ACCOUNTS, SUBSCRIPTION + "/providers/" + ACCOUNTS, VERSIONS
+    one = group + "/{account}"
+    container = one + "/blobServices/default/containers/{container}"
+    writes, reads = CONTAINERS + "/write", CONTAINERS + "/read"
+    sim.arm.add(
+        [
+            Route("PUT", one, put, v, models.StorageAccountCreateParameters, models.StorageAccount),
+            Route("GET", one, get, v, reply=models.StorageAccount),
+            Route("DELETE", one, delete, v),
+            Route("GET", group, list_in_group, v, items=models.StorageAccount),
+            Route("GET", everywhere, list_all, v, items=models.StorageAccount),
+            Route("POST", one + "/listKeys", list_keys, v, reply=models.StorageAccountListKeysResult),
+            Route("PUT", container, put_container, v, models.BlobContainer, models.BlobContainer, action=writes),
+            Route("GET", container, get_container, v, reply=models.BlobContainer, action=reads),
+            Route(
+                "POST", SUBSCRIPTION + "/providers/Microsoft.Storage/checkNameAvailability", check_name, v,
+                models.StorageAccountCheckNameAvailabilityParameters, models.CheckNameAvailabilityResult,
+            ),
+        ]
+    )  # fmt: skip
+
+
+def put(call: Call) -> Reply | Later:
+    name, state = call.args["account"], call.sim.parts["storage"]
+    check_tags(call.body.get("tags"), 128)
+    if not NAME.fullmatch(name):
+        raise ArmError(
+            400, "AccountNameInvalid", f"{name} is not a valid storage account name. Storage account name must be "
+            f"between 3 and "
+            "24 characters in length and use numbers and lower-case letters only.",
+        )  # fmt: skip
+    location = call.sim.check_location(call.body["location"], ACCOUNTS)
+    known = call.sim.store.get(call.path)
+    if known is None and _taken(call, name):
+        raise ArmError(409, "StorageAccountAlreadyTaken", f"The storage account named {name} is already taken.")
+    if known is not None:
+        if known.body["location"] != location or known.body["kind"] != call.body["kind"]:
+            raise ArmError(
+                409,
+                "AccountPropertyCannotBeUpdated",
+                "Account property location or kind cannot be updated at this time.",
+            )
+        known.body["tags"] = call.body.get("tags") or known.body.get("tags", {})
+        return Reply(known.body)
+    account = _make(state, call.path, {**call.body, "location": location})
+    return Later(
+        lambda: account.body, account.id, status_path="",
+        result_path=f"/subscriptions/{call.sim.subscription}/providers/Microsoft.Storage/locations/{location}/"
+        "asyncoperations/{operation}?monitor=true", result_model=models.StorageAccount,
+    )  # fmt: skip
+
+
+def _make(state: Storage, account_id: str, body: dict[str, Any]) -> Resource:
+    name = account_id.rpartition("/")[2]
+    premium = body["sku"]["name"].startswith("Premium")
+    endpoint = state.endpoint.rstrip("/") + "/" if state.endpoint else f"https://{name}.blob.core.windows.net/"
+    given = {key: value for key, value in (body.get("properties") or {}).items() if value is not None}
+    given.pop("encryption", None)
+    given.pop("networkAcls", None)
+    made = {
+        "id": account_id, "name": name, "type": ACCOUNTS, "location": body["location"], "kind": body["kind"],
+        "sku": {"name": body["sku"]["name"], "tier": "Premium" if premium else "Standard"},
+        "tags": body.get("tags") or {},
+        "properties": {
+            "accessTier": "Hot", "supportsHttpsTrafficOnly": True, "minimumTlsVersion": "TLS1_2",
+            "allowBlobPublicAccess": False, **given, "provisioningState": "Succeeded", "creationTime": now(),
+            "primaryLocation": body["location"], "statusOfPrimary": "available",
+            "primaryEndpoints": {"blob": endpoint}, "privateEndpointConnections": [],
+            "networkAcls": {
+                "bypass": "AzureServices", "virtualNetworkRules": [], "ipRules": [], "defaultAction": "Allow",
+            },
+        },
+    }  # fmt: skip
+    return state.sim.store.put(Resource(account_id, ACCOUNTS, made))
+
+
+def _taken(call: Call, name: str) -> bool:
+    return any(one.name == name for one in call.sim.store.of(ACCOUNTS))
+
+
+def get(call: Call) -> Reply:
+    return Reply(call.sim.store.need(call.path).body)
+
+
+def list_in_group(call: Call) -> Reply:
+    return Reply({"value": [one.body for one in call.sim.store.of(ACCOUNTS, call.group_id)]})
+
+
+def list_all(call: Call) -> Reply:
+    return Reply({"value": [one.body for one in call.sim.store.of(ACCOUNTS)]})
+
+
+def delete(call: Call) -> Reply:
+    found = call.sim.store.remove(call.path)
+    for one in call.sim.store.below(call.path) if found else ():
+        call.sim.store.remove(one.id)
+    return Reply(status=200 if found else 204)
+
+
+def list_keys(call: Call) -> Reply:
+    account = call.sim.store.need(call.resource_id)
+    keys = call.sim.parts["storage"].keys_of(account)
+    return Reply(
+        {
+            "keys": [
+                {"keyName": f"key{number}", "value": key, "permissions": "Full"} for number, key in enumerate(keys, 1)
+            ]
+        }
+    )
+
+
+def put_container(call: Call) -> Reply:
+    state, name = call.sim.parts["storage"], call.args["container"]
+    account_id = call.path.partition("/blobServices/")[0]
+    call.sim.store.need(account_id)
+    if not CONTAINER.fullmatch(name):
+        raise ArmError(
+            400, "ContainerOperationFailure", f"The container name '{name}' is invalid: 3-63 characters, lower-case "
+            f"letters, "
+            "digits and single hyphens.",
+        )  # fmt: skip
+    known = call.sim.store.get(call.path)
+    if known is None and state.connection:
+        with BlobServiceClient.from_connection_string(state.connection) as service:
+            container = service.get_container_client(name)
+            if not container.exists():
+                container.create_container()
+    properties = {**(call.body.get("properties") or {}), "hasImmutabilityPolicy": False, "hasLegalHold": False}
+    body = {"id": call.path, "name": name, "type": CONTAINERS, "properties": properties}
+    made = call.sim.store.put(Resource(call.path, CONTAINERS, body))
+    return Reply(made.body, 200 if known else 201)
+
+
+def get_container(call: Call) -> Reply:
+    return Reply(call.sim.store.need(call.path).body)
+
+
+def check_name(call: Call) -> Reply:
+    name = call.body["name"]
+    if not NAME.fullmatch(name):
+        message = f"{name} is not a valid storage account name."
+        return Reply({"nameAvailable": False, "reason": "AccountNameInvalid", "message": message})
+    if _taken(call, name):
+        message = f"The storage account named {name} is already taken."
+        return Reply({"nameAvailable": False, "reason": "AlreadyExists", "message": message})
+    return Reply({"nameAvailable": True})
