@@ -26,12 +26,16 @@ def plug(sim: AzureSim) -> None:
     from tests.azuresim.siterecovery.infrastructure import Infrastructure
     from tests.azuresim.siterecovery.items import Items
     from tests.azuresim.siterecovery.monitoring import Monitoring
+    from tests.azuresim.siterecovery.plans import Plans
     from tests.azuresim.siterecovery.policies import Policies
     from tests.azuresim.siterecovery.vaults import Vaults
 
     service = sim.parts["siterecovery"] = SiteRecovery(sim)
-    for part in (Vaults, Monitoring, Infrastructure, Policies, Items):
+    for part in (Vaults, Monitoring, Infrastructure, Policies):
         sim.arm.add(part(service).routes())
+    items = Items(service)
+    sim.arm.add(items.routes())
+    sim.arm.add(Plans(service, items.failover).routes())
 
 
 def siterecovery(sim: AzureSim) -> SiteRecovery:

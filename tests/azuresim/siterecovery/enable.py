@@ -67,11 +67,13 @@ class Enable:
             raise not_found("replication policy", given.get("policyId") or "")
         if not any(last(one.policy_id).lower() == policy.name.lower() for one in container.mappings.values()):
             raise bad(f"The policy '{policy.name}' is not associated with the container.", "properties.policyId")
+        protectable: Protectable | None
+        machine: SourceMachine | None
         if fabric.provider == MODERN:
             protectable, machine = None, self._discovered(fabric, details)
         else:
-            protectable = self._protectable(container, given.get("protectableItemId") or "")
-            machine = protectable.machine
+            found = self._protectable(container, given.get("protectableItemId") or "")
+            protectable, machine = found, found.machine
         item = Item(
             call.args["item"], protectable.friendly if protectable else machine.name if machine else "",
             fabric.provider,
@@ -94,7 +96,7 @@ class Enable:
         found = self.service.offazure.get(site.lower(), {}).get(name)
         if found is None or site.lower() != fabric.site_id.lower():
             raise not_found("machine", details["fabricDiscoveryMachineId"])
-        protected = [one for one in fabric.containers.values() for one in one.items.values()]
+        protected = [item for container in fabric.containers.values() for item in container.items.values()]
         if any(one.machine is found for one in protected):
             raise ArmError(409, "ProtectedItemAlreadyExists", f"'{found.name}' is protected already.")  # [inf]
         return found

@@ -35,10 +35,10 @@ class Items:
 
     def __init__(self, service: SiteRecovery) -> None:
         self.service = service
-        self.landing = Landing(service.sim)
+        self.failover = Failover(service, Landing(service.sim))
         self.parts: tuple[Any, ...] = (
             Enable(service),
-            Failover(service, self.landing),
+            self.failover,
             Switch(service),
         )
 
@@ -46,9 +46,9 @@ class Items:
         item = models.ReplicationProtectedItem
         update = models.UpdateReplicationProtectedItemInput
         own = [
-            Route("GET", VAULT + "/replicationProtectedItems", self.all, VERSIONS,
+            Route("GET", VAULT + "/replicationProtectedItems", self.of_vault, VERSIONS,
             items=models.ReplicationProtectedItem),
-            Route("GET", ITEMS, self.list, VERSIONS, items=models.ReplicationProtectedItem),
+            Route("GET", ITEMS, self.of_container, VERSIONS, items=models.ReplicationProtectedItem),
             Route("GET", ITEM, self.get, VERSIONS, reply=item),
             Route("PATCH", ITEM, self.update, VERSIONS, update, item),
             Route("POST", ITEM + "/remove", self.disable, VERSIONS, models.DisableProtectionInput),
@@ -71,11 +71,11 @@ class Items:
         self.service.look(item)
         return show.item(self.service, item)
 
-    def all(self, call: Call) -> Reply:
+    def of_vault(self, call: Call) -> Reply:
         vault = self.service.find_vault(call)
         return Reply({"value": [self._seen(one) for one in vault.items()]})
 
-    def list(self, call: Call) -> Reply:
+    def of_container(self, call: Call) -> Reply:
         _, _, container = self.service.find_container(call)
         return Reply({"value": [self._seen(one) for one in container.items.values()]})
 
