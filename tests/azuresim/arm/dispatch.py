@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,8 @@ class Answer:
 def answer(sim: AzureSim, method: str, target: str, headers: Mapping[str, str], raw: bytes) -> Answer:
     """Serve one call to Resource Manager. Raises Dropped."""
     parts = urlsplit(target)
-    path, query = unquote(parts.path), dict(parse_qsl(parts.query, keep_blank_values=True))
+    # the SDKs leave an empty segment where a resource has no parent
+    path, query = re.sub("/{2,}", "/", unquote(parts.path)), dict(parse_qsl(parts.query, keep_blank_values=True))
     fault = sim.faults.strike("arm", method, path)
     if fault is not None and fault.kind is Kind.LOSE_REQUEST:
         sim.record("arm", method, path, query, None, 0, headers, raw)

@@ -37,7 +37,7 @@ def read(model: type | None, body: Any) -> Any:
     if not isinstance(body, dict):
         raise _content(f"Error converting the request content to type '{model.__name__}'. Path ''.")
     _check(model, body, "", request=True)
-    return _round_trip(model, body)
+    return _round_trip(model, body, exclude_readonly=True)
 
 
 def write(model: type | None, body: Any) -> Any:
@@ -51,12 +51,13 @@ def write(model: type | None, body: Any) -> Any:
     return _round_trip(model, body)
 
 
-def _round_trip(model: type, body: dict[str, Any]) -> Any:
+def _round_trip(model: type, body: dict[str, Any], exclude_readonly: bool = False) -> Any:
+    """Read-only fields of a request are ignored, as Azure does with what a client got and sends back."""
     if hasattr(model, "_attribute_map"):
         return model.deserialize(body).serialize(keep_readonly=True)  # type: ignore[attr-defined]
     base = sys.modules[next(one for one in model.__mro__ if one.__name__ == "Model").__module__]
     made = base._deserialize(model, body)
-    return json.loads(json.dumps(made, cls=base.SdkJSONEncoder))
+    return json.loads(json.dumps(made, cls=base.SdkJSONEncoder, exclude_readonly=exclude_readonly))
 
 
 def _content(message: str) -> ArmError:

@@ -6,6 +6,7 @@ Sources, unless a rule says otherwise: the specification DiskRP.json (Microsoft.
 
 from __future__ import annotations
 
+import copy
 import re
 import uuid
 from typing import Any
@@ -243,9 +244,15 @@ def _update(call: Call, disk: Resource, wanted: dict[str, Any], kind: str | None
         for name in ("networkAccessPolicy", "publicNetworkAccess", "diskAccessId"):
             if wanted.get(name) is not None:
                 disk.properties[name] = wanted[name]
+        disk.properties["provisioningState"] = "Succeeded"
         return disk.body
 
-    return later(call, finish, disk, body={**disk.body})
+    def failed(error: ArmError) -> None:
+        disk.properties["provisioningState"] = "Failed"
+
+    if disk.properties["provisioningState"] != "Creating":
+        disk.properties["provisioningState"] = "Updating"
+    return later(call, finish, disk, failed=failed, body=copy.deepcopy(disk.body))
 
 
 def get(call: Call) -> Reply:

@@ -1,0 +1,467 @@
+"""Machines: what they need, what they are refused, how they are changed, and what is left when they fail or go."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from tests.azuresim import ArmError, AzureSim, compute, seeds
+from tests.azuresim.compute import Machine
+from tests.azuresim.compute.diskfiles import MIB
+
+from .conftest import Clients, code
+
+Refused = Callable[..., HttpResponseError]
+
+
+@pytest.fixture
+def subnet(sim: AzureSim) -> str:
+    return seeds.subnet_id(seeds.vnet(sim, "rg"))
+
+
+def body(os_disk: str, nics: list[str], data: list[str] | None = None, **properties: Any) -> dict[str, Any]:
+    return {
+        "location": "westeurope",
+        "properties": {
+            "hardwareProfile": {"vmSize": "Standard_D2s_v5"},
+            "storageProfile": {
+                "osDisk": {"osType": "Linux", "createOption": "Attach", "managedDisk": {"id": os_disk}},
+                "dataDisks": [
+                    {"lun": lun, "createOption": "Attach", "managedDisk": {"id": one}}
+                    for lun, one in enumerate(data or [])
+                ],
+            },
+            "networkProfile": {
+                "networkInterfaces": [{"id": one, "properties": {"primary": n == 0}} for n, one in enumerate(nics)]
+            },
+            **properties,
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture
+def parts(sim: AzureSim, subnet: str) -> tuple[str, str]:
+    """An OS disk and a network interface."""
+    return seeds.disk(sim, "rg", "os", os_type="Linux", generation="V2"), seeds.nic(
+        sim, "rg", "nic", subnet, "10.1.0.9"
+    )
+
+
+def power(azure: Clients, name: str = "vm") -> str:
+    view = azure.compute.virtual_machines.instance_view("rg", name)
+    return next((one.code or "" for one in view.statuses or [] if (one.code or "").startswith("PowerState")), "")
+
+
+def disk_state(azure: Clients, name: str) -> str:
+    return str(azure.compute.disks.get("rg", name).as_dict()["properties"]["diskState"])
+
+
+class TestLife:
+    def test_a_machine_runs_on_the_disks_it_is_given_and_its_hook_writes_to_them(
+        self, sim: AzureSim, azure: Clients, parts: tuple[str, str]
+    ) -> None:
+        seen: list[Machine] = []
+
+        def writes(machine: Machine) -> None:
+            seen.append(machine)
+            with machine.os_disk.open("r+b") as file:
+                file.write(b"booted")
+
+        compute.compute(sim).on_start.append(writes)
+        sim.pace.polls = 2
+        machines = azure.compute.virtual_machines
+        made = machines.begin_create_or_update(
+            "rg", "vm", {**body(parts[0], [parts[1]]), "tags": {"farshore-run": "r"}}
+        )
+        vm = made.result()
+        assert vm.provisioning_state == "Succeeded" and vm.vm_id and vm.tags == {"farshore-run": "r"}
+        assert vm.storage_profile.os_disk.delete_option == "Detach"
+        assert compute.compute(sim).disk_bytes("os")[:6] == b"booted"
+        assert [(one.name, one.addresses, one.size) for one in seen] == [("vm", ("10.1.0.9",), "Standard_D2s_v5")]
+        assert (power(azure), disk_state(azure, "os")) == ("PowerState/running", "Attached")
+        assert azure.compute.disks.get("rg", "os").managed_by == vm.id
+        assert azure.network.network_interfaces.get("rg", "nic").virtual_machine.id == vm.id
+        expanded = machines.get("rg", "vm", expand="instanceView")
+        assert [one.name for one in expanded.instance_view.disks] == ["os"]
+
+    def test_stopped_is_still_allocated_deallocated_is_reserved_and_starting_runs_the_hook_again(
+        self, sim: AzureSim, azure: Clients, parts: tuple[str, str]
+    ) -> None:
+        starts: list[Machine] = []
+        compute.compute(sim).on_start.append(starts.append)
+        machines = azure.compute.virtual_machines
+        machines.begin_create_or_update("rg", "vm", body(parts[0], [parts[1]])).result()
+        machines.begin_power_off("rg", "vm").result()
+        assert (power(azure), disk_state(azure, "os")) == ("PowerState/stopped", "Attached")
+        machines.begin_deallocate("rg", "vm").result()
+        assert (power(azure), disk_state(azure, "os")) == ("PowerState/deallocated", "Reserved")
+        machines.begin_start("rg", "vm").result()
+        machines.begin_start("rg", "vm").result()
+        assert (power(azure), len(starts)) == ("PowerState/running", 2)
+
+    def test_deleting_leaves_disks_and_interfaces_unless_told_otherwise(
+        self, sim: AzureSim, azure: Clients, parts: tuple[str, str]
+    ) -> None:
+        data = seeds.disk(sim, "rg", "data")
+        wanted = body(parts[0], [parts[1]], [data])
+        wanted["properties"]["storageProfile"]["dataDisks"][0]["deleteOption"] = "Delete"
+        azure.compute.virtual_machines.begin_create_or_update("rg", "vm", wanted).result()
+        azure.compute.virtual_machines.begin_delete("rg", "vm").result()
+        assert disk_state(azure, "os") == "Unattached"
+        assert azure.compute.disks.get("rg", "os").managed_by is None
+        assert azure.network.network_interfaces.get("rg", "nic").virtual_machine is None
+        with pytest.raises(ResourceNotFoundError):
+            azure.compute.disks.get("rg", "data")
+        azure.compute.virtual_machines.begin_delete("rg", "vm").result()
+
+    def test_a_machine_whose_allocation_fails_stays_failed_and_owns_its_parts(
+        self, sim: AzureSim, azure: Clients, refused: Refused, parts: tuple[str, str]
+    ) -> None:
+        compute.compute(sim).no_capacity.add("standard_d2s_v5")
+        machines = azure.compute.virtual_machines
+        error = refused(machines.begin_create_or_update, "rg", "vm", body(parts[0], [parts[1]]))
+        assert code(error) == "AllocationFailed"
+        assert machines.get("rg", "vm").provisioning_state == "Failed"
+        assert refused(azure.compute.disks.begin_delete, "rg", "os").status_code == 409
+        compute.compute(sim).no_capacity.clear()
+        machines.begin_start("rg", "vm").result()
+        assert power(azure) == "PowerState/running"
+
+    def test_a_hook_may_say_that_the_machine_does_not_come_up(
+        self, sim: AzureSim, azure: Clients, refused: Refused, parts: tuple[str, str]
+    ) -> None:
+        def fails(machine: Machine) -> None:
+            raise ArmError(500, "OSProvisioningTimedOut", f"OS Provisioning for VM '{machine.name}' did not finish.")
+
+        compute.compute(sim).on_start.append(fails)
+        error = refused(azure.compute.virtual_machines.begin_create_or_update, "rg", "vm", body(parts[0], [parts[1]]))
+        assert code(error) == "OSProvisioningTimedOut"
+
+
+class TestDisksOfMachines:
+    def test_data_disks_come_and_go_while_it_runs(self, sim: AzureSim, azure: Clients, parts: tuple[str, str]) -> None:
+        machines, data = azure.compute.virtual_machines, seeds.disk(sim, "rg", "data")
+        vm = machines.begin_create_or_update("rg", "vm", body(parts[0], [parts[1]])).result()
+        profile = machines.begin_attach_detach_data_disks(
+            "rg", "vm", {"dataDisksToAttach": [{"diskId": data}]}
+        ).result()
+        assert [(one.lun, one.name) for one in profile.data_disks] == [(0, "data")]
+        assert disk_state(azure, "data") == "Attached"
+        machines.begin_attach_detach_data_disks("rg", "vm", {"dataDisksToDetach": [{"diskId": data}]}).result()
+        assert disk_state(azure, "data") == "Unattached"
+        again = {
+            "properties": {
+                "storageProfile": {"dataDisks": body("", [], [data])["properties"]["storageProfile"]["dataDisks"]}
+            }
+        }
+        machines.begin_update("rg", "vm", again).result()
+        assert azure.compute.disks.get("rg", "data").managed_by == vm.id
+        vm = machines.get("rg", "vm")
+        vm.storage_profile.data_disks = []
+        machines.begin_create_or_update("rg", "vm", vm).result()
+        assert disk_state(azure, "data") == "Unattached"
+
+    def test_the_os_disk_is_swapped_on_a_stopped_machine_only(
+        self, sim: AzureSim, azure: Clients, refused: Refused, parts: tuple[str, str]
+    ) -> None:
+        machines, other = (
+            azure.compute.virtual_machines,
+            seeds.disk(sim, "rg", "other", os_type="Linux", generation="V2"),
+        )
+        machines.begin_create_or_update("rg", "vm", body(parts[0], [parts[1]])).result()
+        swap = {
+            "properties": {
+                "storageProfile": {"osDisk": {"createOption": "Attach", "name": "other", "managedDisk": {"id": other}}}
+            }
+        }
+        assert code(refused(machines.begin_update, "rg", "vm", swap)) == "OperationNotAllowed"
+        machines.begin_deallocate("rg", "vm").result()
+        assert machines.begin_update("rg", "vm", swap).result().storage_profile.os_disk.name == "other"
+        assert (disk_state(azure, "os"), disk_state(azure, "other")) == ("Unattached", "Reserved")
+
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            pytest.param(
+                {"storageProfile": {"osDisk": {"createOption": "Attach", "managedDisk": None}}}, "InvalidParameter",
+                id="os-disk-detached",
+            ),
+            pytest.param(
+                {"storageProfile": {"osDisk": {"createOption": "FromImage"}}}, "PropertyChangeNotAllowed",
+                id="create-option-changed",
+            ),
+            pytest.param({"availabilitySet": {"id": "/x"}}, "PropertyChangeNotAllowed", id="availability-set-changed"),
+            pytest.param({"osProfile": {"computerName": "x"}}, "PropertyChangeNotAllowed", id="os-profile-given-later"),
+            pytest.param({"hardwareProfile": {"vmSize": "Standard_M1000"}}, "InvalidParameter", id="unknown-size"),
+        ],
+    )  # fmt: skip
+    def test_what_a_machine_cannot_become(
+        self,
+        sim: AzureSim,
+        azure: Clients,
+        refused: Refused,
+        parts: tuple[str, str],
+        change: dict[str, Any],
+        expected: str,
+    ) -> None:
+        azure.compute.virtual_machines.begin_create_or_update("rg", "vm", body(parts[0], [parts[1]])).result()
+        error = refused(azure.compute.virtual_machines.begin_update, "rg", "vm", {"properties": change})
+        assert code(error) == expected
+
+    def test_another_size_of_os_disk_is_no_swap(
+        self, sim: AzureSim, azure: Clients, refused: Refused, parts: tuple[str, str]
+    ) -> None:
+        seeds.machine(sim, "rg", "vm", parts[0], [parts[1]], running=False)
+        other = seeds.disk(sim, "rg", "other", gib=2, os_type="Linux", generation="V2")
+        swap = {"properties": {"storageProfile": {"osDisk": {"createOption": "Attach", "managedDisk": {"id": other}}}}}
+        assert code(refused(azure.compute.virtual_machines.begin_update, "rg", "vm", swap)) == "BadRequest"
+
+    def test_reading_a_disk_needs_the_machine_deallocated_and_starting_needs_the_signature_gone(
+        self, sim: AzureSim, azure: Clients, refused: Refused, parts: tuple[str, str]
+    ) -> None:
+        seeds.machine(sim, "rg", "vm", parts[0], [parts[1]])
+        ask = {"access": "Read", "durationInSeconds": 60}
+        error = refused(azure.compute.disks.begin_grant_access, "rg", "os", ask)
+        assert (error.status_code, code(error)) == (409, "Conflict") and "attached to running VM" in str(error)
+        azure.compute.virtual_machines.begin_deallocate("rg", "vm").result()
+        azure.compute.disks.begin_grant_access("rg", "os", ask).result()
+        error = refused(azure.compute.virtual_machines.begin_start, "rg", "vm")
+        assert "active shared access signature outstanding" in str(error)
+        azure.compute.disks.begin_revoke_access("rg", "os").result()
+        assert disk_state(azure, "os") == "Reserved"
+        azure.compute.virtual_machines.begin_start("rg", "vm").result()
+
+    def test_deleting_an_attached_disk_and_a_used_interface_is_refused(
+        self, sim: AzureSim, azure: Clients, refused: Refused, parts: tuple[str, str]
+    ) -> None:
+        seeds.machine(sim, "rg", "vm", parts[0], [parts[1]])
+        assert code(refused(azure.compute.disks.begin_delete, "rg", "os")) == "OperationNotAllowed"
+        assert code(refused(azure.network.network_interfaces.begin_delete, "rg", "nic")) == "NicInUse"
+
+
+def _with(path: str, value: Any) -> Callable[[dict[str, Any], AzureSim], None]:
+    def change(wanted: dict[str, Any], sim: AzureSim) -> None:
+        *before, last = path.split(".")
+        for name in before:
+            wanted = wanted[name]
+        wanted[last] = value
+
+    return change
+
+
+def _uploading(wanted: dict[str, Any], sim: AzureSim) -> None:
+    compute.compute(sim).disk("os").properties["diskState"] = "ReadyToUpload"
+
+
+def _premium(wanted: dict[str, Any], sim: AzureSim) -> None:
+    disk = seeds.disk(sim, "rg", "premium", kind="Premium_LRS")
+    wanted["properties"]["storageProfile"]["dataDisks"] = [
+        {"lun": 0, "createOption": "Attach", "managedDisk": {"id": disk}}
+    ]
+    wanted["properties"]["hardwareProfile"]["vmSize"] = "Standard_D2_v3"
+    compute.compute(sim).disk("os").properties["hyperVGeneration"] = "V1"
+
+
+def _many(wanted: dict[str, Any], sim: AzureSim) -> None:
+    luns = [
+        {"lun": lun, "createOption": "Attach", "managedDisk": {"id": seeds.disk(sim, "rg", f"d{lun}")}}
+        for lun in range(5)
+    ]
+    wanted["properties"]["storageProfile"]["dataDisks"] = luns
+
+
+def _same_lun(wanted: dict[str, Any], sim: AzureSim) -> None:
+    _many(wanted, sim)
+    del wanted["properties"]["storageProfile"]["dataDisks"][2:]
+    wanted["properties"]["storageProfile"]["dataDisks"][1]["lun"] = 0
+
+
+def _owned(wanted: dict[str, Any], sim: AzureSim) -> None:
+    subnet = f"/subscriptions/{sim.subscription}/resourceGroups/rg/providers/Microsoft.Network/virtualNetworks/vnet"
+    nic = seeds.nic(sim, "rg", "nic-of-other", seeds.subnet_id(subnet))
+    os_disk = compute.compute(sim).disk("os").id
+    seeds.machine(sim, "rg", "other", os_disk, [nic])
+
+
+def _restricted(wanted: dict[str, Any], sim: AzureSim) -> None:
+    compute.compute(sim).restricted["standard_d2s_v5"] = "NotAvailableForSubscription"
+
+
+def _full(wanted: dict[str, Any], sim: AzureSim) -> None:
+    compute.compute(sim).limits["standardDSv5Family"] = 1
+
+
+def _region_full(wanted: dict[str, Any], sim: AzureSim) -> None:
+    compute.compute(sim).limits["cores"] = 1
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("change", "status", "expected"),
+        [
+            pytest.param(
+                _with("properties.hardwareProfile", {"vmSize": "Standard_X1"}), 400, "InvalidParameter",
+                id="unknown-size",
+            ),
+            pytest.param(_restricted, 409, "SkuNotAvailable", id="size-restricted"),
+            pytest.param(_with("zones", ["4"]), 409, "SkuNotAvailable", id="zone-that-the-size-lacks"),
+            pytest.param(_full, 409, "OperationNotAllowed", id="family-quota"),
+            pytest.param(_region_full, 409, "OperationNotAllowed", id="regional-quota"),
+            pytest.param(
+                _with("properties.hardwareProfile", {"vmSize": "Standard_D2_v3"}), 400, "BadRequest",
+                id="generation-2-on-a-size-without",
+            ),
+            pytest.param(_premium, 400, "InvalidParameter", id="premium-disk-on-a-size-without"),
+            pytest.param(_many, 409, "OperationNotAllowed", id="more-data-disks-than-the-size-takes"),
+            pytest.param(_same_lun, 400, "InvalidParameter", id="two-disks-at-one-lun"),
+            pytest.param(_uploading, 409, "OperationNotAllowed", id="disk-still-being-uploaded"),
+            pytest.param(_owned, 409, "ConflictingUserInput", id="disk-of-another-machine"),
+            pytest.param(
+                _with("properties.osProfile", {"computerName": "x"}), 400, "InvalidParameter",
+                id="os-profile-with-a-specialised-disk",
+            ),
+            pytest.param(
+                _with("properties.networkProfile", {"networkInterfaces": []}), 400, "InvalidParameter",
+                id="no-interface",
+            ),
+            pytest.param(
+                _with("properties.networkProfile", {"networkInterfaces": [{"id": "/x"}]}), 400, "InvalidResourceReference",
+                id="unknown-interface",
+            ),
+            pytest.param(
+                _with("properties.storageProfile.osDisk.osType", None), 400, "InvalidParameter",
+                id="no-os-type",
+            ),
+            pytest.param(
+                _with("properties.storageProfile.osDisk.osType", "Windows"), 409, "PropertyChangeNotAllowed",
+                id="another-os-type",
+            ),
+            pytest.param(_with("properties.storageProfile", {}), 400, "InvalidParameter", id="no-os-disk"),
+            pytest.param(
+                _with("properties.securityProfile", {"securityType": "TrustedLaunch"}), 400, "BadRequest",
+                id="trusted-launch-on-a-standard-disk",
+            ),
+            pytest.param(
+                _with("properties.availabilitySet", {"id": "/none"}), 404, "NotFound",
+                id="unknown-availability-set",
+            ),
+            pytest.param(_with("location", "northeurope"), 400, "BadRequest", id="disk-in-another-region"),
+        ],
+    )  # fmt: skip
+    def test_a_machine_that_cannot_be(
+        self,
+        sim: AzureSim,
+        azure: Clients,
+        refused: Refused,
+        parts: tuple[str, str],
+        change: Any,
+        status: int,
+        expected: str,
+    ) -> None:
+        wanted = body(parts[0], [parts[1]])
+        change(wanted, sim)
+        error = refused(azure.compute.virtual_machines.begin_create_or_update, "rg", "vm", wanted)
+        assert (error.status_code, code(error)) == (status, expected)
+        assert "vm" not in [one.name for one in azure.compute.virtual_machines.list("rg")]
+
+    @pytest.mark.parametrize("name", ["web_1", "web1.", "-", "w" * 65, "we b"])
+    def test_names_that_a_machine_cannot_have(
+        self, azure: Clients, refused: Refused, parts: tuple[str, str], name: str
+    ) -> None:
+        error = refused(azure.compute.virtual_machines.begin_create_or_update, "rg", name, body(parts[0], [parts[1]]))
+        assert code(error) == "InvalidParameter" and "cannot exceed 64 characters" in str(error)
+
+    def test_an_interface_of_another_machine(
+        self, sim: AzureSim, azure: Clients, refused: Refused, parts: tuple[str, str]
+    ) -> None:
+        seeds.machine(sim, "rg", "first", parts[0], [parts[1]])
+        other = seeds.disk(sim, "rg", "other", os_type="Linux")
+        error = refused(azure.compute.virtual_machines.begin_create_or_update, "rg", "vm", body(other, [parts[1]]))
+        assert code(error) == "NicInUse"
+
+    def test_two_interfaces_need_exactly_one_primary(
+        self, sim: AzureSim, azure: Clients, refused: Refused, parts: tuple[str, str], subnet: str
+    ) -> None:
+        wanted = body(parts[0], [parts[1], seeds.nic(sim, "rg", "second", subnet)])
+        both = copy.deepcopy(wanted)
+        for one in both["properties"]["networkProfile"]["networkInterfaces"]:
+            one["properties"]["primary"] = True
+        create = azure.compute.virtual_machines.begin_create_or_update
+        assert code(refused(create, "rg", "vm", both)) == "VirtualMachineMustHaveOneNetworkInterfaceAsPrimary"
+        create("rg", "vm", wanted).result()
+
+    def test_a_retried_put_of_the_same_machine_finds_what_it_made(
+        self, sim: AzureSim, azure: Clients, parts: tuple[str, str]
+    ) -> None:
+        sim.faults.lose_response("PUT", "*/virtualMachines/*")
+        create = azure.compute.virtual_machines.begin_create_or_update
+        with pytest.raises(Exception, match=r"(?i)connection|response"):
+            create("rg", "vm", body(parts[0], [parts[1]]))
+        first = azure.compute.virtual_machines.get("rg", "vm").vm_id
+        assert create("rg", "vm", body(parts[0], [parts[1]])).result().vm_id == first
+
+
+class TestSets:
+    def aligned(self, azure: Clients, name: str = "set", sku: str = "Aligned") -> str:
+        wanted = {
+            "location": "westeurope", "sku": {"name": sku},
+            "properties": {"platformFaultDomainCount": 2, "platformUpdateDomainCount": 5},
+        }  # fmt: skip
+        return str(azure.compute.availability_sets.create_or_update("rg", name, wanted).id)
+
+    def test_a_machine_joins_a_set_which_then_cannot_be_deleted(
+        self, sim: AzureSim, azure: Clients, refused: Refused, parts: tuple[str, str]
+    ) -> None:
+        wanted = body(parts[0], [parts[1]], availabilitySet={"id": self.aligned(azure)})
+        vm = azure.compute.virtual_machines.begin_create_or_update("rg", "vm", wanted).result()
+        found = azure.compute.availability_sets.get("rg", "set")
+        assert [one.id for one in found.virtual_machines] == [vm.id]
+        assert code(refused(azure.compute.availability_sets.delete, "rg", "set")) == "OperationNotAllowed"
+
+    def test_a_set_of_another_kind_a_zone_and_another_family_are_refused(
+        self, sim: AzureSim, azure: Clients, refused: Refused, parts: tuple[str, str], subnet: str
+    ) -> None:
+        create = azure.compute.virtual_machines.begin_create_or_update
+        classic = body(parts[0], [parts[1]], availabilitySet={"id": self.aligned(azure, "classic", "Classic")})
+        assert "non-managed Availability Set" in str(refused(create, "rg", "vm", classic))
+        inside = body(parts[0], [parts[1]], availabilitySet={"id": self.aligned(azure)})
+        assert "availability zone" in str(refused(create, "rg", "vm", {**inside, "zones": ["1"]}))
+        create("rg", "vm", inside).result()
+        other = seeds.disk(sim, "rg", "other", os_type="Linux", generation="V2")
+        second = body(
+            other, [seeds.nic(sim, "rg", "second", subnet)], availabilitySet=inside["properties"]["availabilitySet"]
+        )
+        second["properties"]["hardwareProfile"]["vmSize"] = "Standard_E2s_v5"
+        error = refused(create, "rg", "vm2", second)
+        assert "not available in the cluster where the availability set is currently allocated" in str(error)
+
+
+class TestCatalogue:
+    def test_skus_tell_capabilities_and_restrictions(self, sim: AzureSim, azure: Clients) -> None:
+        compute.compute(sim).restricted["standard_b2s"] = "NotAvailableForSubscription"
+        found = {one.name: one for one in azure.compute.resource_skus.list(filter="location eq 'westeurope'")}
+        size = found["Standard_D2s_v5"]
+        assert size.resource_type == "virtualMachines" and size.family == "standardDSv5Family" and not size.restrictions
+        facts = {one.name: one.value for one in size.capabilities}
+        assert (facts["vCPUs"], facts["MaxDataDiskCount"], facts["PremiumIO"]) == ("2", "4", "True")
+        assert [one.reason_code for one in found["Standard_B2s"].restrictions] == ["NotAvailableForSubscription"]
+        assert found["Premium_LRS"].resource_type == "disks"
+        assert not list(azure.compute.resource_skus.list(filter="location eq 'eastus'"))
+
+    def test_usage_counts_deallocated_machines_too(self, sim: AzureSim, azure: Clients, parts: tuple[str, str]) -> None:
+        seeds.machine(sim, "rg", "vm", parts[0], [parts[1]], running=False)
+        compute.compute(sim).limits["standardDSv5Family"] = 6
+        found = {one.name.value: (one.current_value, one.limit) for one in azure.compute.usage.list("westeurope")}
+        assert (found["cores"], found["standardDSv5Family"], found["virtualMachines"][0]) == ((2, 100), (2, 6), 1)
+
+    def test_sizes_of_the_region(self, azure: Clients) -> None:
+        sizes = {one.name: one for one in azure.compute.virtual_machine_sizes.list("westeurope")}
+        assert (sizes["Standard_D4s_v5"].number_of_cores, sizes["Standard_D4s_v5"].memory_in_mb) == (4, 16 * 1024)
+
+
+def test_a_seeded_disk_is_exactly_as_long_as_its_data(sim: AzureSim) -> None:
+    seeds.disk(sim, "rg", "d", b"x" * 21 * MIB)
+    assert compute.compute(sim).disk_bytes("d") == b"x" * 21 * MIB
