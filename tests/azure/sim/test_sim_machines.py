@@ -328,7 +328,8 @@ class TestRefusals:
                 id="no-interface",
             ),
             pytest.param(
-                _with("properties.networkProfile", {"networkInterfaces": [{"id": "/x"}]}), 400, "InvalidResourceReference",
+                _with("properties.networkProfile", {"networkInterfaces": [{"id": "/x"}]}),
+                400, "InvalidResourceReference",
                 id="unknown-interface",
             ),
             pytest.param(
