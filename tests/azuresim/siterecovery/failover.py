@@ -15,6 +15,7 @@ from tests.azuresim.siterecovery.landing import Landing, Place
 from tests.azuresim.siterecovery.monitoring import VERSIONS
 from tests.azuresim.siterecovery.refusals import bad, not_allowed, not_found
 from tests.azuresim.siterecovery.rules import allowed
+from tests.azuresim.siterecovery.show_monitoring import text
 from tests.azuresim.siterecovery.state import HYPERV, MODERN, Drill, Item, Job, Phase, Point, Task, last
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class Failover:
             _, item.drill_made = self.landing.make(item, chosen, place)
         item.failover_point = chosen.id if chosen else ""
         item.drill, item.last_drill = Drill.WAITING, self.service.clock.now()
+        job.details = drill_details(item, network, chosen)
         self.service.end(job, state="Suspended", description="WaitingForStopTestFailover")
         job.allowed, job.resume = ["Cancel", "Resume"], lambda comments: self.finish_test(item, comments)
 
@@ -304,6 +306,22 @@ class Failover:
             item.phase = Phase.PROTECTED
 
         return self._run(item, job, effect)
+
+
+def drill_details(item: Item, network: tuple[str, str], point: Point | None) -> dict[str, Any]:
+    """TestFailoverJobDetails [spec example ReplicationJobs_Resume]."""
+    name = f"{item.target.vm_name or item.friendly}-test"
+    one = {
+        "name": item.name, "friendlyName": item.friendly, "testVmName": name, "testVmFriendlyName": name,
+        "networkConnectionStatus": "Connected", "networkFriendlyName": last(network[0]), "subnet": network[1],
+    }  # fmt: skip
+    if point is not None:
+        one |= {"recoveryPointId": f"{item.id}/recoveryPoints/{point.id}", "recoveryPointTime": text(point.time)}
+    return {
+        "instanceType": "TestFailoverJobDetails", "testFailoverStatus": "Completed", "comments": "",
+        "networkName": last(network[0]), "networkFriendlyName": last(network[0]), "networkType": "VmNetworkAsInput",
+        "protectedItemDetails": [one],
+    }  # fmt: skip
 
 
 def test_tasks() -> list[Task]:

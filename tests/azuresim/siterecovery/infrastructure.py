@@ -174,7 +174,8 @@ class Infrastructure:
 
     def all_containers(self, call: Call) -> Reply:
         vault = self.service.find_vault(call)
-        return Reply({"value": [show.container(vault, fabric, one) for fabric, one in vault.containers()]})
+        kind = {"type": "Microsoft.RecoveryServices/vaults/replicationProtectionContainers"}  # [spec example _List]
+        return Reply({"value": [{**show.container(vault, fabric, one), **kind} for fabric, one in vault.containers()]})
 
     def containers(self, call: Call) -> Reply:
         vault, fabric = self.service.find_fabric(call)
@@ -237,22 +238,24 @@ class Infrastructure:
     # the appliance's site: no SDK, read by a plain request
 
     def site_machines(self, call: Call) -> Reply:
-        """[spec Microsoft.OffAzure 2023-06-06, ServersController_ListByServerSite]; only what Site Recovery needs."""
-        site, machines = self._site(call)
-        return Reply({"value": [show.off_azure(site, one) for one in machines.values()]})
+        """[spec Microsoft.OffAzure 2023-06-06, ServersController_ListByServerSiteResource]."""
+        site, appliance, machines = self._site(call)
+        return Reply({"value": [show.off_azure(site, appliance, one) for one in machines.values()]})
 
     def site_machine(self, call: Call) -> Reply:
-        site, machines = self._site(call)
+        site, appliance, machines = self._site(call)
         if call.args["machine"] not in machines:
             raise not_found("server", call.args["machine"])
-        return Reply(show.off_azure(site, machines[call.args["machine"]]))
+        return Reply(show.off_azure(site, appliance, machines[call.args["machine"]]))
 
-    def _site(self, call: Call) -> tuple[str, dict[str, Any]]:
+    def _site(self, call: Call) -> tuple[str, str, dict[str, Any]]:
         site = f"{call.group_id}/providers/Microsoft.OffAzure/ServerSites/{call.args['site']}"
         machines = self.service.offazure.get(site.lower())
         if machines is None:
             raise not_found("server site", call.args["site"])
-        return site, machines
+        fabrics = [one for vault in self.service.vaults.values() for one in vault.fabrics.values()]
+        appliance = next((one.friendly for one in fabrics if one.site_id.lower() == site.lower()), "")
+        return site, appliance, machines
 
 
 def heard(service: SiteRecovery, at: datetime | None) -> datetime:

@@ -11,9 +11,10 @@ from tests.azuresim.arm.call import Call, Later, Reply
 from tests.azuresim.arm.errors import ArmError
 from tests.azuresim.arm.registry import Route
 from tests.azuresim.siterecovery import rules
+from tests.azuresim.siterecovery.catalog import job_error
 from tests.azuresim.siterecovery.refusals import bad, not_found
 from tests.azuresim.siterecovery.show_monitoring import TYPE, render_event, render_job
-from tests.azuresim.siterecovery.state import Job, Vault
+from tests.azuresim.siterecovery.state import Job, Task, Vault
 from tests.azuresim.siterecovery.vaults import VAULT
 
 if TYPE_CHECKING:
@@ -107,20 +108,30 @@ class Monitoring:
         return self._later(vault, job, finish)
 
     def restart(self, call: Call) -> Later:
-        """A failed job runs again; it keeps its id [inf]."""
+        """A failed job runs again under its own id; the answer is a job of its own [spec example
+        ReplicationJobs_Restart]."""
         vault, job = self._job(call)
         self._check(job, "Restart")
         again = job.again
         job.state = job.description = "InProgress"
         job.ended, job.errors, job.allowed = None, [], []
+        tasks = [Task("RemediateTask", "Restarting job")]
+        mine = self.service.job(
+            vault, "RestartJob", "Restart job", tasks, job.target_kind, job.target_id, job.target_name
+        )
 
         def finish() -> dict[str, Any]:
             again()
             if job.state == "InProgress":
                 self.service.end(job)
-            return render_job(self.service, vault, job)
+            self.service.end(mine)
+            return render_job(self.service, vault, mine)
 
-        return self._later(vault, job, finish)
+        def failed(error: ArmError) -> None:
+            self.service.end(job, state="Failed", description="Failed")
+            job.errors, job.allowed = [job_error(error.code, self.service.clock.now(), "", error.message)], ["Restart"]
+
+        return self.service.run(vault, mine, f"{vault.sr_id}/replicationJobs/{job.id}", finish, failed)
 
     def resume(self, call: Call) -> Later:
         """A suspended test failover is completed: its clean-up runs [inf, from the example's
@@ -132,7 +143,9 @@ class Monitoring:
         def finish() -> dict[str, Any]:
             if job.resume is not None:
                 job.resume(comments)
-            self.service.end(job)
+                self.service.end(job)
+            if "comments" in job.details:
+                job.details["comments"] = comments
             return render_job(self.service, vault, job)
 
         return self._later(vault, job, finish)

@@ -222,6 +222,7 @@ class Plans:
         def effect() -> None:
             for one in items:
                 one.phase = Phase.PLANNED_COMMIT_PENDING
+            plan.last_planned = self.service.clock.now()
 
         return self._busy(vault, plan, job, items, effect)
 
@@ -299,11 +300,20 @@ class Plans:
 
         return self.service.run(vault, job, plan_id(vault, plan), finish, failed)
 
+    @staticmethod
+    def _allowed(items: list[Item]) -> list[str]:
+        """[spec examples ReplicationRecoveryPlans_Get, _UnplannedFailover, _TestFailover]: less exact than the
+        machines'
+        own; PlannedFailover is of Hyper-V only [inf]."""
+        if any(one.drill is Drill.WAITING for one in items):
+            return ["TestFailoverCleanup"]
+        found = ["PlannedFailover"] if any(one.provider == HYPERV for one in items) else []
+        pending = any(one.phase in (Phase.COMMIT_PENDING, Phase.PLANNED_COMMIT_PENDING) for one in items)
+        return [*found, "UnplannedFailover", "TestFailover", *(["Commit"] if pending else [])]
+
     def show(self, vault: Vault, plan: Plan) -> dict[str, Any]:
         """A RecoveryPlan of the SDK [spec examples ReplicationRecoveryPlans_Create, _TestFailover]."""
         items = self.items(plan)
-        every = [set(allowed(one)) for one in items]
-        known = ("PlannedFailover", "UnplannedFailover", "TestFailover", "TestFailoverCleanup", "Commit")
         primary = next(
             (one for one in vault.fabrics.values() if fabric_id(vault, one).lower() == plan.primary_id.lower()), None
         )
@@ -312,10 +322,12 @@ class Plans:
             "primaryFabricFriendlyName": primary.friendly if primary else "",
             "recoveryFabricId": AZURE, "recoveryFabricFriendlyName": AZURE, "failoverDeploymentModel": plan.model,
             "replicationProviders": sorted({one.provider for one in items}), "groups": plan.groups,
-            "allowedOperations": [one for one in known if every and all(one in each for each in every)],
+            "allowedOperations": self._allowed(items),
         }  # fmt: skip
         if plan.last_test is not None:
             properties["lastTestFailoverTime"] = text(plan.last_test)
+        if plan.last_planned is not None:
+            properties["lastPlannedFailoverTime"] = text(plan.last_planned)
         if plan.last_unplanned is not None:
             properties["lastUnplannedFailoverTime"] = text(plan.last_unplanned)
         if plan.job is not None:

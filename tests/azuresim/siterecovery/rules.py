@@ -39,17 +39,12 @@ def allowed(item: Item) -> list[str]:
     if item.phase is Phase.PROTECTED:
         # Hyper-V: ReplicationProtectedItems_Get. RepairReplication: ReplicationProtectedItems_ResolveHealthErrors
         first = ["PlannedFailover"] if item.provider == HYPERV else ["RepairReplication"] if item.resync else []
-        return [*first, *PROTECTED, *switch(item)]
+        return [*first, *PROTECTED]
     return known.get(item.phase, [])
 
 
-def switch(item: Item) -> list[str]:
-    """SwitchProtection [SDK: ReplicationProtectedItemOperation]: whether and when it is listed is [inf]."""
-    return ["SwitchProtection"] if item.provider == CLASSIC and not switch_blockers(item) else []
-
-
 def switch_blockers(item: Item) -> list[str]:
-    """What stands in the way of a switch to the modernized experience.
+    """What stands in the way of a switch to the modernized experience (it is not listed in allowedOperations: row ★).
 
     Source: asr-api.md "Blockers first": agents and configuration server 9.50 or later, managed disks, initial
     replication done, health not critical.

@@ -205,18 +205,37 @@ def _machine_details(one: Protectable) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def off_azure(site: str, machine: SourceMachine) -> dict[str, Any]:
-    """A server of Microsoft.OffAzure/ServerSites [spec 2023-06-06 ServerSites, machines]."""
+def off_azure(site: str, appliance: str, machine: SourceMachine) -> dict[str, Any]:
+    """A server of Microsoft.OffAzure/ServerSites [spec 2023-06-06, example
+    ServersController_ListByServerSiteResource]."""
+    system = {
+        "osType": machine.os_type.lower() + "guest",
+        "osName": machine.os_type,
+        "osVersion": "",
+        "osArchitecture": "x64",
+    }
+    adapter = {
+        "nicId": "0",
+        "macAddress": "",
+        "ipAddressList": [machine.ip],
+        "networkName": "",
+        "ipAddressType": "Static",
+    }
     return {
         "id": f"{site}/machines/{machine.guid}", "name": machine.guid,
         "type": "Microsoft.OffAzure/ServerSites/machines",
         "properties": {
-            "displayName": machine.name, "fqdn": machine.name, "ipAddresses": [machine.ip], "isDeleted": False,
-            "operatingSystemDetails": {"osType": machine.os_type, "osName": machine.os_type, "osVersion": ""},
-            "numberOfProcessorCore": machine.cpus, "allocatedMemoryInMB": machine.memory_mb,
+            "displayName": machine.name, "fqdn": machine.name, "hydratedFqdn": machine.name, "isDeleted": False,
+            "networkAdapters": [adapter], "firmware": machine.firmware, "guestOsDetails": system,
+            "operatingSystemDetails": system, "numberOfProcessorCore": machine.cpus, "errors": [],
+            "allocatedMemoryInMb": machine.memory_mb, "applianceNames": [appliance], "provisioningState": "Succeeded",
             "disks": [
-                {"label": disk.id, "uuid": disk.id, "maxSizeInBytes": disk.size, "name": disk.id, "diskType": "Basic"}
-                for disk in machine.disks
+                {
+                    "id": disk.id, "generatedId": disk.id, "maxSizeInBytes": disk.size, "name": disk.id,
+                    "diskType": "Basic",
+                    "lun": lun, "path": disk.id,
+                }
+                for lun, disk in enumerate(machine.disks)
             ],
         },
     }  # fmt: skip

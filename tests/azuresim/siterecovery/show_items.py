@@ -22,7 +22,7 @@ CLOUD = (
 NEVER = "1753-01-01T01:01:01Z"
 """`startTime` of the scenario "None" [spec examples]."""
 WORDS = {
-    # [spec examples]: Protected, Failover completed, Planned failover finished; the others are [inf]
+    # [spec examples]: Protected, Failover completed, Planned failover finished or committed; the others are [inf]
     Phase.ENABLING: "Enabling protection", Phase.ENABLE_FAILED: "Enable protection failed",
     Phase.SYNCING: "Initial replication in progress",
     Phase.PROTECTED: "Protected", Phase.FAILING_OVER: "Failover in progress",
@@ -30,7 +30,7 @@ WORDS = {
     Phase.COMMIT_PENDING: "Failover completed", Phase.COMMITTING: "Committing failover",
     Phase.COMMITTED: "Failover committed",
     Phase.DISABLING: "Disabling protection", Phase.PLANNED_COMMIT_PENDING: "Planned failover finished",
-    Phase.PLANNED_COMMITTED: "Failover committed",
+    Phase.PLANNED_COMMITTED: "Planned failover committed",
 }  # fmt: skip
 SIZES = (("Standard_D2s_v3", 2, 8.0, 4, 2), ("Standard_D4s_v3", 4, 16.0, 8, 2), ("Standard_D8s_v3", 8, 32.0, 16, 4))
 
@@ -292,7 +292,7 @@ def affected(one: Item) -> dict[str, str]:
 def size(of: Item, region: str, one: tuple[str, int, float, int, int]) -> dict[str, Any]:
     name, cpus, memory, disks, nics = one
     return {
-        "id": f"{of.id}/targetComputeSizes/{name}", "name": name, "type": "targetComputeSizes",
+        "id": f"{of.id}/targetComputeSizes/{name}", "name": name, "type": f"{TYPE}/targetComputeSizes",
         "properties": {
             "name": name, "friendlyName": name, "cpuCoresCount": cpus, "memoryInGB": memory, "maxDataDiskCount": disks,
             "maxNicsCount": nics, "errors": [], "highIopsSupported": "True",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tests.azuresim.siterecovery.state import Event, Job, Vault
+from tests.azuresim.siterecovery.state import Event, Job, Task, Vault
 
 if TYPE_CHECKING:
     from tests.azuresim.siterecovery.service import SiteRecovery
@@ -16,29 +16,29 @@ TYPE = "Microsoft.RecoveryServices/vaults/"
 def render_job(service: SiteRecovery, vault: Vault, job: Job) -> dict[str, Any]:
     """A Job of the SDK [spec example ReplicationJobs_Get]."""
     _progress(service, vault, job)
+    details = {"instanceType": "AsrJobDetails", **job.details, "affectedObjectDetails": job.affected}
     properties: dict[str, Any] = {
         "activityId": f"{job.id} ActivityId: {job.id}", "scenarioName": job.scenario, "friendlyName": job.friendly,
-        "state": job.state,
-        "stateDescription": job.description, "startTime": text(job.began), "allowedActions": job.allowed,
-        "errors": job.errors,
-        "targetObjectId": job.target_id, "targetObjectName": job.target_name, "targetInstanceType": job.target_kind,
-        "customDetails": {"instanceType": "AsrJobDetails", "affectedObjectDetails": job.affected},
-        "tasks": [
-            {
-                "taskId": one.id, "name": one.name, "friendlyName": one.friendly, "state": one.state,
-                "stateDescription": one.state,
-                "taskType": "TaskDetails", "allowedActions": [], "errors": [], "startTime": text(job.began),
-                "customDetails": {"instanceType": "ManualActionTaskDetails"},
-            }
-            for one in job.tasks
-        ],
+        "state": job.state, "stateDescription": job.description, "startTime": text(job.began),
+        "allowedActions": job.allowed, "errors": job.errors, "targetObjectId": job.target_id,
+        "targetObjectName": job.target_name, "targetInstanceType": job.target_kind, "customDetails": details,
+        "tasks": [_task(service, job, one) for one in job.tasks],
     }  # fmt: skip
     if job.ended is not None:
         properties["endTime"] = text(job.ended)
-    return {
-        "id": f"{vault.sr_id}/replicationJobs/{job.id}", "name": job.id, "type": TYPE + "replicationJobs",
-        "properties": properties,
+    kind = TYPE + "replicationJobs"
+    return {"id": f"{vault.sr_id}/replicationJobs/{job.id}", "name": job.id, "type": kind, "properties": properties}
+
+
+def _task(service: SiteRecovery, job: Job, one: Task) -> dict[str, Any]:
+    found = {
+        "taskId": one.id, "name": one.name, "friendlyName": one.friendly, "state": one.state, "taskType": "TaskDetails",
+        "stateDescription": "Completed" if one.state == "Succeeded" else one.state, "allowedActions": [], "errors": [],
+        "startTime": text(job.began), "customDetails": {"instanceType": "ManualActionTaskDetails"},
     }  # fmt: skip
+    if one.state in ("Succeeded", "Failed"):
+        found["endTime"] = text(job.ended or service.clock.now())
+    return found
 
 
 def _progress(service: SiteRecovery, vault: Vault, job: Job) -> None:

@@ -271,6 +271,8 @@ class Job:
     errors: list[dict[str, Any]] = field(default_factory=list)
     allowed: list[str] = field(default_factory=list)
     affected: dict[str, str] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    """`customDetails` where they are of a richer kind than AsrJobDetails."""
     again: Any = None
     """What restarts it."""
     resume: Any = None
@@ -300,6 +302,7 @@ class Plan:
     groups: list[dict[str, Any]]
     last_test: datetime | None = None
     last_unplanned: datetime | None = None
+    last_planned: datetime | None = None
     job: Job | None = None
     job_status: str = ""
 

@@ -21,7 +21,6 @@ from tests.azuresim.siterecovery.state import (
     Policy,
     Task,
     Vault,
-    fabric_id,
     last,
 )
 
@@ -90,11 +89,12 @@ class Switch:
         return self.service.run(item.vault, job, item.id, finish, failed)
 
     def _goal(self, details: dict[str, Any]) -> tuple[Vault, Fabric]:
-        vault = self.service.vaults.get("/s" + details["targetVaultID"].lower()[2:])
+        vault = self.service.vaults.get(details["targetVaultID"].lower())
         if vault is None:
             raise not_found("vault", details["targetVaultID"])
+        # The example names the fabric under another vault than the target's: its name counts.
         for one in vault.fabrics.values():
-            if fabric_id(vault, one).lower() == details["targetFabricID"].lower():
+            if last(details["targetFabricID"]).lower() == one.name.lower():
                 if one.provider != MODERN or details["targetApplianceID"].lower() != one.dra.lower():
                     raise not_found("replication appliance", details["targetApplianceID"])
                 return vault, one

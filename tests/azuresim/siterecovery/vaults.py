@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from azure.mgmt.recoveryservices import models
@@ -21,6 +22,7 @@ KIND = "Microsoft.RecoveryServices/vaults"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,49}")
 """2-50 alphanumerics and hyphens, starts with a letter [learn.microsoft.com/azure/azure-resource-manager/management/
 resource-name-rules, Microsoft.RecoveryServices]."""
+TENANT = "72f988bf-0000-4000-8000-2d7cd011db47"
 VAULT = GROUP + "/providers/Microsoft.RecoveryServices/vaults/{vault}"
 
 
@@ -62,17 +64,17 @@ class Vaults:
             raise ArmError(400, "InvalidParameter", "Required parameter 'sku' is missing (null).", target="sku")
         known = self.service.vaults.get(call.path.lower())
         if known is not None:
-            if known.body["location"].lower() != body["location"].lower():
+            if known.body["location"].lower() != body["location"].lower().replace(" ", ""):
                 raise ArmError(
                     409, "InvalidResourceLocation",
                     f"The resource '{name}' already exists in location '{known.body['location']}' in "
                     f"resource group '{call.args['group']}'. A resource with the same name cannot be created in "
                     f"location '{body['location']}'. Please select a new resource name.",
                 )  # fmt: skip
-            self._take(known, body)
+            self._take(known, {**body, "location": known.body["location"]})
             return Reply(render(known), 200)
         made = Vault(call.args["subscription"], call.args["group"], name, {})
-        self._take(made, body)
+        self._take(made, {**body, "location": call.sim.check_location(body["location"], KIND)})
 
         def finish() -> dict[str, Any]:
             made.body["properties"]["provisioningState"] = "Succeeded"
@@ -115,11 +117,14 @@ class Vaults:
 
     @staticmethod
     def _take(vault: Vault, body: dict[str, Any]) -> None:
-        given = {
-            key: value for key, value in body.items() if key in ("location", "sku", "tags", "identity", "properties")
-        }
-        vault.body.update({key: value for key, value in given.items() if value is not None})
+        """Take what a request sets. Sku "Standard" is shown as RS0, tier Standard; a system-assigned identity gets its
+        ids [spec example PUTVault_WithMonitoringSettings]."""
+        known = ("location", "tags", "identity", "properties")
+        vault.body.update({key: body[key] for key in known if body.get(key) is not None})
+        vault.body["sku"] = {"name": "RS0", "tier": "Standard"}
         vault.body.setdefault("properties", {})
+        if "systemassigned" in str((vault.body.get("identity") or {}).get("type", "")).lower():
+            vault.body["identity"] |= {"tenantId": TENANT, "principalId": str(uuid.uuid5(uuid.NAMESPACE_OID, vault.id))}
 
 
 def remember(service: SiteRecovery, vault: Vault) -> None:
