@@ -87,10 +87,9 @@ class Vaults:
     def get(self, call: Call) -> Reply:
         return Reply(render(self.service.find_vault(call)))
 
-    def delete(self, call: Call) -> Reply:
-        """Synchronous [SDK: `begin_delete` of 4.x takes 202; the examples of 2016-06-01 answer 200]: refused while
-        something is registered or protected in it [doc: "Delete an Azure Recovery Services vault"; code by that
-        page]."""
+    def delete(self, call: Call) -> Later:
+        """Refused while something is registered or protected in it [doc: "Delete an Azure Recovery Services vault";
+        code by that page]."""
         vault = self.service.find_vault(call)
         if vault.items() or vault.fabrics:
             raise ArmError(
@@ -100,9 +99,12 @@ class Vaults:
             )  # fmt: skip
         if vault.policies or vault.plans:
             raise in_use("The vault still has replication policies or recovery plans.")
-        del self.service.vaults[vault.id.lower()]
-        call.sim.store.remove(vault.id)
-        return Reply(status=200)
+
+        def finish() -> None:
+            self.service.vaults.pop(vault.id.lower(), None)
+            call.sim.store.remove(vault.id)
+
+        return Later(finish, vault.id)
 
     def list_group(self, call: Call) -> Reply:
         return Reply(
