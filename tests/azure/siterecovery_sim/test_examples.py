@@ -20,7 +20,7 @@ from azure.mgmt.recoveryservicessiterecovery import SiteRecoveryManagementClient
 from tests.azuresim import AzureSim
 from tests.azuresim.arm import strict
 from tests.azuresim.siterecovery import SiteRecovery, siterecovery
-from tests.azuresim.siterecovery.failover import drill_details
+from tests.azuresim.siterecovery.failover_jobs import drill_details
 from tests.azuresim.siterecovery.policies import policy_id
 from tests.azuresim.siterecovery.state import (
     CLASSIC,

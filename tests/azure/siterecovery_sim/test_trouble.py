@@ -10,6 +10,7 @@ from azure.mgmt.recoveryservicessiterecovery import models
 from tests.azure.siterecovery_sim.conftest import GROUP, VAULT, Classic, Cloud
 from tests.azure.siterecovery_sim.inputs import DISABLE, drill_input, failover_input
 from tests.azuresim.compute.state import compute
+from tests.azuresim.siterecovery import Target, protected
 from tests.azuresim.siterecovery.catalog import KNOWN
 
 PUSH = ["95105", "95103", "95107", "95108", "95320", "95517", "95519", "95520", "95524", "95572"]
@@ -62,6 +63,8 @@ def test_a_health_error_shows_with_cause_and_remedy_on_item_and_vault(
     ]
     health = cloud.site.replication_vault_health.get(GROUP, VAULT).properties
     assert [one.summary_code for one in health.protected_items_health.issues] == [code]
+    events = [one.properties for one in cloud.site.replication_events.list(GROUP, VAULT)]
+    assert [(one.event_type, one.severity) for one in events] == [("VmHealth", "Critical")]
     machine.recover()
     classic.server.servers[0].errors.clear()
     assert (
@@ -278,4 +281,15 @@ def test_a_forced_removal_works_while_something_is_under_way(cloud: Cloud, class
     cloud.sim.pace.polls = 3
     items.begin_unplanned_failover(*at, failover_input(), polling=False)
     items.begin_purge(*at).result()
-    assert list(items.list(GROUP, VAULT)) == []
+    cloud.sim.settle()
+    assert list(items.list(GROUP, VAULT)) == [] and cloud.vm_names() == []
+
+
+def test_what_was_protected_before_is_found_as_it_is(cloud: Cloud, classic: Classic) -> None:
+    target = Target(cloud.group_id, cloud.network_id, "default", vm_name="old-web", log_storage={"": cloud.storage_id})
+    protected(cloud.sr, classic.vault, classic.server, cloud.machine(), target, name="web1")
+    found = next(iter(cloud.site.replication_protected_items.list(GROUP, VAULT))).properties
+    assert (found.protection_state, found.policy_friendly_name) == ("Protected", "24-hours")
+    details = found.provider_specific_details
+    assert (details.recovery_azure_vm_name, details.ip_address) == ("old-web", "10.0.0.11")
+    assert len(list(cloud.site.recovery_points.list_by_replication_protected_items(*classic.at, "web1"))) == 1

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from tests.azuresim.sim import AzureSim
 from tests.azuresim.siterecovery.refusals import SetupRefused
+from tests.azuresim.siterecovery.seeding import protected
 from tests.azuresim.siterecovery.service import SiteRecovery
+from tests.azuresim.siterecovery.state import Target
 from tests.azuresim.siterecovery.world import SourceDisk, SourceMachine
 
-__all__ = ["SetupRefused", "SiteRecovery", "SourceDisk", "SourceMachine", "plug", "siterecovery"]
+__all__ = ["SetupRefused", "SiteRecovery", "SourceDisk", "SourceMachine", "Target", "plug", "protected", "siterecovery"]
 
 
 def plug(sim: AzureSim) -> None:

@@ -11,11 +11,11 @@ from tests.azuresim.arm.call import Call, Later
 from tests.azuresim.arm.errors import ArmError
 from tests.azuresim.arm.registry import Route
 from tests.azuresim.siterecovery import show_items as show
+from tests.azuresim.siterecovery.failover_jobs import drill_details, drill_tasks, failover_tasks, of_job
 from tests.azuresim.siterecovery.landing import Landing, Place
 from tests.azuresim.siterecovery.monitoring import VERSIONS
 from tests.azuresim.siterecovery.refusals import bad, not_allowed, not_found
 from tests.azuresim.siterecovery.rules import allowed
-from tests.azuresim.siterecovery.show_monitoring import text
 from tests.azuresim.siterecovery.state import HYPERV, MODERN, Drill, Item, Job, Phase, Point, Task, last
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Failover:
             raise bad("A test failover goes from primary to recovery.", "properties.failoverDirection")
         network = self.test_network(item, given)
         point = self._point(item, details.get("recoveryPointId"))
-        job = self._begin(item, "TestFailover", "Test failover", test_tasks())
+        job = self._begin(item, "TestFailover", "Test failover", drill_tasks())
         item.drill = Drill.RUNNING
         return self._run(item, job, lambda: self.start_test(item, job, network, point), lambda: self._reset(item))
 
@@ -224,6 +224,8 @@ class Failover:
             place = Place(item.target.vm_name, item.target.network, item.target.subnet, item.target.static_ip)
             item.vm_id, item.made = self.landing.make(item, chosen, place)
         item.failover_point = chosen.id if chosen else ""
+        found = job.details.get("protectedItemDetails", [])
+        job.details = {"instanceType": "FailoverJobDetails", "protectedItemDetails": [*found, of_job(item, chosen)]}
         item.phase, item.last_failover = Phase.COMMIT_PENDING, self.service.clock.now()
 
     def planned(self, call: Call) -> Later:
@@ -306,39 +308,3 @@ class Failover:
             item.phase = Phase.PROTECTED
 
         return self._run(item, job, effect)
-
-
-def drill_details(item: Item, network: tuple[str, str], point: Point | None) -> dict[str, Any]:
-    """TestFailoverJobDetails [spec example ReplicationJobs_Resume]."""
-    name = f"{item.target.vm_name or item.friendly}-test"
-    one = {
-        "name": item.name, "friendlyName": item.friendly, "testVmName": name, "testVmFriendlyName": name,
-        "networkConnectionStatus": "Connected", "networkFriendlyName": last(network[0]), "subnet": network[1],
-    }  # fmt: skip
-    if point is not None:
-        one |= {"recoveryPointId": f"{item.id}/recoveryPoints/{point.id}", "recoveryPointTime": text(point.time)}
-    return {
-        "instanceType": "TestFailoverJobDetails", "testFailoverStatus": "Completed", "comments": "",
-        "networkName": last(network[0]), "networkFriendlyName": last(network[0]), "networkType": "VmNetworkAsInput",
-        "protectedItemDetails": [one],
-    }  # fmt: skip
-
-
-def test_tasks() -> list[Task]:
-    """Names of tasks are [inf]; the steps are the tutorial's."""
-    return [
-        Task("PrerequisitesCheck", "Prerequisites check for test failover"),
-        Task("CreateTestVirtualMachine", "Creating the test virtual machine"),
-        Task("StartTestVirtualMachine", "Starting the virtual machine"),
-    ]
-
-
-def failover_tasks(shutdown: bool) -> list[Task]:
-    found = [Task("PrerequisitesCheck", "Prerequisites check for failover")]
-    if shutdown:
-        found.append(Task("ShutdownVirtualMachine", "Shut down the virtual machine"))
-    return [
-        *found,
-        Task("CreateVirtualMachine", "Start failover"),
-        Task("StartReplicaVirtualMachine", "Start the virtual machine"),
-    ]

@@ -187,7 +187,15 @@ class Items:
         """Forget it by force, also while something is under way; nothing is cleaned up [asr-api.md 14]."""
         item = self.service.find_item(call)
         job = self._job(item, "PurgeVm", "Force delete the virtual machine", [])
-        return self.service.run(item.vault, job, item.id, lambda: self.forget(item))
+
+        def finish() -> None:
+            running, item.job = item.job, None
+            if running is not None and running.state == "InProgress":
+                running.state = "Cancelling"
+                self.service.abandon(item.vault, running)
+            self.forget(item)
+
+        return self.service.run(item.vault, job, item.id, finish)
 
     def forget(self, item: Item) -> None:
         self.service.drop_points(item, list(item.points))

@@ -95,14 +95,7 @@ class Monitoring:
             job.allowed = []
 
         def finish() -> dict[str, Any]:
-            found = self.service.sim.operations.by_path.get(
-                f"{vault.sr_id}/replicationOperationStatus/{job.id}".lower()
-            )
-            if found is not None and found[0].status == "InProgress":
-                operation = found[0]
-                operation.planned = ArmError(409, "Canceled", "The job was cancelled.")
-                operation.canceled, operation.left = True, 0
-                operation.end()
+            self.service.abandon(vault, job)
             return render_job(self.service, vault, job)
 
         return self._later(vault, job, finish)

@@ -9,7 +9,8 @@ from azure.mgmt.recoveryservicessiterecovery import models
 from tests.azuresim.arm.call import Call, Later, Reply
 from tests.azuresim.arm.errors import ArmError
 from tests.azuresim.arm.registry import Route
-from tests.azuresim.siterecovery.failover import Failover, failover_tasks, test_tasks
+from tests.azuresim.siterecovery.failover import Failover
+from tests.azuresim.siterecovery.failover_jobs import drill_tasks, failover_tasks
 from tests.azuresim.siterecovery.monitoring import VERSIONS
 from tests.azuresim.siterecovery.refusals import bad, not_allowed, not_found
 from tests.azuresim.siterecovery.rules import allowed
@@ -150,7 +151,7 @@ class Plans:
         networks = [self.failover.test_network(one, given) for one in items]
         points = [self._point(one, given.get("providerSpecificDetails")) for one in items]
         job = self._job(vault, plan, "TestFailover", "Test failover")
-        job.tasks = test_tasks()
+        job.tasks = drill_tasks()
 
         def effect() -> None:
             for item, network, point in zip(items, networks, points, strict=True):

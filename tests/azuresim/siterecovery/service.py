@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
-from tests.azuresim.arm.call import Call, Later
+from tests.azuresim.arm.call import Call
 from tests.azuresim.arm.errors import ArmError
 from tests.azuresim.sim import AzureSim
 from tests.azuresim.siterecovery import rules
-from tests.azuresim.siterecovery.catalog import job_error
+from tests.azuresim.siterecovery.jobs import Jobs
 from tests.azuresim.siterecovery.refusals import SetupRefused, not_found
 from tests.azuresim.siterecovery.state import (
     CLASSIC,
     MODERN,
     Account,
     Container,
-    Event,
     Fabric,
     Item,
-    Job,
     Phase,
     Point,
     Server,
     Task,
     Vault,
-    fabric_id,
     fabric_name,
 )  # fmt: skip
 from tests.azuresim.siterecovery.vaults import remember
@@ -41,7 +37,7 @@ ACCOUNT_DELAY = timedelta(minutes=15)
 """Tutorial: "It can take 15 minutes or more for the account name to appear"."""
 
 
-class SiteRecovery:
+class SiteRecovery(Jobs):
     """Everything of Microsoft.RecoveryServices in one simulator. `sync_looks`: reads of an item until its initial
     replication (or resync) is done; 0 ends it with the first read."""
 
@@ -199,6 +195,18 @@ class SiteRecovery:
             if item.looks <= 0:
                 self.synced(item)
         self.grow(item)
+        self._tell(item)
+
+    def _tell(self, item: Item) -> None:
+        """An event when the health changed [spec example ReplicationEvents_List: VmHealth, "Virtual machine health is
+        OK"]."""
+        health = rules.replication_health(item, self.clock.now())
+        if health != item.health and rules.replicates(item):
+            item.health = health
+            text = "Virtual machine health is OK" if health == "Normal" else f"Virtual machine health is {health}"
+            errors = rules.health_errors(item, self.clock.now())
+            severity = "OK" if health == "Normal" else health
+            self.event(item.vault, text, "VmHealth", severity, item.friendly, errors, fabric=item.fabric)
 
     def begin_sync(self, item: Item) -> None:
         item.looks = item.looks_total = self.sync_looks
@@ -252,73 +260,3 @@ class SiteRecovery:
         for one in gone:
             one.snapshot.release()
         item.points = [one for one in item.points if one not in gone]
-
-    # jobs
-
-    def job(
-        self, vault: Vault, scenario: str, friendly: str, tasks: list[Task], kind: str, target_id: str,
-        target_name: str,
-    ) -> Job:  # fmt: skip
-        made = Job(str(uuid.uuid4()), scenario, friendly, kind, target_id, target_name, self.clock.now(), tasks)
-        vault.jobs[made.id] = made
-        return made
-
-    def end(self, job: Job, *, state: str = "Succeeded", description: str = "Completed") -> None:
-        job.state, job.description, job.allowed = state, description, []
-        if state != "Suspended":
-            job.ended = self.clock.now()
-        for one in job.tasks:
-            if one.state in ("NotStarted", "InProgress"):
-                one.state = "Succeeded" if state == "Succeeded" else "NotStarted"
-
-    def run(
-        self, vault: Vault, job: Job, resource_id: str, finish: Callable[[], Any],
-        failed: Callable[[ArmError], None] = lambda error: None,
-    ) -> Later:  # fmt: skip
-        """A job as a long operation. Its operation has the job's id [response in issue 31927 of
-        hashicorp/terraform-provider-azurerm: `name` and x-ms-request-id agree]; job id after `operationresults/`
-        [PS]."""
-
-        def done() -> Any:
-            result = finish()
-            if job.state == "InProgress":
-                self.end(job)
-            return result
-
-        def fail(error: ArmError) -> None:
-            cancelled = job.state == "Cancelling"
-            running = next((one for one in job.tasks if one.state != "Succeeded"), None)
-            self.end(
-                job, state="Cancelled" if cancelled else "Failed", description="Cancelled" if cancelled else "Failed"
-            )
-            if running is not None:
-                running.state = job.state
-            job.errors = [job_error(error.code, self.clock.now(), running.id if running else "", error.message)]
-            job.allowed = ["Restart"] if job.again is not None and not cancelled else []
-            self.event(
-                vault, f"{job.scenario} - {job.state}", "JobStatus", "Critical", job.target_name, job.errors, job
-            )
-            failed(error)
-
-        job.allowed = ["Cancel"] if job.scenario in CANCELLABLE else []
-        return Later(
-            done, resource_id, failed=fail, operation=job.id,
-            status_path=f"{vault.sr_id}/replicationOperationStatus/{{operation}}",
-            result_path=f"{resource_id}/operationresults/{{operation}}",
-        )  # fmt: skip
-
-    def event(
-        self, vault: Vault, text: str, kind: str, severity: str, name: str, errors: list[dict[str, Any]] | None = None,
-        job: Job | None = None, fabric: Fabric | None = None,
-    ) -> None:  # fmt: skip
-        found = fabric or next(iter(vault.fabrics.values()), None)
-        prefix = "JobStatusMonitoringEvent" if kind == "JobStatus" else "VmMonitoringEvent"
-        vault.events.append(Event(
-            f"{prefix};{9091989892524070155 - len(vault.events)}_{uuid.uuid4()}", text, kind, severity,
-            self.clock.now(),
-            fabric_id(vault, found) if found else "", name, errors or [], found.provider if found else CLASSIC, job,
-        ))  # fmt: skip
-
-
-CANCELLABLE = ("TestFailover", "UnplannedFailover", "PlannedFailover")
-"""[spec examples: a PlannedFailover is cancelled; a suspended TestFailover allows Cancel]; the others are [inf]."""

@@ -216,6 +216,8 @@ class Item:
     group_name: str = ""
     looks: int = 0
     looks_total: int = 0
+    health: str = "Normal"
+    """The replication health that was seen last: a change makes an event."""
     resync: bool = False
     points: list[Point] = field(default_factory=list)
     next_crash: datetime | None = None
