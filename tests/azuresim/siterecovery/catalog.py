@@ -1,6 +1,6 @@
 """Microsoft's error codes of a replicated machine: symptom, cause, remedy.
 
-Source: asr-api.md section D, from the pages "Troubleshoot Mobility Service push installation", "Troubleshoot
+Source: Microsoft's pages "Troubleshoot Mobility Service push installation", "Troubleshoot
 replication issues for VMware VMs and physical servers", "Troubleshoot the process server", "Troubleshoot failover to
 Azure failures", "Troubleshoot reprotect". Texts are in our words, shortened.
 """

@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     from tests.azuresim.siterecovery.service import SiteRecovery
 
 VM_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
-"""1-63 letters, digits, hyphens; begins and ends with a letter or digit [asr-api.md section C]."""
+"""1-63 letters, digits, hyphens; begins and ends with a letter or digit [doc: support matrix of VMware VMs and
+physical servers]."""
 TAGS = ("targetVmTags", "seedManagedDiskTags", "targetManagedDiskTags", "targetNicTags")
 MAX_DATA_DISKS = 64
 MAX_OS_BYTES = {"BIOS": 2048 << 30, "UEFI": 4095 << 30}
-"""[asr-api.md section C]: OS disk 2,048 GB Gen1, 4,095 GB Gen2."""
+"""[doc: support matrix of VMware VMs and physical servers]: OS disk 2,048 GB Gen1, 4,095 GB Gen2."""
 
 
 class Enable:
@@ -147,9 +148,7 @@ class Enable:
 
     def _modern(self, item: Item, details: dict[str, Any]) -> None:
         if bool(details.get("disksToInclude")) == bool(details.get("disksDefault")):
-            raise bad(
-                "Give either disksToInclude or disksDefault.", "disksToInclude"
-            )  # [asr-api.md, InMageRcm deltas: doc]
+            raise bad("Give either disksToInclude or disksDefault.", "disksToInclude")  # [SDK: one or the other]
         target = item.target
         target.group_id = details["targetResourceGroupId"]
         target.network, target.subnet = details.get("targetNetworkId") or "", details.get("targetSubnetName") or ""
@@ -163,7 +162,8 @@ class Enable:
         self._common(item, details)
         chosen = details.get("disksToInclude")
         if chosen and item.machine and {one["diskId"] for one in chosen} != {one.id for one in item.machine.disks}:
-            # asr-api.md section C: disk exclusion is not supported for physical machines of the modernized experience
+            # doc: support matrix of VMware VMs and physical servers: disk exclusion is not supported for physical
+            # machines of the modernized experience
             raise bad("All disks of a physical server must be included.", "disksToInclude")
         self._disks(item, chosen, details.get("disksDefault") or {})
 
@@ -196,9 +196,8 @@ class Enable:
             raise bad("The operating system's disk must be included.", "disksToInclude")  # [inf]
 
     def _target(self, call: Call, item: Item) -> None:
-        """What the target names must exist, and the caller must be allowed to use it [asr-api.md section C, RBAC: VM
-        write,
-        subnet join, storage listKeys]."""
+        """What the target names must exist, and the caller must be allowed to use it [doc: "Manage access with RBAC":
+        VM write, subnet join, storage listKeys]."""
         target, store = item.target, call.sim.store
         wanted = [("resource group", target.group_id), ("virtual network", target.network)]
         wanted += [("storage account", one) for one in {*target.log_storage.values(), target.storage_account} if one]
@@ -255,7 +254,7 @@ class Enable:
         return self.service.run(item.vault, job, item.id, finish, failed)
 
     def _push(self, item: Item) -> None:
-        """Install the Mobility service; fails with the codes of asr-api.md section D."""
+        """Install the Mobility service; fails with the codes of `catalog`."""
         machine = item.machine
         if item.provider == HYPERV:
             return

@@ -100,8 +100,7 @@ class Failover:
 
     def test_network(self, item: Item, given: dict[str, Any]) -> tuple[str, str]:
         """Network id and subnet of a test failover: the network that is given, or the item's own one for tests; in it
-        the
-        subnet set for tests, or the one named like the target's, or the first [doc: "Test failover to Azure"]."""
+        the subnet set for tests, or the one named like the target's, or the first [doc: "Test failover to Azure"]."""
         if item.provider == HYPERV:
             return "", ""
         kind, network = given.get("networkType") or "", given.get("networkId") or ""
@@ -175,7 +174,7 @@ class Failover:
             raise bad("The failover goes from primary to recovery.", "properties.failoverDirection")
         shutdown = self.shutdown_wanted(item, given.get("sourceSiteOperations"), details.get("performShutdown"))
         if item.group_name:
-            # Machines of a replication group fail over together, with a plan [asr-api.md 12: PS refuses; the code is
+            # Machines of a replication group fail over together, with a plan [PS refuses; the code is
             # [inf]]
             raise bad(
                 f"'{item.friendly}' is in the replication group '{item.group_name}': fail over with a recovery plan."
@@ -229,7 +228,7 @@ class Failover:
         item.phase, item.last_failover = Phase.COMMIT_PENDING, self.service.clock.now()
 
     def planned(self, call: Call) -> Later:
-        """No subclass for our providers exists [asr-api.md 13]: refused by allowedOperations; Hyper-V for the
+        """No subclass for our providers exists [SDK]: refused by allowedOperations; Hyper-V for the
         examples."""
         item = self.service.find_item(call)
         self._check(item, "PlannedFailover", None)
@@ -277,7 +276,7 @@ class Failover:
         item.phase = Phase.PLANNED_COMMITTED if planned else Phase.COMMITTED
 
     def cancel(self, call: Call) -> Later:
-        """Not in allowedOperations of our providers in any state [asr-api.md section B]; the example is of Hyper-V."""
+        """Not in allowedOperations of our providers in any state (`rules`); the example is of Hyper-V."""
         item = self.service.find_item(call)
         if item.provider != HYPERV or item.phase is not Phase.PLANNED_COMMIT_PENDING:
             self._check(item, "CancelFailover", None)
@@ -289,8 +288,8 @@ class Failover:
         return self._run(item, job, effect)
 
     def reprotect(self, call: Call) -> Later:
-        """A physical machine cannot come back: classic replicates to VMware only, modernized not at all [asr-api.md,
-        blockers: doc 2020 and 2022]. Status and code are [inf]."""
+        """A physical machine cannot come back: classic replicates to VMware only, modernized not at all [doc:
+        physical server architecture, 2020 and 2022]. Status and code are [inf]."""
         item, given = self.service.find_item(call), call.body.get("properties") or {}
         if item.provider != HYPERV:
             found = allowed(item)

@@ -109,7 +109,7 @@ class Infrastructure:
         return self.service.run(vault, job, fabric_id(vault, made), finish)
 
     def remove_fabric(self, call: Call) -> Later:
-        """After its items, mappings and policies are gone [asr-api.md 14]."""
+        """After its items, mappings and policies are gone [doc: "Manage the configuration server"]."""
         vault, fabric = self.service.find_fabric(call)
         if any(one.items for one in fabric.containers.values()):
             raise in_use(f"Machines of '{fabric.friendly}' are protected: disable their protection first.")
@@ -151,8 +151,7 @@ class Infrastructure:
 
     def refresh(self, call: Call) -> Later:
         """What the configuration server knows comes at once (tutorial: instead of after 15 minutes); without a
-        heartbeat
-        the job fails [inf]."""
+        heartbeat the job fails [inf]."""
         vault, fabric = self._provider(call)
 
         def finish() -> dict[str, Any]:
@@ -199,7 +198,9 @@ class Infrastructure:
         if str(os_type).lower() not in ("windows", "linux"):
             raise bad(f"'{os_type}' is no operating system type: Windows or Linux.", "properties.osType")
         try:
-            ipaddress.IPv4Address(str(ip))  # IPv6 is not supported [asr-api.md section C]
+            ipaddress.IPv4Address(
+                str(ip)
+            )  # IPv6 is not supported [doc: support matrix of VMware VMs and physical servers]
         except ValueError as error:
             raise bad(f"'{ip}' is no IPv4 address.", "properties.ipAddress") from error
         if any(one.ip == ip for one in container.protectables.values()):

@@ -165,7 +165,7 @@ class Items:
 
     def disable(self, call: Call) -> Later:
         """Disable protection: the machine is forgotten, its points go, recovered VMs stay [doc: "Remove servers and
-        disable protection"]; a test failover must be cleaned up before (row of section B)."""
+        disable protection"]; a test failover must be cleaned up before."""
         item = self.service.find_item(call)
         given = (call.body.get("properties") or {}).get("replicationProviderInput") or {}
         if given.get("instanceType", NO_INPUT) not in (NO_INPUT, item.provider, "InMage"):
@@ -184,7 +184,8 @@ class Items:
         return self.service.run(item.vault, job, item.id, lambda: self.forget(item), failed)
 
     def purge(self, call: Call) -> Later:
-        """Forget it by force, also while something is under way; nothing is cleaned up [asr-api.md 14]."""
+        """Forget it by force, also while something is under way; nothing is cleaned up [doc: "Remove servers and
+        disable protection"]."""
         item = self.service.find_item(call)
         job = self._job(item, "PurgeVm", "Force delete the virtual machine", [])
 

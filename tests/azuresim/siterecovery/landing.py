@@ -1,8 +1,7 @@
 """Where recovered machines come to life: Site Recovery itself calls compute and network, as any client would.
 
 So names, quotas, planned faults and address conflicts of those simulators hold here too. The disks hold the bytes of
-the recovery point.
-"""
+the recovery point."""
 
 from __future__ import annotations
 
@@ -47,8 +46,8 @@ class Landing:
 
     def make(self, item: Item, point: Point, place: Place) -> tuple[str, list[str]]:
         """A running machine with the point's bytes. Gives its id and the ids of all that was made, in the order in
-        which
-        to remove them. Raises ArmError 28031 or 28092 [asr-api.md section D, 14]; then nothing stays."""
+        which to remove them. Raises ArmError 28031 or 28092 [doc: "Troubleshoot errors when failing over"]; then
+        nothing stays."""
         made: list[str] = []
         group, tag = item.target.group_id, uuid.uuid4().hex[:8]
         base = f"{group}/providers"

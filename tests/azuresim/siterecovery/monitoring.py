@@ -224,7 +224,7 @@ class Monitoring:
     def put_alert(self, call: Call) -> Reply:
         vault, given = self.service.find_vault(call), call.body.get("properties") or {}
         if given.get("sendToOwners") not in (None, "true", "false", "Send", "DoNotSend"):
-            # The string "true"/"false" [asr-api.md 17]; "Send" is in the spec's example.
+            # The string "true"/"false" [spec example ReplicationAlertSettings_Create]; "Send" is [PS].
             raise bad(f"'{given['sendToOwners']}' is no value of sendToOwners.", "properties.sendToOwners")
         vault.alerts[call.args["alert"]] = {"sendToOwners": "", "customEmailAddresses": [], "locale": "", **given}
         return Reply(_alert(vault, call.args["alert"]))

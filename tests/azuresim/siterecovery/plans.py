@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 PLAN = VAULT + "/replicationRecoveryPlans/{plan}"
 MAX_GROUPS = 7
-"""Boot groups of a plan [asr-api.md section C, doc 2016]."""
+"""Boot groups of a plan [doc: "Create recovery plans", 2016]."""
 MAX_MACHINES = 100
-"""Machines of a plan [asr-api.md section C]."""
+"""Machines of a plan [doc: "Common questions", limits]."""
 NEVER = "1753-01-01T01:01:01Z"
 
 
@@ -251,7 +251,7 @@ class Plans:
         return self._busy(vault, plan, self._job(vault, plan, "CancelFailover", "Cancel failover"), items, effect)
 
     def reprotect(self, call: Call) -> Later:
-        """Refused for InMage providers [asr-api.md 18: PS rejects plan reprotect for InMage*; code is [inf]]."""
+        """Refused for InMage providers [PS rejects it; code is [inf]]."""
         vault, plan = self._plan(call)
         items = self.items(plan)
         if any(one.provider != HYPERV for one in items):
@@ -304,8 +304,7 @@ class Plans:
     @staticmethod
     def _allowed(items: list[Item]) -> list[str]:
         """[spec examples ReplicationRecoveryPlans_Get, _UnplannedFailover, _TestFailover]: less exact than the
-        machines'
-        own; PlannedFailover is of Hyper-V only [inf]."""
+        machines' own; PlannedFailover is of Hyper-V only [inf]."""
         if any(one.drill is Drill.WAITING for one in items):
             return ["TestFailoverCleanup"]
         found = ["PlannedFailover"] if any(one.provider == HYPERV for one in items) else []

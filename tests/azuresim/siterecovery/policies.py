@@ -33,9 +33,10 @@ POLICY = VAULT + "/replicationPolicies/{policy}"
 MAPPINGS = CONTAINER + "/replicationProtectionContainerMappings"
 MAPPING = MAPPINGS + "/{mapping}"
 RETENTION_MAX = 15 * 24 * 60
-"""Minutes; 15 days for managed disks [asr-api.md section C, doc 2023-24]."""
+"""Minutes; 15 days for managed disks [doc: support matrix of VMware VMs and physical servers]."""
 APP_MAX = 12 * 60
-"""Minutes; application-consistent points every 1 to 12 hours, or off [asr-api.md section C]."""
+"""Minutes; application-consistent points every 1 to 12 hours, or off [doc: support matrix of VMware VMs and physical
+servers]."""
 
 
 class Policies:
@@ -88,7 +89,8 @@ class Policies:
         if provider not in (CLASSIC, MODERN, HYPERV):
             raise bad(f"'{provider}' is not simulated.", "properties.providerSpecificInput.instanceType")
         if provider == CLASSIC and not vault.classic:
-            # New vaults are modernized-only since 2023-03-15 [asr-api.md, blockers]; how the service words it is [inf].
+            # New vaults are modernized-only since 2023-03-15 [doc: classic experience, deprecation]; how the service
+            # words it is [inf].
             raise ArmError(400, "ClassicExperienceNotSupported", "The vault supports the modernized experience only.")
         if name.lower() in vault.policies:
             raise ArmError(409, "PolicyAlreadyExists", f"A replication policy named '{name}' exists.")  # [inf]
@@ -129,7 +131,8 @@ class Policies:
         return self.service.run(vault, job, policy_id(vault, policy.name), finish)
 
     def delete(self, call: Call) -> Later:
-        """Refused while it is associated [asr-api.md 14: items, mappings, then policies]."""
+        """Refused while it is associated [doc: "Manage the configuration server": items, associations, then
+        policies]."""
         vault = self.service.find_vault(call)
         policy = self._policy(vault, call.args["policy"])
         for _, container in vault.containers():
@@ -184,7 +187,7 @@ class Policies:
                 f"The policy is for {policy.provider}, the container for {fabric.provider}.", "properties.policyId"
             )
         if given.get("targetProtectionContainerId") != AZURE:
-            # To Azure the target is this word [asr-api.md 7; spec example].
+            # To Azure the target is this word [PS; spec example _Create].
             raise bad(f"The target must be '{AZURE}'.", "properties.targetProtectionContainerId")
         name = call.args["mapping"]
         instance = (given.get("providerSpecificInput") or {}).get("instanceType", "")

@@ -24,7 +24,7 @@ def in_use(message: str) -> ArmError:
 
 
 def not_allowed(item: Item, operation: str, allowed: list[str]) -> ArmError:
-    """The operation is not among the machine's allowedOperations [asr-api.md section B]; status and code are [inf]."""
+    """The operation is not among the machine's allowedOperations (`rules`); status and code are [inf]."""
     return ArmError(
         409, "OperationNotAllowed",
         f"The operation '{operation}' is not allowed on the protected item '{item.friendly}' in its current state "

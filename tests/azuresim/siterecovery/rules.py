@@ -1,6 +1,6 @@
 """What a protected machine allows in each state, and how well it is.
 
-Source: asr-api.md section B; the rows without a ★ there are of Hyper-V examples or [inf].
+Source: the table of states in docs/azure-unverified.md, with the example that each row is from.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ def allowed(item: Item) -> list[str]:
 
 
 def switch_blockers(item: Item) -> list[str]:
-    """What stands in the way of a switch to the modernized experience (it is not listed in allowedOperations: row ★).
+    """What stands in the way of a switch to the modernized experience (it is not listed in allowedOperations [spec
+    example _UpdateMobilityService]).
 
-    Source: asr-api.md "Blockers first": agents and configuration server 9.50 or later, managed disks, initial
+    Source: doc "Move from classic to modernized": agents and configuration server 9.50 or later, managed disks, initial
     replication done, health not critical.
     """
     found = []

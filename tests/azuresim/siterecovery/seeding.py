@@ -39,9 +39,8 @@ def protected(
     policy: str = "24-hours",
     name: str = "",
 ) -> Item:  # fmt: skip
-    """A protected machine of this fabric, with a first recovery point. `target.log_storage` and `disk_types` are
-    filled for
-    all its disks when they have the key "" or are empty."""
+    """A protected machine of this fabric, with a first recovery point. `target.log_storage` and `disk_types` are filled
+    for all its disks when they have the key "" or are empty."""
     container = next(iter(fabric.containers.values()))
     vault.policies.setdefault(policy.lower(), Policy(policy, fabric.provider, dict(SETTINGS[fabric.provider])))
     container.mappings.setdefault(policy.lower(), Mapping(policy, policy_id(vault, policy), fabric.provider))

@@ -67,8 +67,8 @@ class SiteRecovery(Jobs):
     # seeding
 
     def vault(self, group: str, name: str, *, classic: bool = False, location: str = "") -> Vault:
-        """A vault that exists already. `classic`: made before 2023-03-15 [asr-api.md, blockers], so it may hold
-        configuration servers."""
+        """A vault that exists already. `classic`: made before 2023-03-15 [doc: classic experience, deprecation], so it
+        may hold configuration servers."""
         made = Vault(self.sim.subscription, group, name, {
             "location": location or self.sim.region, "sku": {"name": "RS0", "tier": "Standard"}, "properties": {},
         }, classic)  # fmt: skip
@@ -82,8 +82,7 @@ class SiteRecovery(Jobs):
         """Play the tutorial's Step 3: Unified Setup registers a configuration server with its process server.
 
         Raises SetupRefused as the installer does for an old key or a wrong clock, and for a vault that is modernized
-        only.
-        """
+        only."""
         if key_age > KEY_LIFE:
             raise SetupRefused("the vault registration key has expired: it is valid for five days")
         if abs(clock_skew) > SETUP_SKEW:

@@ -186,7 +186,7 @@ def protectable(vault: Vault, of: Fabric, at: Container, one: Protectable) -> di
 
 
 def _machine_details(one: Protectable) -> dict[str, Any]:
-    """Disks are known when the Mobility service is installed [inf, asr-api.md 5]."""
+    """Disks are known when the Mobility service is installed [inf]."""
     machine = one.machine
     known = machine is not None and machine.agent_installed
     disks = machine.disks if machine is not None and known else []

@@ -19,11 +19,9 @@ AZURE = "Microsoft Azure"
 class Phase(enum.Enum):
     """Where a machine stands. The value is Azure's `protectionState`.
 
-    Known: Protected and UnplannedFailoverCommitPendingStatesBegin [spec examples], UnprotectedStatesBegin [issue
-    13725 of
-    hashicorp/terraform-provider-azurerm], UnplannedFailoverCommitted [asr-api.md section B], PlannedFailover... [spec
-    examples]. All others are [inf].
-    """
+    Known: Protected and UnplannedFailoverCommitPendingStatesBegin [spec examples], UnprotectedStatesBegin [issue 13725
+    of hashicorp/terraform-provider-azurerm], UnplannedFailoverCommitted [a GitHub issue on Azure to Azure],
+    PlannedFailover... [spec examples]. All others are [inf]."""
 
     ENABLING = "UnprotectedStatesBegin"
     ENABLE_FAILED = "EnableProtectionFailed"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Switch:
-    """The call `switchProvider` [SDK; conditions of asr-api.md, blockers]."""
+    """The call `switchProvider` [SDK; conditions: doc "Move from classic to modernized"]."""
 
     def __init__(self, service: SiteRecovery) -> None:
         self.service = service

@@ -69,7 +69,7 @@ class SourceMachine:
     guid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def suffer(self, code: str) -> None:
-        """From now on its replication has this health error (asr-api.md section D)."""
+        """From now on its replication has this health error (`catalog`)."""
         if code not in self.errors:
             self.errors.append(code)
 
