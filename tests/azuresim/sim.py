@@ -194,6 +194,17 @@ class AzureSim:
             done = route.handler(Call(self, route, method, path, args, {}, {}, version, self.admin, content))
             return done.finish() if isinstance(done, Later) else done.body
 
+    def reset(self) -> None:
+        """Forget resources, calls, plans and operations; principals and their tokens, and what plugins keep, stay."""
+        with self.lock:
+            self.store.found.clear()
+            self.operations.all.clear()
+            self.operations.by_path.clear()
+            self.calls.clear()
+            self.unseen.clear()
+            self.faults.clear()
+            self.faults.struck.clear()
+
     # what happened
 
     def record(

@@ -69,7 +69,8 @@ class Store:
     found: dict[str, Resource] = field(default_factory=dict)
 
     def get(self, resource_id: str) -> Resource | None:
-        return self.found.get(resource_id.lower().rstrip("/"))
+        """By id, whatever its case, with or without the first slash (Azure's own examples leave it away at times)."""
+        return self.found.get("/" + resource_id.lower().strip("/"))
 
     def need(self, resource_id: str) -> Resource:
         """Raises ArmError 404 `ResourceNotFound` in ARM's words."""

@@ -140,12 +140,11 @@ def _upload_size(creation: dict[str, Any]) -> int:
 
 
 def _import(call: Call, state: Compute, disk_id: str, creation: dict[str, Any], asked: int) -> tuple[int, Any]:
-    """Source: creationData.storageAccountId is required for Import; common VM errors: IncorrectDiskBlobType,
-    DiskBlobNotFound."""
-    for name in ("sourceUri", "storageAccountId"):
-        if not creation.get(name):
-            raise _missing(f"disk.properties.creationData.{name}")
-    reader = call.sim.parts["storage"].blob(creation["storageAccountId"], creation["sourceUri"])
+    """The account is named when it is in another subscription (source: the specification's examples
+    Disk_Create_ByImportingBlob...; the description of storageAccountId says "required" without that difference)."""
+    if not creation.get("sourceUri"):
+        raise _missing("disk.properties.creationData.sourceUri")
+    reader = call.sim.parts["storage"].blob(creation.get("storageAccountId"), creation["sourceUri"])
     size = max(asked, reader.size - FOOTER)
 
     def fill() -> None:
@@ -165,7 +164,7 @@ def _import(call: Call, state: Compute, disk_id: str, creation: dict[str, Any], 
 def _body(
     call: Call, disk_id: str, given: dict[str, Any], properties: dict[str, Any], kind: str, size: int
 ) -> dict[str, Any]:
-    extra = {name: given[name] for name in ("tags", "zones") if given.get(name)}
+    extra = {name: given[name] for name in ("tags", "zones", "extendedLocation") if given.get(name)}
     return {
         "id": disk_id, "name": disk_id.rpartition("/")[2], "type": DISKS, "location": given["location"], **extra,
         "sku": {"name": kind, "tier": DISK_TYPES[kind]},
@@ -241,9 +240,8 @@ def _update(call: Call, disk: Resource, wanted: dict[str, Any], kind: str | None
             disk.body["sku"] = {"name": kind, "tier": DISK_TYPES[kind]}
         for name, value in tags.items():
             disk.body[name] = value or {}
-        for name in ("networkAccessPolicy", "publicNetworkAccess", "diskAccessId"):
-            if wanted.get(name) is not None:
-                disk.properties[name] = wanted[name]
+        settled = {"creationData", "diskSizeGB", "osType", "hyperVGeneration"}
+        disk.properties.update({name: one for name, one in wanted.items() if one is not None and name not in settled})
         disk.properties["provisioningState"] = "Succeeded"
         return disk.body
 

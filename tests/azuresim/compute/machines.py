@@ -73,12 +73,13 @@ def allocate(call: Call, machine: Resource) -> None:
 
 
 def _shown(call: Call, body: dict[str, Any]) -> dict[str, Any]:
-    extra = {name: body[name] for name in ("tags", "zones", "identity", "plan") if body.get(name)}
+    extra = {name: value for name, value in body.items() if name not in ("id", "name", "type", "properties") and value}
     properties = body["properties"]
     vm_id = uuid.uuid5(uuid.NAMESPACE_URL, f"{call.path.lower()} {now()}")
     properties.update(provisioningState="Creating", vmId=str(vm_id), timeCreated=now())
     profile = properties["storageProfile"]
     profile.setdefault("dataDisks", [])
+    profile["osDisk"]["osType"] = profile["osDisk"].get("osType") or "Linux"
     for disk in [profile["osDisk"], *profile["dataDisks"]]:
         _fill_in(call, disk)
     return {
@@ -93,7 +94,8 @@ def _fill_in(call: Call, disk: dict[str, Any]) -> None:
     found = call.sim.store.get((disk.get("managedDisk") or {}).get("id") or "")
     if found is not None:
         disk["name"] = disk.get("name") or found.name
-        disk["managedDisk"] = {"id": found.id, "storageAccountType": found.body["sku"]["name"]}
+        given = {name: value for name, value in disk["managedDisk"].items() if value is not None}
+        disk["managedDisk"] = {**given, "id": found.id, "storageAccountType": found.body["sku"]["name"]}
         disk["diskSizeGB"] = found.properties["diskSizeGB"]
     disk["deleteOption"] = disk.get("deleteOption") or "Detach"
     disk["caching"] = disk.get("caching") or "None"
@@ -117,7 +119,7 @@ def _make_disks(call: Call, machine: Resource) -> None:
             },
         }  # fmt: skip
         disks.create(call, disk_id, body).finish()
-        disk.update(name=name, managedDisk={"id": disk_id})
+        disk.update(name=name, managedDisk={**(disk.get("managedDisk") or {}), "id": disk_id})
         _fill_in(call, disk)
 
 

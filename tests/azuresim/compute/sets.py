@@ -36,7 +36,7 @@ def put(call: Call) -> Reply:
         "id": call.path, "name": call.args["set"], "type": SETS, "location": location,
         "tags": call.body.get("tags") or {},
         "sku": {"name": (call.body.get("sku") or {}).get("name") or "Classic"},
-        "properties": {"platformFaultDomainCount": faults, "platformUpdateDomainCount": updates},
+        "properties": {**given, "platformFaultDomainCount": faults, "platformUpdateDomainCount": updates},
     }  # fmt: skip
     return Reply(_shown(call, call.sim.store.put(Resource(call.path, SETS, body))))
 

@@ -45,10 +45,12 @@ class Size:
 
     def sku(self, region: str, restrictions: list[dict[str, Any]]) -> dict[str, Any]:
         """The entry of ResourceSkus for this size."""
+        ultra = [{"name": "UltraSSDAvailable", "value": "True"}]
+        details = [{"Name": [zone], "capabilities": ultra} for zone in self.zones] if self.premium else []
         return {
             "resourceType": "virtualMachines", "name": self.name, "tier": "Standard", "size": self.tier_name,
             "family": self.family, "locations": [region],
-            "locationInfo": [{"location": region, "zones": list(self.zones), "zoneDetails": []}],
+            "locationInfo": [{"location": region, "zones": list(self.zones), "zoneDetails": details}],
             "capabilities": self.capabilities(), "restrictions": restrictions,
         }  # fmt: skip
 
@@ -58,6 +60,13 @@ SIZES = (
     Size("Standard_B1s", "standardBSFamily", 1, 1, 2, temporary_gib=4),
     Size("Standard_B2s", "standardBSFamily", 2, 4, 4, max_nics=3, temporary_gib=8),
     Size("Standard_B2ms", "standardBSFamily", 2, 8, 4, max_nics=3, temporary_gib=16),
+    Size("Standard_A0", "standardA0_A7Family", 1, 0.75, 1, premium=False, generations="V1", temporary_gib=20, zones=()),
+    Size("Standard_D1_v2", "standardDv2Family", 1, 3.5, 4, premium=False, generations="V1", temporary_gib=50),
+    Size("Standard_D2_v2", "standardDv2Family", 2, 7, 8, premium=False, generations="V1", temporary_gib=100),
+    Size("Standard_DS3_v2", "standardDSv2Family", 4, 14, 16, max_nics=4, temporary_gib=28),
+    Size("Standard_D4_v3", "standardDv3Family", 4, 16, 8, premium=False, generations="V1", temporary_gib=100),
+    Size("Standard_DC2as_v5", "standardDCASv5Family", 2, 8, 4, generations="V2"),
+    Size("Standard_DC2es_v5", "standardDCEV5Family", 2, 8, 4, generations="V2"),
     Size("Standard_DS1_v2", "standardDSv2Family", 1, 3.5, 4, temporary_gib=7),
     Size("Standard_D2_v3", "standardDv3Family", 2, 8, 4, premium=False, generations="V1", temporary_gib=50),
     Size("Standard_D2s_v3", "standardDSv3Family", 2, 8, 4, temporary_gib=16),

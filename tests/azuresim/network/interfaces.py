@@ -27,7 +27,8 @@ def put(call: Call) -> Later:
             f"Network interface {call.path} must have at least one IP configuration.",
         )  # fmt: skip
     location = call.sim.check_location(call.body.get("location") or call.sim.region, NICS)
-    made = [_configuration(call, one, known, number == 0, location) for number, one in enumerate(wanted)]
+    first = ((wanted[0].get("properties") or {}).get("subnet") or {}).get("id") or ""
+    made = [_configuration(call, one, known, first if number else "", location) for number, one in enumerate(wanted)]
     if len({one["properties"]["subnet"]["id"].rpartition("/subnets/")[0].lower() for one in made}) > 1:
         raise ArmError(
             400, "SubnetsNotInSameVnet", f"Subnets referenced by the IP configurations of {call.path} are not in the "
@@ -39,10 +40,11 @@ def put(call: Call) -> Later:
 
 
 def _configuration(
-    call: Call, given: dict[str, Any], nic: Resource | None, first: bool, location: str
+    call: Call, given: dict[str, Any], nic: Resource | None, first: str, location: str
 ) -> dict[str, Any]:
     properties = {name: value for name, value in (given.get("properties") or {}).items() if value is not None}
-    subnet_id = (properties.get("subnet") or {}).get("id") or ""
+    # a further configuration may leave its subnet to the first (the specification's example NetworkInterfaceCreate)
+    subnet_id = (properties.get("subnet") or {}).get("id") or first
     subnet = call.sim.store.get(subnet_id)
     configuration_id = f"{call.path}/ipConfigurations/{given.get('name')}"
     vnet = call.sim.store.get(subnet_id.rpartition("/subnets/")[0])
@@ -69,7 +71,7 @@ def _configuration(
         "type": f"{NICS}/ipConfigurations",
         "properties": {
             **properties, "privateIPAddress": address, "privateIPAllocationMethod": "Static" if static else "Dynamic",
-            "subnet": {"id": subnet.id}, "primary": bool(properties.get("primary", first)),
+            "subnet": {"id": subnet.id}, "primary": bool(properties.get("primary", not first)),
             "privateIPAddressVersion": "IPv4", "provisioningState": "Succeeded",
         },
     }  # fmt: skip
@@ -154,6 +156,7 @@ def _body(
             **given, "ipConfigurations": made, "provisioningState": "Succeeded", "nicType": "Standard",
             "resourceGuid": str(uuid.uuid5(uuid.NAMESPACE_OID, call.path.lower())),
             "dnsSettings": {"dnsServers": [], "appliedDnsServers": [], **(given.get("dnsSettings") or {})},
+            "vnetEncryptionSupported": False,
             "enableAcceleratedNetworking": bool(given.get("enableAcceleratedNetworking")),
             "enableIPForwarding": bool(given.get("enableIPForwarding")), "hostedWorkloads": [],
             "tapConfigurations": [], **kept,

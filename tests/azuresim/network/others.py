@@ -11,6 +11,14 @@ from tests.azuresim.arm.tags import check_tags
 from tests.azuresim.network.addresses import NICS
 from tests.azuresim.network.vnets import etag
 
+DEFAULT_RULES = (
+    ("AllowVnetInBound", "Inbound", True, "VirtualNetwork", "VirtualNetwork"),
+    ("AllowAzureLoadBalancerInBound", "Inbound", True, "AzureLoadBalancer", "*"),
+    ("DenyAllInBound", "Inbound", False, "*", "*"),
+    ("AllowVnetOutBound", "Outbound", True, "VirtualNetwork", "VirtualNetwork"),
+    ("AllowInternetOutBound", "Outbound", True, "*", "Internet"),
+    ("DenyAllOutBound", "Outbound", False, "*", "*"),
+)
 ADDRESSES, GROUPS = "Microsoft.Network/publicIPAddresses", "Microsoft.Network/networkSecurityGroups"
 
 
@@ -19,6 +27,8 @@ def _put(call: Call, kind: str, name: str, more: dict[str, object]) -> Later:
     known = call.sim.store.get(call.path)
     given = {key: value for key, value in (call.body.get("properties") or {}).items() if value is not None}
     extra = {key: call.body[key] for key in ("sku", "zones") if call.body.get(key)}
+    if kind == ADDRESSES:
+        extra["sku"] = {"name": "Basic", "tier": "Regional", **(extra.get("sku") or {})}
     body = {
         "id": call.path, "name": name, "type": kind, "etag": etag(call.path),
         "tags": call.body.get("tags") or {}, **extra,
@@ -42,7 +52,23 @@ def put_address(call: Call) -> Later:
 
 
 def put_group(call: Call) -> Later:
-    return _put(call, GROUPS, call.args["nsg"], {"securityRules": [], "defaultSecurityRules": []})
+    """With the rules that every group has (source: Azure docs "Network security groups", default security rules)."""
+    rules = [
+        _default_rule(f"{call.path}/defaultSecurityRules/", number, *one) for number, one in enumerate(DEFAULT_RULES)
+    ]
+    return _put(call, GROUPS, call.args["nsg"], {"securityRules": [], "defaultSecurityRules": rules})
+
+
+def _default_rule(below: str, number: int, name: str, way: str, allow: bool, source: str, to: str) -> dict[str, object]:
+    return {
+        "id": below + name, "name": name,
+        "properties": {
+            "protocol": "*", "sourcePortRange": "*", "destinationPortRange": "*", "sourceAddressPrefix": source,
+            "destinationAddressPrefix": to, "access": "Allow" if allow else "Deny", "direction": way,
+            "priority": 65000 + (number % 3 if number % 3 < 2 else 500), "provisioningState": "Succeeded",
+            "description": name,
+        },
+    }  # fmt: skip
 
 
 def get(call: Call) -> Reply:

@@ -74,11 +74,23 @@ def _store_subnet(call: Call, subnet_id: str, properties: dict[str, Any]) -> Res
         "id": subnet_id, "name": subnet_id.rpartition("/")[2], "type": SUBNETS, "etag": etag(subnet_id),
         "properties": {
             **{name: value for name, value in properties.items() if value is not None},
-            "delegations": properties.get("delegations") or [], "privateEndpointNetworkPolicies": "Disabled",
+            "delegations": [_delegation(subnet_id, one) for one in properties.get("delegations") or []],
+            "serviceEndpoints": [_endpoint(call, one) for one in properties.get("serviceEndpoints") or []],
+            "purpose": "PrivateEndpoints", "privateEndpointNetworkPolicies": "Disabled",
             "privateLinkServiceNetworkPolicies": "Enabled", "provisioningState": "Succeeded",
         },
     }  # fmt: skip
     return call.sim.store.put(Resource(subnet_id, SUBNETS, body))
+
+
+def _delegation(subnet_id: str, given: dict[str, Any]) -> dict[str, Any]:
+    delegation_id = f"{subnet_id}/delegations/{given.get('name')}"
+    properties = {**(given.get("properties") or {}), "provisioningState": "Succeeded"}
+    return {**given, "id": delegation_id, "etag": etag(delegation_id), "properties": properties}
+
+
+def _endpoint(call: Call, given: dict[str, Any]) -> dict[str, Any]:
+    return {**given, "locations": given.get("locations") or [call.sim.region], "provisioningState": "Succeeded"}
 
 
 def shown(call: Call, vnet: Resource) -> dict[str, Any]:

@@ -68,6 +68,8 @@ class Storage:
     connection: str = ""
     endpoint: str = ""
     keys: dict[str, list[str]] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
+    """Page blobs by URI that a test makes up, without an Azurite."""
 
     def serve_with(self, connection_string: str) -> None:
         """From now on the accounts' blobs are those of this Azurite: their endpoint and keys are its own."""
@@ -90,16 +92,17 @@ class Storage:
             known.append(base64.b64encode(secrets.token_bytes(64)).decode())
         return known
 
-    def blob(self, account_id: str, uri: str) -> Source:
+    def blob(self, account_id: str | None, uri: str) -> Source:
         """The page blob at `uri`. Raises ArmError in the words of common VM errors (azure-docs includes/
         virtual-machines-common-error-messages.md)."""
-        account = self.sim.store.get(account_id)
-        if account is None:
+        if account_id and self.sim.store.get(account_id) is None:
             raise ArmError(
                 400, "StorageAccountNotFound", f"Storage account {account_id.rpartition('/')[2]} not found. Ensure "
                 f"storage "
                 "account is not deleted and belongs to the same Azure location as the VM.",
             )  # fmt: skip
+        if uri in self.sources:
+            return self.sources[uri]
         if not self.connection or not uri.lower().startswith(self.endpoint.lower().rstrip("/") + "/"):
             raise ArmError(
                 400, "InvalidParameter", f"The URI {uri} does not look to be correct blob URI.", target="sourceUri"
@@ -193,21 +196,33 @@ def put(call: Call) -> Reply | Later:
 def _make(state: Storage, account_id: str, body: dict[str, Any]) -> Resource:
     name = account_id.rpartition("/")[2]
     premium = body["sku"]["name"].startswith("Premium")
-    endpoint = state.endpoint.rstrip("/") + "/" if state.endpoint else f"https://{name}.blob.core.windows.net/"
+    endpoints = {
+        kind: f"https://{name}.{kind}.core.windows.net/" for kind in ("blob", "dfs", "file", "queue", "table", "web")
+    }
+    if state.endpoint:
+        endpoints = {"blob": state.endpoint.rstrip("/") + "/"}
     given = {key: value for key, value in (body.get("properties") or {}).items() if value is not None}
-    given.pop("encryption", None)
-    given.pop("networkAcls", None)
+    extra = {key: body[key] for key in ("identity", "extendedLocation") if body.get(key)}
     made = {
-        "id": account_id, "name": name, "type": ACCOUNTS, "location": body["location"], "kind": body["kind"],
+        "id": account_id, "name": name, "type": ACCOUNTS, "location": body["location"], "kind": body["kind"], **extra,
         "sku": {"name": body["sku"]["name"], "tier": "Premium" if premium else "Standard"},
         "tags": body.get("tags") or {},
         "properties": {
             "accessTier": "Hot", "supportsHttpsTrafficOnly": True, "minimumTlsVersion": "TLS1_2",
             "allowBlobPublicAccess": False, **given, "provisioningState": "Succeeded", "creationTime": now(),
             "primaryLocation": body["location"], "statusOfPrimary": "available",
-            "primaryEndpoints": {"blob": endpoint}, "privateEndpointConnections": [],
+            "primaryEndpoints": endpoints, "privateEndpointConnections": [],
+            "keyCreationTime": {"key1": now(), "key2": now()},
+            "encryption": {
+                "keySource": "Microsoft.Storage",
+                "services": {
+                    kind: {"enabled": True, "keyType": "Account", "lastEnabledTime": now()} for kind in ("blob", "file")
+                },
+                **{key: one for key, one in (given.get("encryption") or {}).items() if one is not None},
+            },
             "networkAcls": {
                 "bypass": "AzureServices", "virtualNetworkRules": [], "ipRules": [], "defaultAction": "Allow",
+                **{key: one for key, one in (given.get("networkAcls") or {}).items() if one is not None},
             },
         },
     }  # fmt: skip
