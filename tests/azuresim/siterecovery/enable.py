@@ -205,6 +205,11 @@ class Enable:
         for what, resource in wanted:
             if resource and store.get(resource) is None:
                 raise bad(f"The {what} '{resource}' does not exist.")
+        for account in {*target.log_storage.values(), target.storage_account}:
+            place = str(item.vault.body.get("location") or "").lower()
+            if account and store.need(account).body["location"].lower() != place:
+                # [doc: "Set up disaster recovery of VMware VMs to Azure with PowerShell"]: same region as the vault
+                raise bad(f"The storage account '{account}' is not in the region of the vault.")
         if not target.group_id:
             raise bad("The target resource group is missing.", "targetResourceGroupId")
         if target.network and target.subnet:

@@ -116,7 +116,10 @@ class Items:
         if item.busy:
             self.check(item, "Update")
         change = apply_update(self.service, item, call.body.get("properties") or {})
-        job = self._job(item, "UpdateVmProperties", "Update the virtual machine", [])
+        tasks = [Task("UpdateVmPropertiesTask", "Update the virtual machine properties")]
+        job = self._job(
+            item, "UpdateVmProperties", "Update the virtual machine", tasks
+        )
 
         def finish() -> dict[str, Any]:
             change()

@@ -20,6 +20,7 @@ from tests.azuresim.siterecovery.state import (
     Fabric,
     Mapping,
     Policy,
+    Task,
     Vault,
     container_id,
     last,
@@ -95,8 +96,13 @@ class Policies:
         if name.lower() in vault.policies:
             raise ArmError(409, "PolicyAlreadyExists", f"A replication policy named '{name}' exists.")  # [inf]
         policy = Policy(name, provider, _details(given))
+        # Names: [doc: "Set up disaster recovery of VMware VMs to Azure with PowerShell"].
+        tasks = [
+            Task("AddProtectionProfilePrerequisites", "Prerequisites check for creating the replication policy"),
+            Task("AddProtectionProfileTask", "Creating the replication policy"),
+        ]
         job = self.service.job(
-            vault, "AddProtectionProfile", "Create replication policy", [], "ProtectionProfile", name, name
+            vault, "AddProtectionProfile", "Create replication policy", tasks, "ProtectionProfile", name, name
         )
 
         def finish() -> dict[str, Any]:

@@ -91,7 +91,7 @@ class SiteRecovery(Jobs):
             raise SetupRefused("the vault is for the modernized experience only")
         fabric = self._fabric(vault, name, CLASSIC)
         fabric.ip, fabric.servers = ip, [Server(name, ip)]
-        fabric.accounts = [Account(one) for one in accounts]
+        fabric.accounts = [Account(one, str(number)) for number, one in enumerate(accounts, 1)]
         return fabric
 
     def appliance(self, vault: Vault, name: str, ip: str = "10.0.0.5", *, key_age: timedelta = timedelta()) -> Fabric:
@@ -113,7 +113,7 @@ class SiteRecovery(Jobs):
 
     def add_account(self, fabric: Fabric, name: str) -> Account:
         """An account is added on the configuration server: visible after 15 minutes or a refresh (tutorial)."""
-        made = Account(name, visible_from=self.clock.now() + ACCOUNT_DELAY)
+        made = Account(name, str(len(fabric.accounts) + 1), self.clock.now() + ACCOUNT_DELAY)
         fabric.accounts.append(made)
         return made
 

@@ -19,7 +19,8 @@ AZURE = "Microsoft Azure"
 class Phase(enum.Enum):
     """Where a machine stands. The value is Azure's `protectionState`.
 
-    Known: Protected and UnplannedFailoverCommitPendingStatesBegin [spec examples], UnprotectedStatesBegin [issue 13725
+    Known: Protected and UnplannedFailoverCommitPendingStatesBegin [spec examples], InitialReplicationInProgress [doc:
+    "Set up disaster recovery of VMware VMs to Azure with PowerShell"], UnprotectedStatesBegin [issue 13725
     of hashicorp/terraform-provider-azurerm], UnplannedFailoverCommitted [a GitHub issue on Azure to Azure],
     PlannedFailover... [spec examples]. All others are [inf]."""
 
@@ -64,10 +65,11 @@ class Server:
 
 @dataclass
 class Account:
-    """A run-as account of the configuration server; `visible_from`: ≥ 15 minutes after it was added, or a refresh."""
+    """A run-as account of the configuration server, numbered from 1 [doc: "Set up disaster recovery of VMware VMs to
+    Azure with PowerShell"]; `visible_from`: 15 minutes after it was added, or a refresh."""
 
     name: str
-    id: str = field(default_factory=lambda: str(uuid.uuid4().int % 1000))
+    id: str
     visible_from: datetime | None = None
 
 
