@@ -199,7 +199,7 @@ class TestRefusals:
                     "location": "westeurope",
                     "properties": {"creationData": {"createOption": "Import", "sourceUri": "https://a/b/c.vhd"}},
                 },
-                "InvalidParameter", "storageAccountId", id="import-without-account",
+                "InvalidParameter", "correct blob URI", id="import-from-nowhere",
             ),
         ],
     )  # fmt: skip
