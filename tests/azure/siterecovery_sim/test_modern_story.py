@@ -66,7 +66,7 @@ def test_a_physical_server_of_an_appliance_is_protected_drilled_and_failed_over(
         site.replication_protected_items.begin_reprotect(*at, reverse).result()
 
 
-def test_a_machine_of_a_configuration_server_moves_to_an_appliance_with_its_points(
+def test_a_machine_of_a_configuration_server_moves_to_an_appliance_and_leaves_its_points(
     cloud: Cloud, classic: Classic
 ) -> None:
     scene, machine = modern(cloud), cloud.machine()
@@ -90,8 +90,18 @@ def test_a_machine_of_a_configuration_server_moves_to_an_appliance_with_its_poin
     moved = next(iter(cloud.site.replication_protected_items.list(GROUP, VAULT)))
     assert moved.properties.provider_specific_details.instance_type == "InMageRcm"
     assert moved.properties.protection_state == "Protected"
-    assert len(list(cloud.site.recovery_points.list_by_replication_protected_items(*scene.at, "item-web1"))) == 3
-    assert list(items.list_by_replication_protection_containers(*classic.at)) == []
+    assert len(list(cloud.site.recovery_points.list_by_replication_protected_items(*scene.at, "item-web1"))) == 1
+
+    left = items.get(*classic.at, "item-web1").properties
+    assert left.allowed_operations == ["UnplannedFailover", "DisableProtection"]
+    assert left.provider_specific_details.switch_provider_details.target_resource_id == moved.id
+    cloud.sr.advance(minutes=30)
+    old_points = cloud.site.recovery_points.list_by_replication_protected_items(*classic.at, "item-web1")
+    assert len(list(old_points)) == 3, "the classic item makes no points any more"
+    with pytest.raises(HttpResponseError, match="switched before"):
+        items.begin_switch_provider(*classic.at, "item-web1", given).result()
+    cloud.sr.advance(hours=25)
+    assert list(items.list_by_replication_protection_containers(*classic.at)) == [], "gone with its last point"
 
 
 @pytest.mark.parametrize(

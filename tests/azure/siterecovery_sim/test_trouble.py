@@ -178,9 +178,10 @@ def test_a_cancelled_failover_stops_and_does_not_replicate_again(cloud: Cloud, c
     job = site.replication_jobs.get(GROUP, VAULT, item.current_scenario.job_id.rpartition("/")[2])
     assert job.properties.state == "InProgress" and job.properties.allowed_actions == ["Cancel"]
     assert [one.state for one in job.properties.tasks] == ["Succeeded", "InProgress", "NotStarted", "NotStarted"]
-    cancelling = site.replication_jobs.begin_cancel(GROUP, VAULT, job.name)
+    site.replication_jobs.begin_cancel(GROUP, VAULT, job.name, polling=False)
     assert site.replication_jobs.get(GROUP, VAULT, job.name).properties.state == "Cancelling"
-    assert cancelling.result().properties.state == "Cancelled"
+    cloud.sim.settle()
+    assert site.replication_jobs.get(GROUP, VAULT, job.name).properties.state == "Cancelled"
     cloud.sr.advance(minutes=10)
     item = site.replication_protected_items.get(*at).properties
     assert (item.replication_health, item.allowed_operations) == ("Critical", ["DisableProtection"])

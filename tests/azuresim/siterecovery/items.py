@@ -17,7 +17,7 @@ from tests.azuresim.siterecovery.landing import Landing
 from tests.azuresim.siterecovery.monitoring import VERSIONS
 from tests.azuresim.siterecovery.refusals import bad, not_allowed, not_found
 from tests.azuresim.siterecovery.rules import allowed
-from tests.azuresim.siterecovery.state import CLASSIC, Item, Phase, Task, last
+from tests.azuresim.siterecovery.state import CLASSIC, Item, Phase, Task
 from tests.azuresim.siterecovery.switch import Switch
 from tests.azuresim.siterecovery.vaults import VAULT
 
@@ -77,7 +77,7 @@ class Items:
 
     def of_container(self, call: Call) -> Reply:
         _, _, container = self.service.find_container(call)
-        return Reply({"value": [self._seen(one) for one in container.items.values()]})
+        return Reply({"value": [self._seen(one) for one in list(container.items.values())]})
 
     def get(self, call: Call) -> Reply:
         return Reply(self._seen(self.service.find_item(call)))
@@ -117,9 +117,7 @@ class Items:
             self.check(item, "Update")
         change = apply_update(self.service, item, call.body.get("properties") or {})
         tasks = [Task("UpdateVmPropertiesTask", "Update the virtual machine properties")]
-        job = self._job(
-            item, "UpdateVmProperties", "Update the virtual machine", tasks
-        )
+        job = self._job(item, "UpdateVmProperties", "Update the virtual machine", tasks)
 
         def finish() -> dict[str, Any]:
             change()
@@ -184,7 +182,7 @@ class Items:
         def failed(_: Exception) -> None:
             item.phase, item.busy = before, False
 
-        return self.service.run(item.vault, job, item.id, lambda: self.forget(item), failed)
+        return self.service.run(item.vault, job, item.id, lambda: self.service.forget(item), failed)
 
     def purge(self, call: Call) -> Later:
         """Forget it by force, also while something is under way; nothing is cleaned up [doc: "Remove servers and
@@ -197,14 +195,6 @@ class Items:
             if running is not None and running.state == "InProgress":
                 running.state = "Cancelling"
                 self.service.abandon(item.vault, running)
-            self.forget(item)
+            self.service.forget(item)
 
         return self.service.run(item.vault, job, item.id, finish)
-
-    def forget(self, item: Item) -> None:
-        self.service.drop_points(item, list(item.points))
-        item.container.items.pop(item.name.lower(), None)
-        found = item.container.protectables.get(last(item.protectable_id))
-        if found is not None:
-            found.item_id = ""
-        item.busy = False

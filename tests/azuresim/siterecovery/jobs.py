@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.azuresim.arm.call import Later
 from tests.azuresim.arm.errors import ArmError
+from tests.azuresim.arm.operations import Operation
 from tests.azuresim.sim import AzureSim
 from tests.azuresim.siterecovery.catalog import job_error
 from tests.azuresim.siterecovery.state import CLASSIC, Event, Fabric, Job, Task, Vault, fabric_id
@@ -78,13 +79,18 @@ class Jobs:
             result_path=f"{resource_id}/operationresults/{{operation}}",
         )  # fmt: skip
 
+    def cancelling(self, vault: Vault, job: Job) -> Operation | None:
+        """From now on the job's operation, if it is under way, can only end as cancelled."""
+        found = self.sim.operations.by_path.get(f"{vault.sr_id}/replicationOperationStatus/{job.id}".lower())
+        if found is None or found[0].status != "InProgress":
+            return None
+        found[0].planned, found[0].canceled = ArmError(409, "Canceled", "The job was cancelled."), True
+        return found[0]
+
     def abandon(self, vault: Vault, job: Job) -> None:
         """End the job's operation as cancelled, if it is under way."""
-        found = self.sim.operations.by_path.get(f"{vault.sr_id}/replicationOperationStatus/{job.id}".lower())
-        if found is not None and found[0].status == "InProgress":
-            operation = found[0]
-            operation.planned = ArmError(409, "Canceled", "The job was cancelled.")
-            operation.canceled, operation.left = True, 0
+        if operation := self.cancelling(vault, job):
+            operation.left = 0
             operation.end()
 
     def event(

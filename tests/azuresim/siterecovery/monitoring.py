@@ -93,6 +93,7 @@ class Monitoring:
         else:
             job.state = job.description = "Cancelling"  # [spec example ReplicationJobs_Cancel]
             job.allowed = []
+            self.service.cancelling(vault, job)
 
         def finish() -> dict[str, Any]:
             self.service.abandon(vault, job)

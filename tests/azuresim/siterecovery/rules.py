@@ -26,6 +26,9 @@ def allowed(item: Item) -> list[str]:
         return []  # an operation is under way [inf]
     if item.drill is Drill.WAITING:
         return ["TestFailoverCleanup"]
+    if item.switched and item.phase is Phase.PROTECTED:
+        # [doc: "Move from classic to modernized"]: failover continues to be available until the points expire
+        return ["UnplannedFailover", "DisableProtection"]
     known = {
         Phase.ENABLE_FAILED: ["DisableProtection"],  # [inf]
         Phase.SYNCING: ["DisableProtection"],  # [inf]
@@ -44,22 +47,21 @@ def allowed(item: Item) -> list[str]:
 
 
 def switch_blockers(item: Item) -> list[str]:
-    """What stands in the way of a switch to the modernized experience (it is not listed in allowedOperations [spec
-    example _UpdateMobilityService]).
+    """What of the machine and its server stands in the way of a switch to the modernized experience.
 
-    Source: doc "Move from classic to modernized": agents and configuration server 9.50 or later, managed disks, initial
-    replication done, health not critical.
+    Source: doc "Move from classic to modernized", "Prepare classic Recovery Services vault". It is not listed in
+    allowedOperations [spec example _UpdateMobilityService].
     """
-    found = []
-    if item.machine is not None and _old(item.machine.agent_version):
-        found.append("The Mobility service is older than 9.50.")
-    if _old(item.fabric.version):
-        found.append("The configuration server is older than 9.50.")
-    if not item.target.managed:
-        found.append("The machine replicates to storage accounts, not to managed disks.")
-    if item.phase is not Phase.PROTECTED:
-        found.append("Initial replication is not finished.")
-    return found
+    found = {
+        "The Mobility service is older than 9.50.": item.machine is not None and _old(item.machine.agent_version),
+        "The configuration server is older than 9.50.": _old(item.fabric.version),
+        "The configuration server has no heartbeat.": item.fabric.heartbeat is not None,
+        "The machine replicates to storage accounts, not to managed disks.": not item.target.managed,
+        "Initial replication is not finished, or the machine is failed over.": item.phase is not Phase.PROTECTED,
+        "The machine is resynchronised.": item.resync,
+        "The machine was switched before.": bool(item.switched),
+    }
+    return [why for why, stands in found.items() if stands]
 
 
 def _old(version: str) -> bool:
@@ -95,7 +97,7 @@ def replication_health(item: Item, now: datetime) -> str:
 
 def replicates(item: Item) -> bool:
     """Whether data of the source machine still goes to Azure."""
-    return item.phase in (Phase.SYNCING, Phase.PROTECTED)
+    return item.phase in (Phase.SYNCING, Phase.PROTECTED) and not item.switched
 
 
 def rpo(item: Item, now: datetime) -> int:

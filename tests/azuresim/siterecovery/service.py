@@ -25,7 +25,8 @@ from tests.azuresim.siterecovery.state import (
     Task,
     Vault,
     fabric_name,
-)  # fmt: skip
+    last,
+)
 from tests.azuresim.siterecovery.vaults import remember
 from tests.azuresim.siterecovery.world import Clock, SourceMachine, World
 
@@ -61,7 +62,7 @@ class SiteRecovery(Jobs):
         with self.sim.lock:
             self.clock.ahead += timedelta(minutes=minutes, hours=hours)
             for vault in self.vaults.values():
-                for item in vault.items():
+                for item in list(vault.items()):
                     self.grow(item)
 
     # seeding
@@ -226,7 +227,13 @@ class SiteRecovery(Jobs):
     def grow(self, item: Item) -> None:
         """Make the recovery points that are due, and let the old ones go."""
         machine, now = item.machine, self.clock.now()
-        if item.phase is not Phase.PROTECTED or machine is None or not machine.talks or item.resync:
+        if (
+            not rules.replicates(item)
+            or item.phase is not Phase.PROTECTED
+            or machine is None
+            or not machine.talks
+            or item.resync
+        ):
             self._age(item)
             return
         item.last_data, shared = now, None
@@ -249,11 +256,25 @@ class SiteRecovery(Jobs):
         return max(item.points, key=lambda one: one.time)
 
     def _age(self, item: Item) -> None:
-        if not rules.replicates(item):
+        """Points beyond the retention go; the newest stays while replication goes on. A switched item goes with its
+        last
+        point [doc: "Move from classic to modernized"]."""
+        if not rules.replicates(item) and not (item.switched and item.phase is Phase.PROTECTED):
             return
         oldest = self.clock.now() - timedelta(minutes=item.policy.retention_minutes)
-        gone = [one for one in item.points[:-1] if one.time < oldest]
-        self.drop_points(item, gone)
+        kept = item.points if item.switched else item.points[:-1]
+        self.drop_points(item, [one for one in kept if one.time < oldest])
+        if item.switched and not item.points:
+            self.forget(item)
+
+    def forget(self, item: Item) -> None:
+        """The machine is not protected any more."""
+        self.drop_points(item, list(item.points))
+        item.container.items.pop(item.name.lower(), None)
+        found = item.container.protectables.get(last(item.protectable_id))
+        if found is not None:
+            found.item_id = ""
+        item.busy = False
 
     def drop_points(self, item: Item, gone: Sequence[Point]) -> None:
         for one in gone:

@@ -63,6 +63,9 @@ def item(service: SiteRecovery, one: Item) -> dict[str, Any]:
         },
         "providerSpecificDetails": _details(service, one, now),
     }  # fmt: skip
+    if one.switched:
+        # [SDK: the members exist; the word is [inf]]
+        properties |= {"switchProviderState": "Completed", "switchProviderStateDescription": "Completed"}
     if one.failover_point:
         properties["failoverRecoveryPointId"] = f"{one.id}/recoveryPoints/{one.failover_point}"
     if one.last_failover is not None:
@@ -155,6 +158,8 @@ def _classic(one: Item, now: datetime) -> dict[str, Any]:
             "lastUpdateReceivedTime": text(now),
             "lastHeartbeat": text(one.last_data),
         }  # fmt: skip
+    if one.switched:
+        found["switchProviderDetails"] = one.switched
     if one.points:
         found["lastRecoveryPointReceived"] = text(max(it.time for it in one.points))
     return found

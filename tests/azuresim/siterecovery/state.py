@@ -236,6 +236,9 @@ class Item:
     made: list[str] = field(default_factory=list)
     """Ids of what a failover made."""
     drill_comments: list[str] = field(default_factory=list)
+    switched: dict[str, str] = field(default_factory=dict)
+    """Where it went, when it was switched to the modernized experience: what stays are its points, until they
+    expire."""
 
     @property
     def id(self) -> str:

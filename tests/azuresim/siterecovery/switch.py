@@ -1,7 +1,8 @@
-"""From the classic experience to the modernized one: the machine moves to an appliance, its points stay."""
+"""From the classic experience to the modernized one: an appliance takes the machine over, its points stay behind."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from azure.mgmt.recoveryservicessiterecovery import models
@@ -15,14 +16,17 @@ from tests.azuresim.siterecovery.rules import allowed, replication_health, switc
 from tests.azuresim.siterecovery.state import (
     CLASSIC,
     MODERN,
+    Drill,
     Fabric,
     Item,
     Mapping,
+    Phase,
     Policy,
     Task,
     Vault,
+    fabric_id,
     last,
-)
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from tests.azuresim.siterecovery.service import SiteRecovery
@@ -57,12 +61,12 @@ class Switch:
             raise bad("The switch goes from InMageAzureV2 to InMageRcm.", "properties.targetInstanceType")
         if item.busy:
             raise not_allowed(item, "SwitchProtection", allowed(item))
-        blockers = switch_blockers(item)
+        vault, fabric = self._goal(details)
+        blockers = [*switch_blockers(item), *_appliance_blockers(item, vault, fabric)]
         if replication_health(item, self.service.clock.now()) == "Critical":
             blockers.append("The replication health is critical.")
         if blockers:
             raise ArmError(409, "SwitchProviderBlocked", " ".join(blockers))  # [inf] code
-        vault, fabric = self._goal(details)
         tasks = [
             Task("SwitchProviderPrerequisites", "Prerequisites check"),
             Task("SwitchProvider", "Switch to the modernized experience"),
@@ -101,13 +105,12 @@ class Switch:
         raise not_found("fabric", details["targetFabricID"])
 
     def _move(self, item: Item, vault: Vault, fabric: Fabric) -> None:
-        """The item has the same name under the new fabric, with a policy like its old one [inf]."""
-        old = item.policy
-        container = next(iter(fabric.containers.values()))
-        item.container.items.pop(item.name.lower(), None)
-        found = item.container.protectables.get(last(item.protectable_id))
-        if found is not None:
-            found.item_id = ""
+        """A new item on the appliance, with a policy like the old one and a first point of its own; the old item
+        stays with
+        its points until they expire [doc: "Move from classic to modernized"]. That the new one has the old one's
+        name, and
+        the policy's name, are [inf]."""
+        old, container = item.policy, next(iter(fabric.containers.values()))
         name = f"{old.name}-{MODERN}"
         settings = {
             "recoveryPointHistoryInMinutes": old.retention_minutes,
@@ -117,14 +120,33 @@ class Switch:
         vault.policies.setdefault(name.lower(), Policy(name, MODERN, settings))
         policy_id = f"{vault.sr_id}/replicationPolicies/{name}"
         container.mappings.setdefault(name.lower(), Mapping(name, policy_id, MODERN))
-        item.vault, item.fabric, item.container, item.provider, item.policy_id = (
-            vault,
-            fabric,
-            container,
-            MODERN,
-            policy_id,
-        )
-        item.protectable_id, item.process_server, item.master_target = "", fabric.servers[0].id, ""
-        container.items[item.name.lower()] = item
-        if item.machine is not None:
-            self.service.add_to_appliance(fabric, item.machine)
+        made = replace(
+            item, provider=MODERN, policy_id=policy_id, protectable_id="", vault=vault, fabric=fabric,
+            container=container,
+            phase=Phase.SYNCING, drill=Drill.NONE, disk_ids=list(item.disk_ids), process_server=fabric.servers[0].id,
+            master_target="", account="", points=[], job=None, made=[], drill_made=[], drill_comments=[],
+            target=replace(item.target), last_data=self.service.clock.now(), failover_point="", last_drill=None,
+            switched={},
+        )  # fmt: skip
+        container.items[made.name.lower()] = made
+        if made.machine is not None:
+            self.service.add_to_appliance(fabric, made.machine)
+        item.switched = {
+            "targetVaultId": vault.id, "targetFabricId": fabric_id(vault, fabric), "targetApplianceId": fabric.dra,
+            "targetResourceId": made.id,
+        }  # fmt: skip
+        self.service.synced(made)
+        self.service.grow(made)
+
+
+def _appliance_blockers(item: Item, vault: Vault, fabric: Fabric) -> list[str]:
+    """[doc: "Move from classic to modernized", "Prepare modernized Recovery Services vault"]"""
+    here, there = str(item.vault.body.get("location", "")).lower(), str(vault.body.get("location", "")).lower()
+    found = []
+    if vault.classic:
+        found.append("The target vault has the classic experience.")
+    if here != there:
+        found.append("The target vault is in another region.")
+    if fabric.heartbeat is not None or any(one.errors for one in fabric.servers):
+        found.append("The appliance is not healthy.")
+    return found
