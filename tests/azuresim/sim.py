@@ -137,6 +137,12 @@ class AzureSim:
         who = who or self.me
         return Credential(self.tenant, who.client_id, who.secret, self.authority)
 
+    def managed_identity(self, who: Principal | None = None) -> dict[str, str]:
+        """Environment variables under which azure-identity's ManagedIdentityCredential is `who`."""
+        secret = f"header-of-{(who or self.me).client_id}"
+        self.tokens.managed[secret] = who or self.me
+        return {"IDENTITY_ENDPOINT": f"{self.endpoint}/msi/token", "IDENTITY_HEADER": secret}
+
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments for any management client of the SDKs, so that it speaks to this simulator."""
         return {

@@ -15,7 +15,7 @@ from azure.core.exceptions import (
     ServiceRequestError,
     ServiceResponseError,
 )
-from azure.identity import CertificateCredential, ClientAssertionCredential
+from azure.identity import CertificateCredential, ClientAssertionCredential, ManagedIdentityCredential
 from azure.mgmt.compute import ComputeManagementClient
 from azure.mgmt.resource.resources import ResourceManagementClient
 from cryptography import x509
@@ -66,6 +66,12 @@ class TestTokens:
             disable_instance_discovery=True, connection_verify=str(sim.ca_bundle),
         ) as credential:  # fmt: skip
             assert credential.get_token(f"{sim.endpoint}/.default").token
+
+    def test_a_managed_identity_needs_no_secret_of_ours(self, sim: AzureSim, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in sim.managed_identity().items():
+            monkeypatch.setenv(name, value)
+        with ManagedIdentityCredential(connection_verify=str(sim.ca_bundle)) as credential:
+            assert credential.get_token(f"{sim.endpoint}/.default").token in sim.tokens.given
 
     def test_the_audience_must_be_this_cloud(self, sim: AzureSim, azure: Clients) -> None:
         with pytest.raises(ClientAuthenticationError, match="AADSTS500011"):

@@ -89,7 +89,6 @@ NOT_SIMULATED = {
     "compute/Disk_Create_FromUploadPreparedSecure": "confidential machines",
     "compute/Disk_Create_PerformancePlus": "an upload without uploadSizeBytes, which its description requires",
     "compute/Disk_Create_WithSecurityProfile": "images",
-    "compute/VirtualMachine_Create_CustomImageVmFromAnUnmanagedGeneralizedOsImage": "unmanaged disks",
     "compute/VirtualMachine_Create_WithNetworkInterfaceConfiguration": "interfaces made with the machine",
     "compute/VirtualMachine_Create_WithNetworkInterfaceConfigurationDnsSettings": "interfaces made with the machine",
     "network/VirtualNetworkCreateWithIpamPool": "address pools",

@@ -405,6 +405,22 @@ class TestRefusals:
         assert create("rg", "vm", body(parts[0], [parts[1]])).result().vm_id == first
 
 
+def test_a_machine_on_blobs_takes_no_managed_disks_and_leaves_its_blobs(
+    sim: AzureSim, azure: Clients, refused: Refused, parts: tuple[str, str]
+) -> None:
+    wanted = body(parts[0], [parts[1]])
+    profile = wanted["properties"]["storageProfile"]
+    vhd = {"uri": "https://a.blob.core.windows.net/vhds/os.vhd"}
+    profile["osDisk"] = {"osType": "Linux", "name": "os", "createOption": "Attach", "vhd": vhd}
+    create = azure.compute.virtual_machines.begin_create_or_update
+    made = create("rg", "vm", wanted).result()
+    assert made.storage_profile.os_disk.vhd.uri == vhd["uri"] and not made.storage_profile.os_disk.managed_disk
+    profile["dataDisks"] = [{"lun": 0, "createOption": "Attach", "managedDisk": {"id": seeds.disk(sim, "rg", "data")}}]
+    assert "managed disk to VM with blob based disks" in str(refused(create, "rg", "vm", wanted))
+    azure.compute.virtual_machines.begin_deallocate("rg", "vm").result()
+    azure.compute.virtual_machines.begin_delete("rg", "vm").result()
+
+
 class TestSets:
     def aligned(self, azure: Clients, name: str = "set", sku: str = "Aligned") -> str:
         wanted = {

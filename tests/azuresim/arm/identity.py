@@ -97,12 +97,14 @@ class Tokens:
     principals: dict[str, Principal] = field(default_factory=dict)
     given: dict[str, Token] = field(default_factory=dict)
     lifetime: int = 3600
+    managed: dict[str, Principal] = field(default_factory=dict)
+    """Principals that are managed identities, by the secret header of their host."""
     asked: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def is_mine(self, path: str) -> bool:
         first = path.strip("/").split("/")[0].lower()
-        return first in (self.tenant, "adfs", "common", "organizations")
+        return first in (self.tenant, "adfs", "common", "organizations", "msi")
 
     def answer(self, base: str, path: str, form: dict[str, str]) -> dict[str, Any]:
         """Answer a request below `base`. Raises Refused."""
@@ -127,6 +129,16 @@ class Tokens:
             raise Refused("unsupported_grant_type", "AADSTS70003: unsupported grant", 400)
         self._prove(who, form)
         return self._give(who, form.get("scope", "").split()[0].removesuffix("/.default"))
+
+    def managed_identity(self, query: dict[str, str], secret: str) -> dict[str, Any]:
+        """The endpoint of a host's managed identity (source: "How to use managed identities for App Service", REST
+        reference, api-version 2019-08-01). Raises Refused."""
+        self.asked += 1
+        who = self.managed.get(secret)
+        if who is None or query.get("client_id", who.client_id) != who.client_id:
+            raise Refused("invalid_request", "No managed identity was found.", 400)
+        given = self._give(who, query.get("resource", ""))
+        return {**given, "expires_on": str(int(time.time()) + self.lifetime), "resource": query.get("resource", "")}
 
     def _prove(self, who: Principal, form: dict[str, str]) -> None:
         if "client_assertion" in form:

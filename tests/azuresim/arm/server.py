@@ -123,6 +123,13 @@ class ArmConnection(Connection):
 
     do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = do_HEAD = _any  # noqa: N815
 
+    def _give_token(self, path: str, raw: bytes) -> dict[str, Any]:
+        tokens = self.sim.tokens
+        if path.startswith("/msi/"):
+            query = dict(parse_qsl(urlsplit(self.path).query))
+            return tokens.managed_identity(query, self.headers.get("X-IDENTITY-HEADER", ""))
+        return tokens.answer(self.sim.authority_url, path, dict(parse_qsl(raw.decode())))
+
     def _token(self, path: str, raw: bytes) -> None:
         fault = self.sim.faults.strike("token", self.command, path)
         if fault is not None and fault.kind in (Kind.LOSE_REQUEST, Kind.LOSE_RESPONSE):
@@ -132,7 +139,7 @@ class ArmConnection(Connection):
             if fault is not None and fault.error is not None:
                 headers = fault.error.headers
                 raise Refused(fault.error.code, fault.error.message, fault.error.status)
-            status, content = 200, self.sim.tokens.answer(self.sim.authority_url, path, dict(parse_qsl(raw.decode())))
+            status, content = 200, self._give_token(path, raw)
         except Refused as refused:
             status, content = refused.status, refused.body
         self.sim.record("token", self.command, path, {}, None, status, self.headers, b"")

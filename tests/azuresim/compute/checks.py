@@ -85,7 +85,7 @@ def _check_os_disk(properties: dict[str, Any], os_disk: dict[str, Any]) -> None:
                 "user "
                 "image.", target="osDisk",
             )  # fmt: skip
-        if not (os_disk.get("managedDisk") or {}).get("id"):
+        if not (os_disk.get("managedDisk") or {}).get("id") and not os_disk.get("vhd"):
             raise missing("osDisk.managedDisk.id")
         if not os_disk.get("osType"):
             raise missing("osDisk.osType")
@@ -93,7 +93,7 @@ def _check_os_disk(properties: dict[str, Any], os_disk: dict[str, Any]) -> None:
             # source of the sentence: MicrosoftDocs/azure-docs issue 21850 (a machine on a specialised disk has no OS
             # profile)
             raise ArmError(400, "InvalidParameter", "Parameter 'osProfile' is not allowed.", target="osProfile")
-    elif not image:
+    elif not image and not os_disk.get("image"):
         raise missing("imageReference")
 
 
@@ -117,8 +117,14 @@ def check_disks(
         disk_id = (one.get("managedDisk") or {}).get("id")
         if disk_id:
             found.append(_check_disk(call, disk_id, size, body, machine_id))
-        elif one["createOption"] == "Attach":
+        elif one["createOption"] == "Attach" and not one.get("vhd"):
             raise missing("dataDisk.managedDisk.id")
+        if bool(one.get("vhd")) != bool(profile["osDisk"].get("vhd")):
+            # source: common VM errors, OperationNotAllowed
+            added, other = ("blob based", "managed") if one.get("vhd") else ("managed", "blob based")
+            raise ArmError(
+                409, "OperationNotAllowed", f"Addition of a {added} disk to VM with {other} disks is not supported."
+            )
     if len({one.id.lower() for one in found}) < len(found):
         raise ArmError(
             400, "InvalidParameter", "A managed disk is named twice in the request.", target="dataDisk.managedDisk"
@@ -366,7 +372,9 @@ def _check_swap(call: Call, machine: Resource, wanted: dict[str, Any], known: di
     """Source: "Change the OS disk used by an Azure VM": the machine is stopped or deallocated, both disks have the same
     size and the same operating system."""
     asked = (wanted.get("managedDisk") or {}).get("id")
-    if not asked:
+    if not asked and wanted.get("vhd") and known.get("vhd"):
+        return  # an unmanaged disk keeps its blob
+    if not asked or not known.get("managedDisk"):
         raise missing("osDisk.managedDisk.id")
     if asked.lower() == known["managedDisk"]["id"].lower():
         if wanted.get("name") and wanted["name"] != known["name"]:

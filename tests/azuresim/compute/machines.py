@@ -105,9 +105,11 @@ def _make_disks(call: Call, machine: Resource) -> None:
     """Disks that come into being with the machine: data disks with createOption Empty, an image's system disk."""
     profile = machine.properties["storageProfile"]
     for disk in [profile["osDisk"], *profile["dataDisks"]]:
-        if (disk.get("managedDisk") or {}).get("id"):
-            continue
         lun = disk.get("lun", "os")
+        if disk.get("vhd"):
+            disk["name"] = disk.get("name") or f"{machine.name}-{lun}"
+        if (disk.get("managedDisk") or {}).get("id") or disk.get("vhd"):
+            continue
         name = disk.get("name") or f"{machine.name}_{'OsDisk_1' if lun == 'os' else f'DataDisk_{lun}'}"
         kind = (disk.get("managedDisk") or {}).get("storageAccountType") or "Standard_LRS"
         disk_id = f"{call.group_id}/providers/{DISKS}/{name}"
@@ -202,14 +204,16 @@ def attach_detach(call: Call) -> Later:
     merged = copy.deepcopy(machine.properties)
     profile = merged["storageProfile"]
     leaving = {one["diskId"].lower() for one in call.body.get("dataDisksToDetach") or []}
-    known = {one["managedDisk"]["id"].lower() for one in profile["dataDisks"]}
+    known = {one["managedDisk"]["id"].lower() for one in profile["dataDisks"] if one.get("managedDisk")}
     if leaving - known:
         raise ArmError(
             400, "InvalidParameter", f"Disk {sorted(leaving - known)[0]} is not attached to VM '{machine.name}' as a "
             f"data disk.",
             target="dataDisksToDetach",
         )  # fmt: skip
-    profile["dataDisks"] = [one for one in profile["dataDisks"] if one["managedDisk"]["id"].lower() not in leaving]
+    profile["dataDisks"] = [
+        one for one in profile["dataDisks"] if (one.get("managedDisk") or {}).get("id", "").lower() not in leaving
+    ]
     for one in call.body.get("dataDisksToAttach") or []:
         used = {disk["lun"] for disk in profile["dataDisks"]}
         lun = one.get("lun")
@@ -281,6 +285,8 @@ def delete(call: Call) -> Reply | Later:
     def finish() -> None:
         profile = machine.properties["storageProfile"]
         for disk in [profile["osDisk"], *profile["dataDisks"]]:
+            if not disk.get("managedDisk"):
+                continue
             release(call, disk["managedDisk"]["id"])
             if disk.get("deleteOption") == "Delete":
                 compute(call.sim).files.remove(disk["managedDisk"]["id"])

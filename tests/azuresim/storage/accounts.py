@@ -46,16 +46,19 @@ class Source(Protocol):
 class AzuriteBlob:
     """A page blob in the Azurite behind the accounts."""
 
-    client: BlobClient
+    connection: str
+    container: str
+    name: str
     size: int
 
     def into(self, path: Path) -> None:
         """Write the blob's pages to a file that is as long."""
-        with path.open("r+b") as file:
-            for one in self.client.list_page_ranges():
+        given = (self.connection, self.container, self.name)
+        with BlobClient.from_connection_string(*given) as client, path.open("r+b") as file:
+            for one in client.list_page_ranges():
                 if one.cleared:
                     continue
-                data = self.client.download_blob(offset=one.start, length=one.end - one.start + 1).readall()
+                data = client.download_blob(offset=one.start, length=one.end - one.start + 1).readall()
                 file.seek(one.start)
                 file.write(data)
 
@@ -109,14 +112,13 @@ class Storage:
             )
         path = urlsplit(uri).path.removeprefix(urlsplit(self.endpoint).path).strip("/")
         container, _, name = path.partition("/")
-        with BlobServiceClient.from_connection_string(self.connection) as service:
-            client = service.get_blob_client(container, name)
-            return _opened(client, uri)
+        return AzuriteBlob(self.connection, container, name, _size_of(self.connection, container, name, uri))
 
 
-def _opened(client: BlobClient, uri: str) -> AzuriteBlob:
+def _size_of(connection: str, container: str, name: str, uri: str) -> int:
     try:
-        found = client.get_blob_properties()
+        with BlobClient.from_connection_string(connection, container, name) as client:
+            found = client.get_blob_properties()
     except ResourceNotFoundError as error:
         raise ArmError(404, "DiskBlobNotFound", f"Unable to find VHD blob with URI {uri}.") from error
     except HttpResponseError as error:
@@ -135,7 +137,7 @@ def _opened(client: BlobClient, uri: str) -> AzuriteBlob:
             f"invalid. Disk "
             "size must be between 20972032 and 35183298347520.",
         )  # fmt: skip
-    return AzuriteBlob(client, found.size)
+    return int(found.size)
 
 
 def plug(sim: AzureSim) -> None:
