@@ -271,6 +271,12 @@ def test_changed_settings_are_those_of_the_recovered_machine(cloud: Cloud, class
     )  # fmt: skip
     details = items.begin_update(*at, change).result().properties.provider_specific_details
     assert (details.recovery_azure_vm_name, details.recovery_azure_vm_size) == ("renamed", "Standard_D4s_v3")
+    items.begin_test_failover(*at, drill_input(cloud)).result()
+    drilled = compute(cloud.sim).as_machine(compute(cloud.sim).machine("renamed-test"))
+    assert drilled.addresses == ("10.9.0.77",), "the address of a failover, as it is free in the test network"
+    items.begin_test_failover_cleanup(
+        *at, models.TestFailoverCleanupInput(properties=models.TestFailoverCleanupInputProperties())
+    ).result()
     items.begin_unplanned_failover(*at, failover_input()).result()
     made = compute(cloud.sim).as_machine(compute(cloud.sim).machine("renamed"))
     assert (made.size, made.addresses, made.tags) == ("Standard_D4s_v3", ("10.9.0.77",), {"run": "r1"})

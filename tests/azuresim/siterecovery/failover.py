@@ -14,6 +14,7 @@ from tests.azuresim.siterecovery import show_items as show
 from tests.azuresim.siterecovery.failover_jobs import drill_details, drill_tasks, failover_tasks, of_job
 from tests.azuresim.siterecovery.landing import Landing, Place
 from tests.azuresim.siterecovery.monitoring import VERSIONS
+from tests.azuresim.siterecovery.networks import drill_network, same_address
 from tests.azuresim.siterecovery.refusals import bad, not_allowed, not_found
 from tests.azuresim.siterecovery.rules import allowed
 from tests.azuresim.siterecovery.state import HYPERV, MODERN, Drill, Item, Job, Phase, Point, Task, last
@@ -89,7 +90,7 @@ class Failover:
         details = self._check(item, "TestFailover", given.get("providerSpecificDetails"))
         if given.get("failoverDirection") not in (TO_AZURE, None):
             raise bad("A test failover goes from primary to recovery.", "properties.failoverDirection")
-        network = self.test_network(item, given)
+        network = drill_network(self.service.sim, item, given)
         point = self._point(item, details.get("recoveryPointId"))
         job = self._begin(item, "TestFailover", "Test failover", drill_tasks())
         item.drill = Drill.RUNNING
@@ -98,36 +99,13 @@ class Failover:
     def _reset(self, item: Item) -> None:
         item.drill = Drill.NONE
 
-    def test_network(self, item: Item, given: dict[str, Any]) -> tuple[str, str]:
-        """Network id and subnet of a test failover: the network that is given, or the item's own one for tests; in it
-        the subnet set for tests, or the one named like the target's, or the first [doc: "Test failover to Azure"]."""
-        if item.provider == HYPERV:
-            return "", ""
-        kind, network = given.get("networkType") or "", given.get("networkId") or ""
-        if kind not in ("VmNetworkAsInput", "NoNetworkAttachAsInput"):
-            raise bad(f"'{kind}' is no network type.", "properties.networkType")
-        network = network or item.target.test_network
-        if kind == "NoNetworkAttachAsInput" or not network:
-            raise bad("A virtual machine in Azure needs a network.", "properties.networkId")  # [inf]
-        found = self.service.sim.store.get(network)
-        if found is None:
-            raise bad(f"The virtual network '{network}' does not exist.", "properties.networkId")
-        names = [one["name"] for one in found.properties.get("subnets") or []]
-        if not names:
-            names = [one.name for one in self.service.sim.store.below(network)]
-        for wanted in (item.target.test_subnet, item.target.subnet):
-            if wanted in names:
-                return network, wanted
-        if not names:
-            raise bad(f"The virtual network '{network}' has no subnet.", "properties.networkId")
-        return network, sorted(names)[0]
-
     def start_test(self, item: Item, job: Job, network: tuple[str, str], point: Point | None) -> None:
         """Make the test machine; the job then waits for the clean-up [spec example ReplicationJobs_Resume: Suspended,
         WaitingForStopTestFailover, allowed Cancel and Resume]."""
         chosen = point or self._latest(item)
         if item.provider != HYPERV and chosen is not None:
-            place = Place(f"{item.target.vm_name}-test"[:64], *network, item.target.test_ip)
+            address = item.target.test_ip or same_address(self.service.sim, item, *network)
+            place = Place(f"{item.target.vm_name}-test"[:64], *network, address)
             _, item.drill_made = self.landing.make(item, chosen, place)
         item.failover_point = chosen.id if chosen else ""
         item.drill, item.last_drill = Drill.WAITING, self.service.clock.now()

@@ -12,6 +12,7 @@ from tests.azuresim.arm.registry import Route
 from tests.azuresim.siterecovery.failover import Failover
 from tests.azuresim.siterecovery.failover_jobs import drill_tasks, failover_tasks
 from tests.azuresim.siterecovery.monitoring import VERSIONS
+from tests.azuresim.siterecovery.networks import drill_network
 from tests.azuresim.siterecovery.refusals import bad, not_allowed, not_found
 from tests.azuresim.siterecovery.rules import allowed
 from tests.azuresim.siterecovery.show_monitoring import text
@@ -148,7 +149,7 @@ class Plans:
     def test(self, call: Call) -> Later:
         (vault, plan), given = self._plan(call), call.body["properties"]
         items = self._check(plan, "TestFailover")
-        networks = [self.failover.test_network(one, given) for one in items]
+        networks = [drill_network(self.service.sim, one, given) for one in items]
         points = [self._point(one, given.get("providerSpecificDetails")) for one in items]
         job = self._job(vault, plan, "TestFailover", "Test failover")
         job.tasks = drill_tasks()
