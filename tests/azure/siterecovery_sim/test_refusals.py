@@ -175,3 +175,34 @@ def test_a_physical_server_cannot_be_reprotected(cloud: Cloud, classic: Classic)
     ]
     with pytest.raises(HttpResponseError, match="VMware virtual machine only"):
         items.begin_reprotect(*at, reverse).result()
+
+
+def test_a_retired_classic_experience_can_be_read_switched_and_disabled_only(cloud: Cloud, classic: Classic) -> None:
+    classic.protect(cloud.machine())
+    classic.vault.retired = True
+    items, at = cloud.site.replication_protected_items, (*classic.at, "item-web1")
+    for refused in (
+        lambda: items.begin_test_failover(*at, drill_input(cloud)).result(),
+        lambda: items.begin_unplanned_failover(*at, failover_input()).result(),
+        lambda: classic.discover("web2", "10.0.0.12"),
+    ):
+        with pytest.raises(HttpResponseError, match="retired"):
+            refused()
+    assert items.get(*at).properties.protection_state == "Protected"
+    items.begin_delete(*at, DISABLE).result()
+
+
+def test_a_machine_is_protected_again_after_it_came_home(cloud: Cloud, classic: Classic) -> None:
+    """The tutorial's last step: "To do this, repeat the steps in this article"."""
+    machine = cloud.machine()
+    classic.protect(machine)
+    items, at = cloud.site.replication_protected_items, (*classic.at, "item-web1")
+    items.begin_unplanned_failover(*at, failover_input("Required")).result()
+    items.begin_failover_commit(*at).result()
+    items.begin_delete(*at, DISABLE).result()
+    machine.powered_on = True
+    found = next(iter(cloud.site.replication_protectable_items.list_by_replication_protection_containers(*classic.at)))
+    assert (found.properties.protection_status, len(found.properties.custom_details.disk_details)) == ("Unprotected", 2)
+    again = classic.enable_input(f"{classic.vault.sr_id}/replicationPolicies/gold", found, run_as_account_id=None)
+    items.begin_create(*classic.at, "again", again).result()
+    assert items.get(*classic.at, "again").properties.protection_state == "Protected"

@@ -13,6 +13,7 @@ docs/azure-unverified.md.
 
 from __future__ import annotations
 
+from tests.azuresim.arm.store import Resource
 from tests.azuresim.sim import AzureSim
 from tests.azuresim.siterecovery.refusals import SetupRefused
 from tests.azuresim.siterecovery.seeding import protected
@@ -33,6 +34,11 @@ def plug(sim: AzureSim) -> None:
     from tests.azuresim.siterecovery.vaults import Vaults
 
     service = sim.parts["siterecovery"] = SiteRecovery(sim)
+
+    def gone(vault: Resource) -> None:
+        service.vaults.pop(vault.id.lower(), None)
+
+    sim.gone["microsoft.recoveryservices/vaults"] = gone
     for part in (Vaults, Monitoring, Infrastructure, Policies):
         sim.arm.add(part(service).routes())
     items = Items(service)

@@ -12,7 +12,7 @@ from tests.azuresim.arm.errors import ArmError
 from tests.azuresim.arm.registry import Route
 from tests.azuresim.siterecovery import show_items as show
 from tests.azuresim.siterecovery.monitoring import VERSIONS
-from tests.azuresim.siterecovery.refusals import bad, not_found
+from tests.azuresim.siterecovery.refusals import bad, check_alive, not_found
 from tests.azuresim.siterecovery.state import (
     CLASSIC,
     HYPERV,
@@ -53,6 +53,7 @@ class Enable:
 
     def create(self, call: Call) -> Later:
         vault, fabric, container = self.service.find_container(call)
+        check_alive(vault, fabric.provider)
         given = call.body.get("properties") or {}
         details = given.get("providerSpecificDetails")
         if not details:
@@ -74,7 +75,7 @@ class Enable:
             protectable, machine = None, self._discovered(fabric, details)
         else:
             found = self._protectable(container, given.get("protectableItemId") or "")
-            protectable, machine = found, found.machine
+            protectable, machine = found, found.machine or self.service.world.at(found.ip)
         item = Item(
             call.args["item"], protectable.friendly if protectable else machine.name if machine else "",
             fabric.provider,

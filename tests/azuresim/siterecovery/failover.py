@@ -15,7 +15,7 @@ from tests.azuresim.siterecovery.failover_jobs import drill_details, drill_tasks
 from tests.azuresim.siterecovery.landing import Landing, Place
 from tests.azuresim.siterecovery.monitoring import VERSIONS
 from tests.azuresim.siterecovery.networks import drill_network, same_address
-from tests.azuresim.siterecovery.refusals import bad, not_allowed, not_found
+from tests.azuresim.siterecovery.refusals import bad, check_alive, not_allowed, not_found
 from tests.azuresim.siterecovery.rules import allowed
 from tests.azuresim.siterecovery.state import HYPERV, MODERN, Drill, Item, Job, Phase, Point, Task, last
 
@@ -47,6 +47,7 @@ class Failover:
     # what all have in common
 
     def _check(self, item: Item, operation: str, details: dict[str, Any] | None) -> dict[str, Any]:
+        check_alive(item.vault, item.provider)
         found = allowed(item)
         if operation not in found:
             raise not_allowed(item, operation, found)

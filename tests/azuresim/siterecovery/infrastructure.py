@@ -13,7 +13,7 @@ from tests.azuresim.arm.errors import ArmError
 from tests.azuresim.arm.registry import GROUP, Route
 from tests.azuresim.siterecovery import show_infrastructure as show
 from tests.azuresim.siterecovery.monitoring import VERSIONS
-from tests.azuresim.siterecovery.refusals import bad, in_use, not_found
+from tests.azuresim.siterecovery.refusals import bad, check_alive, in_use, not_found
 from tests.azuresim.siterecovery.state import (
     CLASSIC,
     HYPERV,
@@ -188,6 +188,7 @@ class Infrastructure:
         """Add a physical machine by its IP (tutorial Step 5, 9). Answers the container; the machine is in its list when
         the job is done. Nothing is asked of the machine itself: the Mobility service is pushed when it is protected."""
         vault, fabric, container = self.service.find_container(call)
+        check_alive(vault, fabric.provider)
         if fabric.provider != CLASSIC:
             raise bad("Machines are added by address to a configuration server only.")
         given = call.body.get("properties") or {}

@@ -4,7 +4,7 @@ docs/azure-unverified.md."""
 from __future__ import annotations
 
 from tests.azuresim.arm.errors import ArmError
-from tests.azuresim.siterecovery.state import Item
+from tests.azuresim.siterecovery.state import CLASSIC, Item, Vault
 
 
 def not_found(what: str, name: str) -> ArmError:
@@ -21,6 +21,16 @@ def in_use(message: str) -> ArmError:
     """Something still depends on it [doc: "Manage the configuration server": disable protection, then dissociate and
     delete policies, then delete the server]; the code is [inf]."""
     return ArmError(409, "ResourceInUse", message)
+
+
+def check_alive(vault: Vault, provider: str) -> None:
+    """Refuse when the classic experience has stopped [inf: what the service then says]."""
+    if vault.retired and provider == CLASSIC:
+        raise ArmError(
+            400,
+            "ClassicExperienceRetired",
+            "The classic experience is retired: move to the modernized one.",
+        )
 
 
 def not_allowed(item: Item, operation: str, allowed: list[str]) -> ArmError:

@@ -314,13 +314,16 @@ class Plan:
 
 @dataclass
 class Vault:
-    """A Recovery Services vault. `classic`: made before 2023-03-15, so that it may still hold configuration servers."""
+    """A Recovery Services vault. `classic`: made before 2023-03-15, so that it may still hold configuration servers.
+    `retired`: the classic experience has stopped working in it, as it may since 2026-03-30 [doc: classic experience,
+    deprecation: "disaster recovery operations may stop"]: what is there can be read, switched and disabled only."""
 
     subscription: str
     group: str
     name: str
     body: dict[str, Any]
     classic: bool = False
+    retired: bool = False
     fabrics: dict[str, Fabric] = field(default_factory=dict)
     policies: dict[str, Policy] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
