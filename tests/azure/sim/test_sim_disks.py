@@ -273,8 +273,9 @@ class TestCopiesAndTags:
         body = empty(1)
         body["properties"]["creationData"] = {"createOption": "Copy", "sourceResourceId": source}
         azure.compute.disks.begin_create_or_update("rg", "copy", body).result()
-        found = compute.compute(sim).disk_bytes("copy")
-        assert found[:SIZE] == b"S" * SIZE and len(found) == 1024 * MIB and not any(found[SIZE : SIZE + MIB])
+        state = compute.compute(sim)
+        assert state.read("copy", 0, SIZE + MIB) == b"S" * SIZE + bytes(MIB)
+        assert state.disk_path("copy").stat().st_size == 1024 * MIB
 
     def test_tags_are_replaced_by_a_patch_and_found_by_a_list(self, sim: AzureSim, azure: Clients) -> None:
         seeds.disk(sim, "rg", "d", tags={"farshore-run": "one"})

@@ -1,4 +1,7 @@
-"""Limits of tags. Source: learn.microsoft.com/azure/azure-resource-manager/management/tag-resources, "Limitations"."""
+"""Limits of tags. Source: learn.microsoft.com/azure/azure-resource-manager/management/tag-resources, "Limitations".
+
+The codes of the refusals are [inf].
+"""
 
 from __future__ import annotations
 

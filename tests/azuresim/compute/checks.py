@@ -17,7 +17,8 @@ from tests.azuresim.compute.sizes import NEEDS_ZONE, Size
 from tests.azuresim.compute.state import DISKS, SETS, compute
 
 BAD_NAME = re.compile(r"[\x00-\x1f ~!@#$%^&*()=+_\[\]{}\\|;:'\",<>/?]")
-"""Source: "Naming rules and restrictions for Azure resources", Microsoft.Compute virtualMachines."""
+"""Source: "Naming rules and restrictions for Azure resources", Microsoft.Compute virtualMachines; that a breach is
+`InvalidParameter` is [inf]."""
 
 
 def check_machine(call: Call, body: dict[str, Any]) -> Size:
@@ -168,8 +169,8 @@ def _check_disk(call: Call, disk_id: str, size: Size, body: dict[str, Any], mach
 def _check_kind(disk: Resource, size: Size, body: dict[str, Any]) -> None:
     kind, zones = disk.body["sku"]["name"], body.get("zones") or []
     if kind.startswith(("Premium", "Ultra")) and not size.premium:
-        # source of the rule: "Azure managed disk types" (premium disks need a size with PremiumIO); wording from
-        # hashicorp/terraform-provider-azurerm's reports of this refusal [inf]
+        # source of the rule: Azure docs "Azure managed disk types" (premium disks need a size with PremiumIO); code,
+        # status and sentence: as Kubernetes' cloud provider logs them ("Status=400 Code=InvalidParameter")
         raise ArmError(
             400, "InvalidParameter", f"Requested operation cannot be performed because the VM size {size.name} does "
             f"not "
@@ -194,7 +195,8 @@ def check_boot(
         return
     generation = disk.properties.get("hyperVGeneration") or "V1"
     if generation not in size.generations.split(","):
-        # source: Azure docs "Support for generation 2 VMs" (sizes); the sentence from public reports of this refusal
+        # source of the rule: Azure docs "Support for generation 2 VMs"; of code and sentence: issue 7454 of
+        # hashicorp/terraform-provider-azurerm
         raise ArmError(
             400, "BadRequest", f"The selected VM size '{size.name}' cannot boot Hypervisor Generation "
             f"'{generation[1:]}'. If "
@@ -222,7 +224,7 @@ def check_nics(call: Call, properties: dict[str, Any], size: Size, location: str
         raise missing("networkProfile")
     primaries = [one for one in references if (one.get("properties") or {}).get("primary")]
     if len(references) > 1 and len(primaries) != 1:
-        # source: Azure docs "Create a VM with multiple NICs": exactly one is primary
+        # source of the rule: Azure docs "Create a VM with multiple NICs": exactly one is primary; code and words [inf]
         raise ArmError(
             400, "VirtualMachineMustHaveOneNetworkInterfaceAsPrimary",
             f"Virtual machine {machine_id} must have one network interface set as the primary.",
@@ -244,7 +246,7 @@ def check_nics(call: Call, properties: dict[str, Any], size: Size, location: str
         call.require("Microsoft.Network/networkInterfaces/join/action", nic.id)
         user = (nic.properties.get("virtualMachine") or {}).get("id")
         if user and user.lower() != machine_id.lower():
-            # source of code: public reports ("NicInUse"); the wording for a join is [inf]
+            # [inf]: the code is that of deleting a used interface (terraform-provider-azurerm issue 8105)
             raise ArmError(
                 400, "NicInUse", f"Network Interface {nic.id} is used by existing resource {user}. It cannot be used "
                 f"by "
@@ -255,6 +257,7 @@ def check_nics(call: Call, properties: dict[str, Any], size: Size, location: str
         for configuration in nic.properties["ipConfigurations"]:
             networks.add(configuration["properties"]["subnet"]["id"].rpartition("/subnets/")[0].lower())
     if len(networks) > 1:
+        # source of the rule: Azure docs "Multiple network interfaces": all in one virtual network; code and words [inf]
         raise ArmError(
             400, "NetworkInterfacesInDifferentVirtualNetworks",
             f"All network interfaces of virtual machine {machine_id} must be in the same virtual network.",
@@ -266,7 +269,7 @@ def check_set(call: Call, body: dict[str, Any], size: Size) -> None:
     if not named:
         return
     if body.get("zones"):
-        # source: description of VirtualMachineProperties.availabilitySet / Azure docs "Availability options"
+        # source of the rule: Azure docs "Availability options for Azure Virtual Machines"; code and words [inf]
         raise ArmError(400, "BadRequest", "A VM cannot be both in an availability set and in an availability zone.")
     found = call.sim.store.get(named)
     if found is None or found.kind.lower() != SETS.lower():

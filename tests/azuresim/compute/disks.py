@@ -35,6 +35,7 @@ UPLOADING = ("ReadyToUpload", "ActiveUpload")
 
 def put(call: Call) -> Reply | Later:
     if not NAME.fullmatch(call.args["disk"]):
+        # the code of this refusal is [inf]
         raise ArmError(
             400,
             "InvalidParameter",

@@ -68,6 +68,12 @@ class Compute:
         with self.files.path(disk.id).open("rb") as file:
             return file.read(int(disk.properties["diskSizeBytes"]))
 
+    def read(self, name: str, offset: int = 0, length: int = 512, group: str = "") -> bytes:
+        """Bytes of a disk from `offset`."""
+        with self.disk_path(name, group).open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
     def disk(self, name: str, group: str = "") -> Resource:
         """The disk of that name, in whichever group it is unless one is named. Raises KeyError."""
         for one in self.sim.store.of(DISKS):

@@ -21,7 +21,7 @@ def put(call: Call) -> Later:
     given = {name: value for name, value in (call.body.get("properties") or {}).items() if value is not None}
     wanted = given.get("ipConfigurations") or []
     if not wanted:
-        # source: description of NetworkInterface; Azure's own code for it
+        # [inf]: code and words
         raise ArmError(
             400, "NetworkInterfaceMustHaveAtLeastOneIPConfiguration",
             f"Network interface {call.path} must have at least one IP configuration.",
@@ -30,6 +30,7 @@ def put(call: Call) -> Later:
     first = ((wanted[0].get("properties") or {}).get("subnet") or {}).get("id") or ""
     made = [_configuration(call, one, known, first if number else "", location) for number, one in enumerate(wanted)]
     if len({one["properties"]["subnet"]["id"].rpartition("/subnets/")[0].lower() for one in made}) > 1:
+        # [inf]: code and words
         raise ArmError(
             400, "SubnetsNotInSameVnet", f"Subnets referenced by the IP configurations of {call.path} are not in the "
             f"same "
@@ -128,7 +129,7 @@ def _dynamic(call: Call, subnet: Resource) -> str:
 
 
 def _take_public(call: Call, address_id: str, configuration_id: str) -> None:
-    """Source of the wording: MicrosoftLearning/AZ-100 issue 15."""
+    """Source of the wording: MicrosoftLearning/AZ-100 issue 15; the code is [inf]."""
     address = call.sim.store.get(address_id)
     if address is None:
         raise reference_missing(address_id, configuration_id)

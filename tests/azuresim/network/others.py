@@ -103,7 +103,7 @@ def delete_group(call: Call) -> Reply | Later:
         return Reply(status=204)
     for nic in call.sim.store.of(NICS):
         if (nic.properties.get("networkSecurityGroup") or {}).get("id", "").lower() == group.id.lower():
-            # source: Azure docs "Troubleshoot: Azure network security group", code from reports
+            # [inf]: code and words
             raise ArmError(
                 400, "InUseNetworkSecurityGroupCannotBeDeleted",
                 f"Network security group {group.id} cannot be deleted because it is in use by: {nic.id}.",

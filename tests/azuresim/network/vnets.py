@@ -154,7 +154,8 @@ def put_subnet(call: Call) -> Later:
     if not mine:
         raise ArmError(400, "InvalidRequestFormat", f"Subnet {call.args['subnet']} has no address prefix.")
     if known and mine != prefixes(known.properties) and taken(call.sim.store, known.id):
-        # source: Azure docs "Add, change, or delete a virtual network subnet": the range changes only when it is empty
+        # source of the rule: Azure docs "Add, change, or delete a virtual network subnet" (only an
+        # empty one changes its range); the code is [inf]
         raise ArmError(
             400, "InUsePrefixCannotBeDeleted", f"IpPrefix of subnet {known.name} is in use and cannot be changed."
         )

@@ -1,6 +1,7 @@
 """Storage accounts in front of an Azurite: `sim.parts["storage"].serve_with(azurite.connection_string)`.
 
-Source: the specification storage.json (StorageAccounts, BlobContainers) and "Storage account overview" for names and
+Source: the specification storage.json (StorageAccounts, BlobContainers; reasons AccountNameInvalid and AlreadyExists of
+CheckNameAvailability) and "Storage account overview" for names and
 kinds.
 """
 
@@ -177,6 +178,7 @@ def put(call: Call) -> Reply | Later:
     location = call.sim.check_location(call.body["location"], ACCOUNTS)
     known = call.sim.store.get(call.path)
     if known is None and _taken(call, name):
+        # the codes of this and of the next refusal are [inf]
         raise ArmError(409, "StorageAccountAlreadyTaken", f"The storage account named {name} is already taken.")
     if known is not None:
         if known.body["location"] != location or known.body["kind"] != call.body["kind"]:
@@ -271,6 +273,7 @@ def put_container(call: Call) -> Reply:
     account_id = call.path.partition("/blobServices/")[0]
     call.sim.store.need(account_id)
     if not CONTAINER.fullmatch(name):
+        # source of the rule: "Naming and referencing containers, blobs, and metadata"; the code is [inf]
         raise ArmError(
             400, "ContainerOperationFailure", f"The container name '{name}' is invalid: 3-63 characters, lower-case "
             f"letters, "
