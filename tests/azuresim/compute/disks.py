@@ -1,7 +1,7 @@
-"""Managed disks: create empty, for upload, by import of a page blob, by copy; shared access; update; delete.
+"""Managed disks: create empty, for upload, by import of a page blob, by copy; update; delete.
 
 Sources, unless a rule says otherwise: the specification DiskRP.json (Microsoft.Compute), Azure docs
-"Upload a VHD to Azure or copy a managed disk" (disks-upload-vhd-to-managed-disk-cli) and "Download a Windows VHD".
+"Upload a VHD to Azure or copy a managed disk" (disks-upload-vhd-to-managed-disk-cli).
 """
 
 from __future__ import annotations
@@ -11,26 +11,24 @@ import re
 import uuid
 from typing import Any
 
-from azure.mgmt.compute import models
 from tests.azuresim.arm.call import Call, Later, Reply
 from tests.azuresim.arm.errors import ArmError
 from tests.azuresim.arm.operations import now
+from tests.azuresim.arm.refusals import conflict, fixed, location_conflict, missing
 from tests.azuresim.arm.store import Resource
 from tests.azuresim.arm.tags import check_tags
+from tests.azuresim.compute.access import outstanding
 from tests.azuresim.compute.diskfiles import FOOTER, GIB, MIB
+from tests.azuresim.compute.operations import idle, later
 from tests.azuresim.compute.sizes import DISK_TYPES
-from tests.azuresim.compute.state import DISKS, Compute, compute
+from tests.azuresim.compute.state import DISKS, UPLOADING, Compute, compute
 
 NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,78}[A-Za-z0-9_])?")
 """Source: "Naming rules and restrictions for Azure resources", Microsoft.Compute disks: 1-80, letters, digits,
-underscores,
-periods and hyphens, beginning with a letter or digit, ending with one or an underscore."""
+underscores, periods and hyphens, beginning with a letter or digit, ending with one or an underscore."""
 UPLOAD_BYTES = (20972032, 35183298347520)
 """Source: description of CreationData.uploadSizeBytes: 20 MiB + 512 to 32 TiB + 512 bytes, footer included."""
-LONGEST_ACCESS = 60 * 24 * 3600
-"""Seconds. Source: Azure docs, "Securely import/export managed disks": a disk's SAS lives at most 60 days."""
 FIXED = ("createOption", "sourceUri", "sourceResourceId", "storageAccountId", "uploadSizeBytes")
-UPLOADING = ("ReadyToUpload", "ActiveUpload")
 
 
 def put(call: Call) -> Reply | Later:
@@ -75,13 +73,6 @@ def create(call: Call, disk_id: str, body: dict[str, Any]) -> Later:
     return later(call, finish, disk, failed=failed, body=disk.body)
 
 
-def later(call: Call, finish: Any, disk: Resource, **more: Any) -> Later:
-    """An operation of the disk provider, which has URLs of its own."""
-    path = f"/subscriptions/{call.sim.subscription}/providers/Microsoft.Compute/locations/{disk.body['location']}"
-    status = path + "/DiskOperations/{operation}"
-    return Later(finish, disk.id, status_path=status, result_path=status + "?monitor=true", **more)
-
-
 def _check_kind(state: Compute, kind: str, zones: Any) -> None:
     if kind not in DISK_TYPES or kind not in state.disk_types:
         raise ArmError(400, "InvalidAccountType", f"The AccountType {kind} is invalid.", target="sku.name")
@@ -97,7 +88,7 @@ def _content(
     asked = int(properties.get("diskSizeGB") or 0) * GIB
     if option == "Empty":
         if not asked:
-            raise _missing("disk.properties.diskSizeGB")
+            raise missing("disk.properties.diskSizeGB")
         return asked, lambda: state.files.create(disk_id, asked)
     if option == "Upload":
         size = _upload_size(creation)
@@ -110,7 +101,7 @@ def _content(
             )
         call.require("Microsoft.Compute/disks/beginGetAccess/action", source.id)
         if source.properties["diskState"] in UPLOADING:
-            raise _conflict(
+            raise conflict(
                 f"Disk {source.name} cannot be copied while it is in state {source.properties['diskState']}."
             )
         size = max(asked, int(source.properties["diskSizeBytes"]))
@@ -126,7 +117,7 @@ def _content(
 def _upload_size(creation: dict[str, Any]) -> int:
     size = int(creation.get("uploadSizeBytes") or 0)
     if not size:
-        raise _missing("disk.properties.creationData.uploadSizeBytes")
+        raise missing("disk.properties.creationData.uploadSizeBytes")
     least, most = UPLOAD_BYTES
     if not least <= size <= most or (size - FOOTER) % MIB:
         # that what precedes the footer is a whole number of MiB is [inf] for uploads; it is documented for VHDs
@@ -144,7 +135,7 @@ def _import(call: Call, state: Compute, disk_id: str, creation: dict[str, Any], 
     """The account is named when it is in another subscription (source: the specification's examples
     Disk_Create_ByImportingBlob...; the description of storageAccountId says "required" without that difference)."""
     if not creation.get("sourceUri"):
-        raise _missing("disk.properties.creationData.sourceUri")
+        raise missing("disk.properties.creationData.sourceUri")
     reader = call.sim.parts["storage"].blob(creation.get("storageAccountId"), creation["sourceUri"])
     size = max(asked, reader.size - FOOTER)
 
@@ -183,25 +174,25 @@ def _change(call: Call, body: dict[str, Any]) -> Later:
     """A PUT on a disk that exists. Source of code and wording: PropertyChangeNotAllowed as in Azure/azure-sdk-for-net
     issue 37285."""
     disk = call.sim.store.need(call.path)
-    _idle(call, disk, same=body.get("properties"))
+    idle(call, disk, same=body.get("properties"))
     wanted, known = body.get("properties") or {}, disk.hidden["asked"]["properties"]
     for name in FIXED:
         given = (wanted.get("creationData") or {}).get(name)
         if given is not None and given != (known.get("creationData") or {}).get(name):
-            raise _fixed(f"creationData.{name}")
+            raise fixed(f"creationData.{name}")
     for name in ("osType", "hyperVGeneration"):
         if wanted.get(name) is not None and known.get(name) is not None and wanted[name] != known[name]:
-            raise _fixed(name)
+            raise fixed(name)
     if call.sim.check_location(body["location"], DISKS) != disk.body["location"]:
         raise location_conflict(disk, body["location"])
     if (body.get("zones") or []) != (disk.body.get("zones") or []):
-        raise _fixed("zones")
+        raise fixed("zones")
     return _update(call, disk, wanted, (body.get("sku") or {}).get("name"), {"tags": body.get("tags")})
 
 
 def patch(call: Call) -> Later:
     disk = call.sim.store.need(call.path)
-    _idle(call, disk)
+    idle(call, disk)
     tags = {"tags": call.body["tags"]} if call.body.get("tags") is not None else {}
     check_tags(tags.get("tags"))
     return _update(call, disk, call.body.get("properties") or {}, (call.body.get("sku") or {}).get("name"), tags)
@@ -226,12 +217,12 @@ def _update(call: Call, disk: Resource, wanted: dict[str, Any], kind: str | None
             )  # fmt: skip
         if running and disk.properties.get("osType"):
             # source: common VM errors, Conflict
-            raise _conflict("Disk resizing is allowed only when creating a VM or when the VM is deallocated.")
+            raise conflict("Disk resizing is allowed only when creating a VM or when the VM is deallocated.")
     if kind and kind != disk.body["sku"]["name"]:
         _check_kind(state, kind, disk.body.get("zones"))
         if running:
             # source: Azure docs "Convert managed disks": the machine must be deallocated
-            raise _conflict(f"Cannot change the type of disk {disk.name} while it is attached to a running VM.")
+            raise conflict(f"Cannot change the type of disk {disk.name} while it is attached to a running VM.")
 
     def finish() -> dict[str, Any]:
         if size > now_size:
@@ -270,12 +261,12 @@ def delete(call: Call) -> Reply | Later:
     disk = call.sim.store.get(call.path)
     if disk is None:
         return Reply(status=204)
-    _idle(call, disk)
+    idle(call, disk)
     if disk.body.get("managedBy"):
         # source of code and wording: ansible/ansible pull request 54644 (the answer to deleting an attached disk)
         raise ArmError(409, "OperationNotAllowed", f"Disk {disk.name} is attached to VM {disk.body['managedBy']}.")
     if disk.properties["diskState"] == "ActiveSAS":
-        raise _outstanding(disk)
+        raise outstanding(disk)
     disk.properties["provisioningState"] = "Deleting"
 
     def finish() -> None:
@@ -283,108 +274,3 @@ def delete(call: Call) -> Reply | Later:
         call.sim.store.remove(disk.id)
 
     return later(call, finish, disk, failed=lambda error: disk.properties.update(provisioningState="Failed"))
-
-
-def grant(call: Call) -> Later:
-    disk = call.sim.store.need(call.resource_id)
-    _idle(call, disk)
-    access, seconds = str(call.body["access"]).capitalize(), int(call.body["durationInSeconds"])
-    if not 0 < seconds <= LONGEST_ACCESS:
-        raise ArmError(
-            400, "InvalidParameter", f"The value of parameter durationInSeconds is invalid: {seconds}.",
-            target="durationInSeconds",
-        )  # fmt: skip
-    check_access(call, disk, access)
-
-    def finish() -> dict[str, Any]:
-        found = compute(call.sim).files
-        path, query = found.grant(disk.id, access == "Write", seconds)
-        disk.properties["diskState"] = "ActiveUpload" if access == "Write" else "ActiveSAS"
-        return {"accessSAS": f"{call.sim.parts['blobs'].url}{path}?{query}"}
-
-    return later(call, finish, disk, result_model=models.AccessUri)
-
-
-def check_access(call: Call, disk: Resource, access: str) -> None:
-    """Refuse what cannot be granted in the disk's state."""
-    state, owner = disk.properties["diskState"], compute(call.sim).owner(disk)
-    if owner is not None and compute(call.sim).power.get(owner.id.lower()) != "deallocated":
-        # source of code and wording: microsoft/AzureStorageExplorer issue 6654
-        raise _conflict(
-            f"Access not permitted because disk {disk.name} is currently attached to running VM {owner.id}."
-        )
-    if access == "Write" and state not in UPLOADING:
-        # DiskState: "ReadyToUpload: a disk is ready to be created by upload by requesting a write token"; the wording
-        # of
-        # the refusal in any other state is [inf]
-        raise ArmError(
-            409, "OperationNotAllowed", f"Write access to disk {disk.name} is not permitted in state {state}: only a "
-            f"disk "
-            "created with createOption Upload that is in state ReadyToUpload or ActiveUpload can be written.",
-        )  # fmt: skip
-    if access != "Write" and state in UPLOADING:
-        # [inf]: there is nothing to read before the upload has been ended by revoking access
-        raise ArmError(
-            409, "OperationNotAllowed", f"Read access to disk {disk.name} is not permitted in state {state}."
-        )
-    if access == "None":
-        raise ArmError(400, "InvalidParameter", "The value of parameter access is invalid: None.", target="access")
-
-
-def revoke(call: Call) -> Later:
-    """Ends the upload: only now is the footer looked at (microsoft/AzureStorageExplorer issue 6654)."""
-    disk = call.sim.store.need(call.resource_id)
-    _idle(call, disk)
-    state = compute(call.sim)
-
-    def finish() -> None:
-        if disk.properties["diskState"] == "ActiveUpload":
-            size = int(disk.hidden["asked"]["properties"]["creationData"]["uploadSizeBytes"])
-            state.files.finish_upload(disk.id, size, disk.name)
-            disk.properties["diskState"] = "Unattached"
-        elif disk.properties["diskState"] == "ActiveSAS":
-            disk.properties["diskState"] = "Reserved" if disk.body.get("managedBy") else "Unattached"
-        state.files.revoke(disk.id)
-
-    return later(call, finish, disk)
-
-
-def _idle(call: Call, disk: Resource, same: Any = None) -> None:
-    """[inf] A disk takes one change at a time; a repeated PUT of what is being made is let through."""
-    if call.sim.operations.pending(disk.id) and not (same and disk.properties["provisioningState"] == "Creating"):
-        raise _conflict(f"Another operation on disk {disk.name} is in progress. Please retry the request later.")
-
-
-def _conflict(message: str) -> ArmError:
-    return ArmError(409, "Conflict", message)
-
-
-def _outstanding(disk: Resource) -> ArmError:
-    """Source of the sentence: Azure docs "Download a Windows VHD"; that deleting is refused with it too is [inf]."""
-    return ArmError(
-        409, "OperationNotAllowed", f"There is an active shared access signature outstanding for disk {disk.name}. "
-        f"Call "
-        "EndGetAccess before attaching or deleting the disk.",
-    )  # fmt: skip
-
-
-def outstanding(disk: Resource) -> ArmError:
-    return _outstanding(disk)
-
-
-def _missing(name: str) -> ArmError:
-    return ArmError(400, "InvalidParameter", f"Required parameter '{name}' is missing (null).", target=name)
-
-
-def _fixed(name: str) -> ArmError:
-    return ArmError(409, "PropertyChangeNotAllowed", f"Changing property '{name}' is not allowed.", target=name)
-
-
-def location_conflict(known: Resource, asked: str) -> ArmError:
-    """Source: Azure docs, resource-manager/troubleshooting: InvalidResourceLocation."""
-    group, place = known.group, known.body["location"]
-    return ArmError(
-        409, "InvalidResourceLocation", f"The resource '{known.name}' already exists in location '{place}' in resource "
-        f"group '{group}'. A resource with the same name cannot be created in location '{asked}'. Please select a new "
-        "resource name.",
-    )  # fmt: skip

@@ -19,7 +19,7 @@ from tests.azuresim.arm.operations import now
 from tests.azuresim.arm.store import Resource
 from tests.azuresim.arm.tags import check_tags
 from tests.azuresim.compute import disks
-from tests.azuresim.compute.checks import check_machine, check_update, conflict, owned
+from tests.azuresim.compute.checks import check_machine, check_update, owned
 from tests.azuresim.compute.state import DISKS, MACHINES, compute
 
 FIXED_IMAGE_GIB = 30
@@ -300,6 +300,3 @@ def delete(call: Call) -> Reply | Later:
         call.sim.store.remove(machine.id)
 
     return Later(finish, machine.id, failed=lambda error: machine.properties.update(provisioningState="Failed"))
-
-
-__all__ = ["attach_detach", "conflict", "delete", "get", "instance_view", "list_all", "list_in_group", "patch", "put"]

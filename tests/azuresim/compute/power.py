@@ -8,8 +8,8 @@ from tests.azuresim.arm.call import Call, Later
 from tests.azuresim.arm.errors import ArmError
 from tests.azuresim.arm.store import Resource
 from tests.azuresim.compute import machines
+from tests.azuresim.compute.access import outstanding
 from tests.azuresim.compute.checks import owned
-from tests.azuresim.compute.disks import outstanding
 from tests.azuresim.compute.state import compute
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from azure.mgmt.compute import models
 from tests.azuresim.arm.registry import GROUP, SUBSCRIPTION, Route
-from tests.azuresim.compute import catalogue, disks, machines, power, sets
+from tests.azuresim.compute import access, catalogue, disks, machines, power, sets
 from tests.azuresim.compute.diskfiles import DiskFiles
 from tests.azuresim.compute.state import Compute
 from tests.azuresim.sim import AzureSim
@@ -36,8 +36,8 @@ def _disks() -> list[Route]:
         Route("DELETE", one, disks.delete, v),
         Route("GET", IN_GROUP + "/disks", disks.list_in_group, v, items=models.Disk),
         Route("GET", IN_SUBSCRIPTION + "/disks", disks.list_all, v, items=models.Disk),
-        Route("POST", one + "/beginGetAccess", disks.grant, v, models.GrantAccessData, models.AccessUri),
-        Route("POST", one + "/endGetAccess", disks.revoke, v),
+        Route("POST", one + "/beginGetAccess", access.grant, v, models.GrantAccessData, models.AccessUri),
+        Route("POST", one + "/endGetAccess", access.revoke, v),
     ]
 
 

@@ -16,6 +16,7 @@ from tests.azuresim.sim import AzureSim
 DISKS = "Microsoft.Compute/disks"
 MACHINES = "Microsoft.Compute/virtualMachines"
 SETS = "Microsoft.Compute/availabilitySets"
+UPLOADING = ("ReadyToUpload", "ActiveUpload")
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 from tests.azuresim.arm.call import Call, Later, Reply
 from tests.azuresim.arm.errors import ArmError
+from tests.azuresim.arm.refusals import reference_missing
 from tests.azuresim.arm.store import Resource
 from tests.azuresim.arm.tags import check_tags
-from tests.azuresim.compute.checks import reference_missing
 from tests.azuresim.network.addresses import NICS, free, is_reserved, prefixes, taken
 from tests.azuresim.network.vnets import SUBNETS, etag
 

@@ -1,8 +1,7 @@
 """Storage accounts in front of an Azurite: `sim.parts["storage"].serve_with(azurite.connection_string)`.
 
 Source: the specification storage.json (StorageAccounts, BlobContainers; reasons AccountNameInvalid and AlreadyExists of
-CheckNameAvailability) and "Storage account overview" for names and
-kinds.
+CheckNameAvailability) and "Storage account overview" for names and kinds.
 """
 
 from __future__ import annotations
