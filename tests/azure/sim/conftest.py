@@ -15,8 +15,14 @@ from azure.mgmt.compute import ComputeManagementClient
 from azure.mgmt.network import NetworkManagementClient
 from azure.mgmt.resource.resources import ResourceManagementClient
 from azure.mgmt.storage import StorageManagementClient
-from tests.azuresim import AzureSim
+from tests.azuresim import AzureSim, seeds
 from tests.azuresim.arm.identity import Principal
+
+EMPTY = {
+    "location": "westeurope",
+    "properties": {"diskSizeGB": 1, "creationData": {"createOption": "Empty"}},
+}
+DISKS = "*/Microsoft.Compute/disks/*"
 
 
 @dataclass
@@ -99,3 +105,36 @@ def refused() -> Callable[..., HttpResponseError]:
 def code(error: HttpResponseError) -> str:
     """Azure's code of a refusal, wherever the SDK puts it."""
     return str(error.error.code if error.error else getattr(error, "error_code", "")) or ""
+
+
+@pytest.fixture
+def subnet(sim: AzureSim) -> str:
+    return seeds.subnet_id(seeds.vnet(sim, "rg"))
+
+
+def body(os_disk: str, nics: list[str], data: list[str] | None = None, **properties: Any) -> dict[str, Any]:
+    return {
+        "location": "westeurope",
+        "properties": {
+            "hardwareProfile": {"vmSize": "Standard_D2s_v5"},
+            "storageProfile": {
+                "osDisk": {"osType": "Linux", "createOption": "Attach", "managedDisk": {"id": os_disk}},
+                "dataDisks": [
+                    {"lun": lun, "createOption": "Attach", "managedDisk": {"id": one}}
+                    for lun, one in enumerate(data or [])
+                ],
+            },
+            "networkProfile": {
+                "networkInterfaces": [{"id": one, "properties": {"primary": n == 0}} for n, one in enumerate(nics)]
+            },
+            **properties,
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture
+def parts(sim: AzureSim, subnet: str) -> tuple[str, str]:
+    """An OS disk and a network interface."""
+    return seeds.disk(sim, "rg", "os", os_type="Linux", generation="V2"), seeds.nic(
+        sim, "rg", "nic", subnet, "10.1.0.9"
+    )
