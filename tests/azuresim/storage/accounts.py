@@ -10,13 +10,11 @@ import base64
 import re
 import secrets
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
-from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.mgmt.storage import models
-from azure.storage.blob import BlobClient, BlobServiceClient
+from azure.storage.blob import BlobServiceClient
 from tests.azuresim.arm.call import Call, Later, Reply
 from tests.azuresim.arm.errors import ArmError
 from tests.azuresim.arm.operations import now
@@ -24,6 +22,7 @@ from tests.azuresim.arm.registry import GROUP, SUBSCRIPTION, Route
 from tests.azuresim.arm.store import Resource
 from tests.azuresim.arm.tags import check_tags
 from tests.azuresim.sim import AzureSim
+from tests.azuresim.storage.sources import AzuriteBlob, Source, size_of
 
 VERSIONS = ("2017-10-01", "2019-06-01", "2023-05-01", "2024-01-01", "2025-06-01", "2025-08-01", "2026-09-01")
 ACCOUNTS = "Microsoft.Storage/storageAccounts"
@@ -32,35 +31,6 @@ NAME = re.compile(r"[a-z0-9]{3,24}")
 CONTAINER = re.compile(r"(?!.*--)[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]")
 PAGE_BLOB_KINDS = ("StorageV2", "Storage", "BlobStorage")
 STEP = 4 * 1024 * 1024
-
-
-class Source(Protocol):
-    """A page blob that a disk is imported from."""
-
-    size: int
-
-    def into(self, path: Path) -> None: ...
-
-
-@dataclass
-class AzuriteBlob:
-    """A page blob in the Azurite behind the accounts."""
-
-    connection: str
-    container: str
-    name: str
-    size: int
-
-    def into(self, path: Path) -> None:
-        """Write the blob's pages to a file that is as long."""
-        given = (self.connection, self.container, self.name)
-        with BlobClient.from_connection_string(*given) as client, path.open("r+b") as file:
-            for one in client.list_page_ranges():
-                if one.cleared:
-                    continue
-                data = client.download_blob(offset=one.start, length=one.end - one.start + 1).readall()
-                file.seek(one.start)
-                file.write(data)
 
 
 @dataclass
@@ -112,32 +82,7 @@ class Storage:
             )
         path = urlsplit(uri).path.removeprefix(urlsplit(self.endpoint).path).strip("/")
         container, _, name = path.partition("/")
-        return AzuriteBlob(self.connection, container, name, _size_of(self.connection, container, name, uri))
-
-
-def _size_of(connection: str, container: str, name: str, uri: str) -> int:
-    try:
-        with BlobClient.from_connection_string(connection, container, name) as client:
-            found = client.get_blob_properties()
-    except ResourceNotFoundError as error:
-        raise ArmError(404, "DiskBlobNotFound", f"Unable to find VHD blob with URI {uri}.") from error
-    except HttpResponseError as error:
-        raise ArmError(
-            500, "StorageAccountOperationInternalError", "Internal error occurred while accessing storage account."
-        ) from error
-    if found.blob_type != "PageBlob":
-        raise ArmError(
-            400, "IncorrectDiskBlobType",
-            f"Disk blobs can only be of type page blob. Blob {uri} is of type '{found.blob_type}'.",
-        )  # fmt: skip
-    if found.size < 20972032 or (found.size - 512) % (1024 * 1024):
-        # the lower bound and the whole MiB as for uploads (description of uploadSizeBytes; "Prepare a VHD")
-        raise ArmError(
-            400, "VHDSizeInvalid", f"The specified disk size value of {found.size} for disk with blob {uri} is "
-            f"invalid. Disk "
-            "size must be between 20972032 and 35183298347520.",
-        )  # fmt: skip
-    return int(found.size)
+        return AzuriteBlob(self.connection, container, name, size_of(self.connection, container, name, uri))
 
 
 def plug(sim: AzureSim) -> None:
