@@ -58,7 +58,7 @@ def test_each_step_that_fails_at_its_end_succeeds_when_it_is_repeated(cloud: Clo
             call()
         if path == "*/replicationProtectedItems/*":
             item = cloud.site.replication_protected_items.get(*classic.at, "item-web1").properties
-            assert item.protection_state == "EnableProtectionFailed"
+            assert item.protection_state == "EnablingFailed"
             cloud.site.replication_protected_items.begin_delete(*classic.at, "item-web1", DISABLE).result()
         call()
     assert cloud.vm_names() == ["web1-dr"]

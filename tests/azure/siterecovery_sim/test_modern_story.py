@@ -21,12 +21,25 @@ def test_a_physical_server_of_an_appliance_is_protected_drilled_and_failed_over(
     while item.properties.protection_state != "Protected":
         item = site.replication_protected_items.get(*at)
         progress.append(item.properties.provider_specific_details.initial_replication_progress_percentage)
-    assert progress == [66, 100], "the poller of the enabling has read it once before"
+    assert progress == [66, None], "the poller of the enabling has read it once before"
     site_machines = f"{scene.appliance.site_id}/machines?api-version=2023-06-06"
     listed = json.loads(site._client.send_request(HttpRequest("GET", cloud.sim.endpoint + site_machines)).body())[
         "value"
     ]
     assert [one["properties"]["networkAdapters"][0]["ipAddressList"] for one in listed] == [["10.0.0.11"]]
+
+    assert (item.properties.failover_health, [one.error_code for one in item.properties.health_errors]) == (
+        "Warning",
+        ["161011"],
+    )
+    assert item.properties.replication_health == "Normal", "a drill that is missing is no trouble of replication"
+    assert len(item.properties.provider_specific_details.protected_disks) == 2
+    shown = next(iter(site.replication_protected_items.list(GROUP, VAULT))).properties.provider_specific_details
+    assert shown.protected_disks == [] and shown.vm_nics == [], "a list leaves them out"
+    fabric = next(iter(site.replication_fabrics.list(GROUP, VAULT)))
+    assert fabric.properties.custom_details.process_servers == []
+    whole = site.replication_fabrics.get(GROUP, VAULT, fabric.name).properties.custom_details
+    assert whole.process_servers[0].health == "Normal"
 
     old = [disk.path.read_bytes() for disk in machine.disks]
     machine.disks[0].path.write_bytes(b"later" + old[0][5:])
@@ -113,9 +126,11 @@ def test_a_machine_of_a_configuration_server_moves_to_an_appliance_and_leaves_it
         ({"target_network_id": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/virtualNetworks/x"},
         "does not exist"),
         ({"target_subnet_name": "nowhere"}, "no subnet"),
+        ({"run_as_account_id": "nobody"}, "no run-as account"),
         ({"target_availability_zone": "1", "target_availability_set_id": "x"}, "not both"),
     ],
     ids=["no disks", "an illegal name", "an unknown process server", "a network that is not there", "an unknown subnet",
+    "an unknown account",
     "set and zone"],
 )  # fmt: skip
 def test_enabling_refuses(cloud: Cloud, change: dict[str, object], message: str) -> None:

@@ -24,7 +24,7 @@ def test_a_push_that_fails_names_its_code_and_its_job_starts_again(cloud: Cloud,
         classic.protect(machine)
     items, at = cloud.site.replication_protected_items, (*classic.at, "item-web1")
     item = items.get(*at).properties
-    assert (item.protection_state, item.allowed_operations) == ("EnableProtectionFailed", ["DisableProtection"])
+    assert (item.protection_state, item.allowed_operations) == ("EnablingFailed", ["DisableProtection"])
     jobs = cloud.site.replication_jobs
     failed = next(one for one in jobs.list(GROUP, VAULT, filter="JobStatus eq 'Failed'"))
     error = failed.properties.errors[0].service_error_details
@@ -161,7 +161,10 @@ def test_a_quota_stops_the_failover_leaves_nothing_and_its_job_starts_again(
     with pytest.raises(HttpResponseError, match=code):
         items.begin_unplanned_failover(*at, failover_input()).result()
     assert len(cloud.sim.store.found) == before
-    assert items.get(*at).properties.protection_state == "Protected"
+    item = items.get(*at).properties
+    assert (item.protection_state, item.allowed_operations) == (
+        "UnplannedFailoverFailed", ["UnplannedFailover", "DisableProtection", "TestFailover"],
+    )  # fmt: skip
     failed = next(iter(cloud.site.replication_jobs.list(GROUP, VAULT, filter="JobStatus eq 'Failed'")))
     cloud.site.replication_jobs.begin_restart(GROUP, VAULT, failed.name).result()
     assert items.get(*at).properties.protection_state == "UnplannedFailoverCommitPendingStatesBegin"

@@ -7,7 +7,9 @@
 
 Sources in brackets: [spec example X] is examples/2025-08-01/X.json of Azure/azure-rest-api-specs, [SDK] the models and
 docstrings of azure-mgmt-recoveryservicessiterecovery 2.0.0, [PS] the source of Az.RecoveryServices, [doc] Microsoft's
-documentation, "tutorial" its page "Replicate Azure Stack VMs to Azure". [inf] is inferred and listed in
+documentation, [MIGRATE] its page "Automate VMware to Azure agent-based migration using Azure Site Recovery REST API",
+whose samples are of InMageRcm and 2025-08-01, "tutorial" its page "Replicate Azure Stack VMs to Azure". [inf] is
+inferred and listed in
 docs/azure-unverified.md.
 """
 

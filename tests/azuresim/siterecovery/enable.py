@@ -150,6 +150,9 @@ class Enable:
     def _modern(self, item: Item, details: dict[str, Any]) -> None:
         if bool(details.get("disksToInclude")) == bool(details.get("disksDefault")):
             raise bad("Give either disksToInclude or disksDefault.", "disksToInclude")  # [SDK: one or the other]
+        accounts = [f"{item.fabric.site_id}/runasaccounts/{one.id}".lower() for one in item.fabric.accounts]
+        if item.account and item.account.lower() not in accounts:
+            raise bad(f"There is no run-as account '{item.account}'.", "runAsAccountId")
         target = item.target
         target.group_id = details["targetResourceGroupId"]
         target.network, target.subnet = details.get("targetNetworkId") or "", details.get("targetSubnetName") or ""

@@ -171,13 +171,14 @@ class Failover:
         return str(perform).lower() == "true" if item.provider == MODERN else operations == "Required"
 
     def failing_over(self, item: Item, shutdown: bool, point: Point | None) -> Later:
-        before = item.phase
         job = self._begin(item, "UnplannedFailover", "Failover", failover_tasks(shutdown))
         item.phase = Phase.FAILING_OVER
 
         def failed() -> None:
-            # Tutorial: a cancelled failover does not replicate again; after a failed one it does [inf].
-            item.phase = Phase.FAILOVER_CANCELLED if job.state == "Cancelled" else before
+            # Tutorial: a cancelled failover does not replicate again; after a failed one it does [inf], and may fail
+            # over
+            # and be tested [MIGRATE].
+            item.phase = Phase.FAILOVER_CANCELLED if job.state == "Cancelled" else Phase.FAILOVER_FAILED
 
         def again() -> None:
             item.phase = Phase.FAILING_OVER

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import uuid
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from azure.mgmt.recoveryservicessiterecovery import models
@@ -72,13 +71,14 @@ class Infrastructure:
             Route("GET", MACHINES + "/{machine}", self.protectable, VERSIONS, reply=models.ProtectableItem),
             Route("GET", SITE + "/machines", self.site_machines, off),
             Route("GET", SITE + "/machines/{machine}", self.site_machine, off),
+            Route("GET", SITE + "/runasaccounts", self.site_accounts, off),
         ]  # fmt: skip
 
     # fabrics
 
     def fabrics(self, call: Call) -> Reply:
         vault = self.service.find_vault(call)
-        return Reply({"value": [show.fabric(self.service, vault, one) for one in vault.fabrics.values()]})
+        return Reply({"value": [show.listed(show.fabric(self.service, vault, one)) for one in vault.fabrics.values()]})
 
     def fabric(self, call: Call) -> Reply:
         vault, fabric = self.service.find_fabric(call)
@@ -240,26 +240,24 @@ class Infrastructure:
     # the appliance's site: no SDK, read by a plain request
 
     def site_machines(self, call: Call) -> Reply:
-        """[spec Microsoft.OffAzure 2023-06-06, ServersController_ListByServerSiteResource]."""
-        site, appliance, machines = self._site(call)
-        return Reply({"value": [show.off_azure(site, appliance, one) for one in machines.values()]})
+        """[spec Microsoft.OffAzure 2023-06-06, ServersController_ListByServerSiteResource]"""
+        fabric, machines = self._site(call)
+        return Reply({"value": [show.off_azure(fabric, one) for one in machines.values()]})
 
     def site_machine(self, call: Call) -> Reply:
-        site, appliance, machines = self._site(call)
+        fabric, machines = self._site(call)
         if call.args["machine"] not in machines:
             raise not_found("server", call.args["machine"])
-        return Reply(show.off_azure(site, appliance, machines[call.args["machine"]]))
+        return Reply(show.off_azure(fabric, machines[call.args["machine"]]))
 
-    def _site(self, call: Call) -> tuple[str, str, dict[str, Any]]:
-        site = f"{call.group_id}/providers/Microsoft.OffAzure/ServerSites/{call.args['site']}"
-        machines = self.service.offazure.get(site.lower())
-        if machines is None:
-            raise not_found("server site", call.args["site"])
+    def site_accounts(self, call: Call) -> Reply:
+        fabric, _ = self._site(call)
+        return Reply({"value": [show.run_as(fabric, number) for number in range(len(fabric.accounts))]})
+
+    def _site(self, call: Call) -> tuple[Fabric, dict[str, Any]]:
+        site = f"{call.group_id}/providers/Microsoft.OffAzure/ServerSites/{call.args['site']}".lower()
         fabrics = [one for vault in self.service.vaults.values() for one in vault.fabrics.values()]
-        appliance = next((one.friendly for one in fabrics if one.site_id.lower() == site.lower()), "")
-        return site, appliance, machines
-
-
-def heard(service: SiteRecovery, at: datetime | None) -> datetime:
-    """When the last heartbeat came: just now, while they come."""
-    return at if at is not None else service.clock.now() - timedelta(seconds=30)
+        for fabric in fabrics:
+            if fabric.site_id.lower() == site:
+                return fabric, self.service.offazure.get(site, {})
+        raise not_found("server site", call.args["site"])

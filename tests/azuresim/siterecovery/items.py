@@ -73,11 +73,11 @@ class Items:
 
     def of_vault(self, call: Call) -> Reply:
         vault = self.service.find_vault(call)
-        return Reply({"value": [self._seen(one) for one in vault.items()]})
+        return Reply({"value": [show.listed(self._seen(one)) for one in vault.items()]})
 
     def of_container(self, call: Call) -> Reply:
         _, _, container = self.service.find_container(call)
-        return Reply({"value": [self._seen(one) for one in list(container.items.values())]})
+        return Reply({"value": [show.listed(self._seen(one)) for one in list(container.items.values())]})
 
     def get(self, call: Call) -> Reply:
         return Reply(self._seen(self.service.find_item(call)))

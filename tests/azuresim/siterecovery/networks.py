@@ -18,6 +18,9 @@ def drill_network(sim: AzureSim, item: Item, given: dict[str, Any]) -> tuple[str
     if item.provider == HYPERV:
         return "", ""
     kind, network = given.get("networkType") or "", given.get("networkId") or ""
+    details = given.get("providerSpecificDetails")
+    if not network and isinstance(details, dict):
+        network = details.get("networkId") or ""  # of the modernized provider's input [MIGRATE]
     if kind not in ("VmNetworkAsInput", "NoNetworkAttachAsInput"):
         raise bad(f"'{kind}' is no network type.", "properties.networkType")
     network = network or item.target.test_network

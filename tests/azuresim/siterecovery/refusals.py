@@ -8,12 +8,13 @@ from tests.azuresim.siterecovery.state import CLASSIC, Item, Vault
 
 
 def not_found(what: str, name: str) -> ArmError:
-    """Code of ARM itself; Site Recovery's own is not known [inf]."""
-    return ArmError(404, "ResourceNotFound", f"The {what} '{name}' could not be found.")
+    """[MIGRATE, "Error handling": ResourceNotFound, RecoveryPointNotFound]; the status is ARM's own."""
+    code = "RecoveryPointNotFound" if what == "recovery point" else "ResourceNotFound"
+    return ArmError(404, code, f"The {what} '{name}' could not be found.")
 
 
 def bad(message: str, target: str = "") -> ArmError:
-    """A value that the model takes and Site Recovery does not [inf]."""
+    """A value that the model takes and Site Recovery does not [MIGRATE, "Error handling": InvalidParameter]."""
     return ArmError(400, "InvalidParameter", message, target=target)
 
 

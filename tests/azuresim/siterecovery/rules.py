@@ -39,6 +39,8 @@ def allowed(item: Item) -> list[str]:
         # ReplicationProtectedItems_FailoverCommit
         Phase.PLANNED_COMMITTED: ["CompleteMigration", "DisableProtection", "Failback"],
     }
+    if item.phase is Phase.FAILOVER_FAILED:
+        return list(PROTECTED)  # [MIGRATE]
     if item.phase is Phase.PROTECTED:
         # Hyper-V: ReplicationProtectedItems_Get. RepairReplication: ReplicationProtectedItems_ResolveHealthErrors
         first = ["PlannedFailover"] if item.provider == HYPERV else ["RepairReplication"] if item.resync else []
@@ -82,12 +84,20 @@ def health_errors(item: Item, now: datetime) -> list[dict[str, Any]]:
     server = next((one for one in item.fabric.servers if one.id == item.process_server), None)
     if server is not None and replicates(item):
         codes += [one for one in server.errors if one in KNOWN]
+    if item.provider == MODERN and item.last_drill is None and item.phase is not Phase.ENABLING:
+        codes.append("161011")  # [MIGRATE]: a warning of the failover health
     return [health_error(one, now, entity=item.name) for one in dict.fromkeys(codes)]
+
+
+def failover_health(item: Item, now: datetime) -> str:
+    """Warning while no test failover has succeeded [MIGRATE]; of the classic provider nothing is known: Normal
+    [inf]."""
+    return "Warning" if any(one["errorCategory"] == "TestFailover" for one in health_errors(item, now)) else "Normal"
 
 
 def replication_health(item: Item, now: datetime) -> str:
     """Normal, Warning or Critical: a missed RPO threshold is a warning (tutorial: it only issues an alert)."""
-    found = health_errors(item, now)
+    found = [one for one in health_errors(item, now) if one["errorCategory"] != "TestFailover"]
     if item.phase is Phase.FAILOVER_CANCELLED or any(one["errorLevel"] == "Error" for one in found):
         return "Critical"
     threshold = item.policy.threshold_minutes
@@ -97,7 +107,7 @@ def replication_health(item: Item, now: datetime) -> str:
 
 def replicates(item: Item) -> bool:
     """Whether data of the source machine still goes to Azure."""
-    return item.phase in (Phase.SYNCING, Phase.PROTECTED) and not item.switched
+    return item.phase in (Phase.SYNCING, Phase.PROTECTED, Phase.FAILOVER_FAILED) and not item.switched
 
 
 def rpo(item: Item, now: datetime) -> int:
@@ -109,7 +119,6 @@ def active_location(item: Item) -> str:
     """Primary, and Recovery from the end of a failover on [spec examples]."""
     there = (
         Phase.COMMIT_PENDING,
-        Phase.COMMITTING,
         Phase.COMMITTED,
         Phase.PLANNED_COMMIT_PENDING,
         Phase.PLANNED_COMMITTED,
@@ -123,7 +132,8 @@ def matches(item: Item, instance: str) -> bool:
 
 
 __all__ = [
-    "CLASSIC", "HYPERV", "MODERN", "active_location", "allowed", "health_error", "health_errors", "matches",
+    "CLASSIC", "HYPERV", "MODERN", "active_location", "allowed", "failover_health", "health_error", "health_errors",
+    "matches",
     "replicates",
     "replication_health", "rpo", "switch_blockers",
 ]  # fmt: skip

@@ -95,12 +95,16 @@ class SiteRecovery(Jobs):
         fabric.accounts = [Account(one, str(number)) for number, one in enumerate(accounts, 1)]
         return fabric
 
-    def appliance(self, vault: Vault, name: str, ip: str = "10.0.0.5", *, key_age: timedelta = timedelta()) -> Fabric:
+    def appliance(
+        self, vault: Vault, name: str, ip: str = "10.0.0.5", *, accounts: Sequence[str] = ("root",),
+        key_age: timedelta = timedelta(),
+    ) -> Fabric:  # fmt: skip
         """A modernized replication appliance registers: an InMageRcm fabric, and a ServerSite for physical machines."""
         if key_age > timedelta(days=1):  # [inf]: the appliance's key is short-lived
             raise SetupRefused("the key of the appliance has expired")
         fabric = self._fabric(vault, name, MODERN)
         fabric.ip, fabric.servers = ip, [Server(name, ip)]
+        fabric.accounts = [Account(one, str(uuid.uuid4())) for one in accounts]
         group = f"/subscriptions/{vault.subscription}/resourceGroups/{vault.group}"
         fabric.site_id = f"{group}/providers/Microsoft.OffAzure/ServerSites/{name}site"
         self.offazure[fabric.site_id.lower()] = {}

@@ -57,6 +57,14 @@ def fabric(service: SiteRecovery, vault: Vault, one: Fabric) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def listed(body: dict[str, Any]) -> dict[str, Any]:
+    """The fabric as a list shows it: of the modernized provider without the parts of its appliances [MIGRATE]."""
+    details = body["properties"]["customDetails"]
+    if details["instanceType"] == MODERN:
+        details |= {key: [] for key, value in details.items() if isinstance(value, list)}
+    return body
+
+
 def _details(service: SiteRecovery, one: Fabric) -> dict[str, Any]:
     if one.provider == HYPERV:
         return {"instanceType": "HyperVSite"}
@@ -205,37 +213,52 @@ def _machine_details(one: Protectable) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def off_azure(site: str, appliance: str, machine: SourceMachine) -> dict[str, Any]:
-    """A server of Microsoft.OffAzure/ServerSites [spec 2023-06-06, example
-    ServersController_ListByServerSiteResource]."""
-    system = {
-        "osType": machine.os_type.lower() + "guest",
-        "osName": machine.os_type,
-        "osVersion": "",
-        "osArchitecture": "x64",
-    }
+def site_of(fabric_site: str) -> str:
+    """The id of a ServerSite as Microsoft.OffAzure writes it [MIGRATE]."""
+    return fabric_site.replace("/ServerSites/", "/serversites/")
+
+
+def off_azure(fabric: Fabric, machine: SourceMachine) -> dict[str, Any]:
+    """A server of Microsoft.OffAzure/ServerSites [spec 2023-06-06, example ServersController_ListByServerSiteResource;
+    MIGRATE, "Discovered machine details"]."""
+    site = site_of(fabric.site_id)
+    account = f"{site}/runasaccounts/{fabric.accounts[0].id}" if fabric.accounts else None
+    system = {"osType": f"{machine.os_type}Guest", "osName": machine.os_type, "osVersion": "", "osArchitecture": "x64"}
     adapter = {
         "nicId": "0",
         "macAddress": "",
         "ipAddressList": [machine.ip],
         "networkName": "",
-        "ipAddressType": "Static",
+        "ipAddressType": "Dynamic",
     }
+    appliance = {"runAsAccountId": account, "applianceName": fabric.friendly, "status": "Registered"}
     return {
         "id": f"{site}/machines/{machine.guid}", "name": machine.guid,
-        "type": "Microsoft.OffAzure/ServerSites/machines",
+        "type": "Microsoft.OffAzure/serversites/machines",
         "properties": {
             "displayName": machine.name, "fqdn": machine.name, "hydratedFqdn": machine.name, "isDeleted": False,
-            "networkAdapters": [adapter], "firmware": machine.firmware, "guestOsDetails": system,
-            "operatingSystemDetails": system, "numberOfProcessorCore": machine.cpus, "errors": [],
-            "allocatedMemoryInMb": machine.memory_mb, "applianceNames": [appliance], "provisioningState": "Succeeded",
+            "networkAdapters": [adapter], "ipAddresses": "", "firmware": machine.firmware,
+            "operatingSystemDetails": system, "guestOSDetails": dict.fromkeys(system), "discoverySource": "Appliance",
+            "numberOfProcessorCore": machine.cpus, "allocatedMemoryInMB": float(machine.memory_mb), "errors": [],
+            "applianceNames": [fabric.friendly], "appliancePropertiesCollection": [appliance],
+            "runAsAccountId": account,
+            "provisioningState": "Succeeded",
             "disks": [
                 {
-                    "id": disk.id, "generatedId": disk.id, "maxSizeInBytes": disk.size, "name": disk.id,
-                    "diskType": "Basic",
-                    "lun": lun, "path": disk.id,
+                    "diskId": disk.id, "id": disk.id, "generatedId": disk.id, "maxSizeInBytes": disk.size,
+                    "name": disk.id, "diskType": "Basic", "lun": lun, "path": disk.id, "usedSpaceInBytes": 0,
                 }
                 for lun, disk in enumerate(machine.disks)
             ],
         },
+    }  # fmt: skip
+
+
+def run_as(fabric: Fabric, number: int) -> dict[str, Any]:
+    """A run-as account of the appliance's site [MIGRATE, "Run as account details"]."""
+    account = fabric.accounts[number]
+    return {
+        "id": f"{site_of(fabric.site_id)}/runasaccounts/{account.id}", "name": account.id,
+        "type": "Microsoft.OffAzure/serversites/runasaccounts",
+        "properties": {"displayName": account.name, "credentialType": "LinuxServer", "applianceName": fabric.friendly},
     }  # fmt: skip

@@ -26,8 +26,8 @@ WORDS = {
     Phase.ENABLING: "Enabling protection", Phase.ENABLE_FAILED: "Enable protection failed",
     Phase.SYNCING: "Initial replication in progress",
     Phase.PROTECTED: "Protected", Phase.FAILING_OVER: "Failover in progress",
-    Phase.FAILOVER_CANCELLED: "Failover cancelled",
-    Phase.COMMIT_PENDING: "Failover completed", Phase.COMMITTING: "Committing failover",
+    Phase.FAILOVER_FAILED: "Failover failed", Phase.FAILOVER_CANCELLED: "Failover cancelled",
+    Phase.COMMIT_PENDING: "Failover completed",
     Phase.COMMITTED: "Failover committed",
     Phase.DISABLING: "Disabling protection", Phase.PLANNED_COMMIT_PENDING: "Planned failover finished",
     Phase.PLANNED_COMMITTED: "Planned failover committed",
@@ -42,9 +42,10 @@ def item(service: SiteRecovery, one: Item) -> dict[str, Any]:
     running = job is not None and job.state in ("InProgress", "Suspended", "Cancelling")
     properties: dict[str, Any] = {
         "friendlyName": one.friendly, "protectedItemType": "HyperVVirtualMachine" if one.provider == HYPERV else "",
-        "protectableItemId": one.protectable_id,
+        "protectableItemId": one.protectable_id, "switchProviderState": "None",
         "recoveryServicesProviderId": f"{fabric}/replicationRecoveryServicesProviders/{one.fabric.dra}",
-        "primaryFabricFriendlyName": one.fabric.friendly, "primaryFabricProvider": one.fabric.kind,
+        "primaryFabricFriendlyName": one.fabric.friendly,
+        "primaryFabricProvider": "InMageRcmFabric" if one.provider == MODERN else one.fabric.kind,
         "recoveryFabricFriendlyName": AZURE,
         "recoveryFabricId": AZURE, "primaryProtectionContainerFriendlyName": one.container.friendly,
         "recoveryProtectionContainerFriendlyName": AZURE,
@@ -53,7 +54,7 @@ def item(service: SiteRecovery, one: Item) -> dict[str, Any]:
         "activeLocation": rules.active_location(one),
         "testFailoverState": one.drill.value[0], "testFailoverStateDescription": one.drill.value[1],
         "allowedOperations": rules.allowed(one), "replicationHealth": rules.replication_health(one, now),
-        "failoverHealth": "Normal",
+        "failoverHealth": rules.failover_health(one, now),
         "healthErrors": rules.health_errors(one, now), "policyId": one.policy_id,
         "policyFriendlyName": last(one.policy_id),
         "currentScenario": {
@@ -63,6 +64,8 @@ def item(service: SiteRecovery, one: Item) -> dict[str, Any]:
         },
         "providerSpecificDetails": _details(service, one, now),
     }  # fmt: skip
+    if one.provider == MODERN:
+        del properties["protectableItemId"]  # null [MIGRATE]
     if one.switched:
         # [SDK: the members exist; the word is [inf]]
         properties |= {"switchProviderState": "Completed", "switchProviderStateDescription": "Completed"}
@@ -73,6 +76,14 @@ def item(service: SiteRecovery, one: Item) -> dict[str, Any]:
     if one.last_drill is not None:
         properties["lastSuccessfulTestFailoverTime"] = text(one.last_drill)
     return {"id": one.id, "name": one.name, "type": TYPE, "properties": properties}
+
+
+def listed(body: dict[str, Any]) -> dict[str, Any]:
+    """The item as a list shows it: of the modernized provider without its disks and network interfaces [MIGRATE]."""
+    details = body["properties"]["providerSpecificDetails"]
+    if details["instanceType"] == MODERN:
+        details |= {"protectedDisks": [], "unprotectedDisks": [], "vmNics": []}
+    return body
 
 
 def _words(one: Item) -> str:
@@ -223,9 +234,7 @@ def _modern(service: SiteRecovery, one: Item, now: datetime) -> dict[str, Any]:
         "targetAvailabilityZone": target.zone, "targetNetworkId": target.network, "testNetworkId": target.test_network,
         "targetBootDiagnosticsStorageAccountId": target.boot_diagnostics,
         "failoverRecoveryPointId": f"{one.id}/recoveryPoints/{one.failover_point}" if one.failover_point else "",
-        "initialReplicationProgressPercentage": 100 if done else progress(one),
         "initialReplicationProgressHealth": "None" if done else _progress_health(one),
-        "resyncProgressPercentage": progress(one) if one.resync else 0,
         "resyncRequired": "true" if one.resync else "false",
         "resyncState": "StartedResynchronization" if one.resync else "None",
         "resyncProgressHealth": _progress_health(one) if one.resync else "None",
@@ -255,6 +264,11 @@ def _modern(service: SiteRecovery, one: Item, now: datetime) -> dict[str, Any]:
         },
         "targetVmTags": [{"tagName": key, "tagValue": value} for key, value in target.tags.items()],
     }  # fmt: skip
+    # Percentages are null when nothing is copied [MIGRATE].
+    if not done:
+        found["initialReplicationProgressPercentage"] = progress(one)
+    if one.resync:
+        found["resyncProgressPercentage"] = progress(one)
     if machine is not None and machine.agent_installed:
         found["mobilityAgentDetails"] = {"version": machine.agent_version, "isUpgradeable": "false"}
         if one.last_data is not None:

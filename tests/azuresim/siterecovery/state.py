@@ -19,21 +19,24 @@ AZURE = "Microsoft Azure"
 class Phase(enum.Enum):
     """Where a machine stands. The value is Azure's `protectionState`.
 
-    Known: Protected and UnplannedFailoverCommitPendingStatesBegin [spec examples], InitialReplicationInProgress [doc:
-    "Set up disaster recovery of VMware VMs to Azure with PowerShell"], UnprotectedStatesBegin [issue 13725
-    of hashicorp/terraform-provider-azurerm], UnplannedFailoverCommitted [a GitHub issue on Azure to Azure],
-    PlannedFailover... [spec examples]. All others are [inf]."""
+    Known: Protected, UnplannedFailoverCommitPendingStatesBegin, PlannedFailover... [spec examples];
+    InitialReplicationInProgress [doc: "Set up disaster recovery of VMware VMs to Azure with PowerShell"];
+    UnplannedFailoverFailed [MIGRATE, with the operations that it allows]; UnprotectedStatesBegin [issue 13725 of
+    hashicorp/terraform-provider-azurerm]; UnplannedFailoverCommitted [public walk-throughs of Azure to Azure].
+    EnablingFailed, DisablingProtection, UnplannedFailoverInitiated are words of the sister service
+    (ProtectedItemModelProperties of Microsoft.DataReplication) [inf here]. The rest is [inf].
+    """
 
     ENABLING = "UnprotectedStatesBegin"
-    ENABLE_FAILED = "EnableProtectionFailed"
+    ENABLE_FAILED = "EnablingFailed"
     SYNCING = "InitialReplicationInProgress"
     PROTECTED = "Protected"
     FAILING_OVER = "UnplannedFailoverInitiated"
-    FAILOVER_CANCELLED = "UnplannedFailoverFailed"
+    FAILOVER_FAILED = "UnplannedFailoverFailed"
+    FAILOVER_CANCELLED = "UnplannedFailoverCancelled"
     COMMIT_PENDING = "UnplannedFailoverCommitPendingStatesBegin"
-    COMMITTING = "CommitFailoverInProgress"
     COMMITTED = "UnplannedFailoverCommitted"
-    DISABLING = "DisableProtectionInProgress"
+    DISABLING = "DisablingProtection"
     PLANNED_COMMIT_PENDING = "PlannedFailoverCommitRequired"
     PLANNED_COMMITTED = "PlannedFailoverStatesBegin"
 
@@ -42,7 +45,7 @@ class Drill(enum.Enum):
     """Where a test failover stands: `testFailoverState` and its description [spec examples]."""
 
     NONE = ("None", "None")
-    RUNNING = ("TestFailoverInProgress", "Test failover in progress")  # [inf]
+    RUNNING = ("TestFailoverInitiated", "Test failover in progress")  # [inf; the word is of Microsoft.DataReplication]
     WAITING = ("WaitingForCompletion", "Waiting for user input")
     CLEANED = ("MarkedForDeletion", "Cleaning up test environment")
 
