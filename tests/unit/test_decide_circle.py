@@ -187,6 +187,22 @@ def test_another_point_before_the_commit() -> None:
     assert circle.power["web-01"] == {HOME: True, AWAY: False} and circle.violations == []
 
 
+@pytest.mark.parametrize(
+    "wish", [pytest.param("commit", id="a commit"), pytest.param("changeRecoveryPoint", id="another point again")]
+)
+def test_no_run_begins_while_another_of_the_plan_is_under_way(wish: str) -> None:
+    circle = Circle()
+    run = moved(circle)
+    circle.edit(changeRecoveryPoint={"run": run, "point": "p-1"})
+    circle.until("Hydrate")
+    circle.edit(**{wish: run if wish == "commit" else {"run": run, "point": "p-2"}})
+    for _ in range(5):
+        circle.reconcile("FailoverPlan", "plan")
+    assert [one.spec.kind.value for one in circle.runs()] == ["Failover", "ChangePoint"]
+    circle.settle()
+    assert circle.power["web-01"] == {HOME: False, AWAY: True} and circle.violations == []
+
+
 def test_an_abort_needs_somebody_who_starts_the_machine() -> None:
     circle = Circle()
     run = moved(circle)
