@@ -214,11 +214,10 @@ def _accepted(sim: AzureSim, call: Call, later: Later, fault: Fault | None) -> A
 def _links(sim: AzureSim, operation: Operation) -> dict[str, str]:
     headers = {"Retry-After": str(sim.operations.pace.retry_after)}
     version = f"?api-version={operation.api_version}"
-    if operation.status_path:
-        headers["Azure-AsyncOperation"] = f"{sim.endpoint}{quote(operation.status_path)}{version}"
-    if operation.result_path:
-        path, _, extra = operation.result_path.partition("?")
-        headers["Location"] = f"{sim.endpoint}{quote(path)}{version}{'&' + extra if extra else ''}"
+    for header, url in (("Azure-AsyncOperation", operation.status_path), ("Location", operation.result_path)):
+        path, _, extra = url.partition("?")
+        if path:
+            headers[header] = f"{sim.endpoint}{quote(path)}{version}{'&' + extra if extra else ''}"
     return headers
 
 

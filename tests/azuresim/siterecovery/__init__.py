@@ -5,12 +5,12 @@
     server = sr.unified_setup(vault, "cs1")
     machine = sr.world.machine("web1", "10.0.0.11", [Path("os.img")])
 
-Sources in brackets: [spec example X] is examples/2025-08-01/X.json of Azure/azure-rest-api-specs, [SDK] the models and
-docstrings of azure-mgmt-recoveryservicessiterecovery 2.0.0, [PS] the source of Az.RecoveryServices, [doc] Microsoft's
-documentation, [MIGRATE] its page "Automate VMware to Azure agent-based migration using Azure Site Recovery REST API",
-whose samples are of InMageRcm and 2025-08-01, "tutorial" its page "Replicate Azure Stack VMs to Azure". [inf] is
-inferred and listed in
-docs/azure-unverified.md.
+Sources in brackets: [spec example X] is examples/2025-08-01/X.json of Azure/azure-rest-api-specs; [SDK] the models and
+docstrings of azure-mgmt-recoveryservicessiterecovery 2.0.0; [PS] the source of Az.RecoveryServices; [doc] Microsoft's
+documentation; [MIGRATE] its page "Automate VMware to Azure agent-based migration using Azure Site Recovery REST API",
+whose samples are of InMageRcm and 2025-08-01; [RECORDED] test_siterecovery_V2A_*_scenarios.yaml of
+Azure/azure-cli-extensions, what the service answered in 2023; "tutorial" the page "Replicate Azure Stack VMs to Azure".
+[inf] is inferred and listed in docs/azure-unverified.md.
 """
 
 from __future__ import annotations

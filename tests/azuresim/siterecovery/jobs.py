@@ -14,6 +14,10 @@ from tests.azuresim.siterecovery.catalog import job_error
 from tests.azuresim.siterecovery.state import CLASSIC, Event, Fabric, Job, Task, Vault, fabric_id
 from tests.azuresim.siterecovery.world import Clock
 
+SIGNED = (
+    f"t=2023-08-24T08%3A54%3A09&c={'MIIHHjCCBgagAwIBAgITOgHct7O3aN' * 90}&s={'WzJka0awAjLv' * 28}&h=vRHWh77_0gFMdupkt7t"
+)
+"""Resource Manager signs the URLs of operations: they are 3 kB long [RECORDED]."""
 CANCELLABLE = ("TestFailover", "UnplannedFailover", "PlannedFailover")
 """[spec examples: a PlannedFailover is cancelled; a suspended TestFailover allows Cancel]; the others are [inf]."""
 
@@ -75,8 +79,8 @@ class Jobs:
         job.allowed = ["Cancel"] if job.scenario in CANCELLABLE else []
         return Later(
             done, resource_id, failed=fail, operation=job.id,
-            status_path=f"{vault.sr_id}/replicationOperationStatus/{{operation}}",
-            result_path=f"{resource_id}/operationresults/{{operation}}",
+            status_path=f"{vault.sr_id}/replicationOperationStatus/{{operation}}?{SIGNED}",
+            result_path=f"{resource_id}/operationresults/{{operation}}?{SIGNED}",
         )  # fmt: skip
 
     def cancelling(self, vault: Vault, job: Job) -> Operation | None:

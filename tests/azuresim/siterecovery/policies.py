@@ -242,7 +242,7 @@ def policy_id(vault: Vault, name: str) -> str:
 
 
 def _details(given: dict[str, Any]) -> dict[str, Any]:
-    """The provider's input as the policy shows it: `multiVmSyncStatus` Enable becomes Enabled [inf]."""
+    """The provider's input as the policy shows it: `multiVmSyncStatus` Enable becomes Enabled [RECORDED]."""
     found = {key: value for key, value in given.items() if value is not None and key != "instanceType"}
     if "multiVmSyncStatus" in found:
         found["multiVmSyncStatus"] = {"enable": "Enabled", "disable": "Disabled"}[
