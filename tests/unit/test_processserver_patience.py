@@ -213,7 +213,8 @@ def test_tasks_that_wait_hold_no_place(monkeypatch: pytest.MonkeyPatch, tmp_path
         done.set()
         return TaskResult()
 
-    monkeypatch.setattr(runner_module, "EXECUTORS", {TaskKind.PREFLIGHT: wait, TaskKind.HYDRATE: work})
+    own = {TaskKind.PREFLIGHT: wait, TaskKind.HYDRATE: work}
+    monkeypatch.setattr(runner_module, "executor_of", lambda task: own[task.kind])
 
     class Plane:
         def report_task(self, name: str, report: TaskReport) -> None: ...
@@ -250,7 +251,7 @@ def test_a_clean_up_that_is_over_calls_off_no_later_task_of_a_machine_of_that_na
             if report.phase in runner_module.FINAL:
                 done.set()
 
-    monkeypatch.setattr(runner_module, "EXECUTORS", {TaskKind.HYDRATE: lambda task, context: TaskResult()})
+    monkeypatch.setattr(runner_module, "executor_of", lambda _: lambda task, context: TaskResult())
     monkeypatch.setattr(runner_module, "replace", lambda context, **changes: context)
     runner = runner_module.TaskRunner(cast(Any, Plane()), cast(Any, SimpleNamespace(now=lambda: datetime.now(UTC))))
 

@@ -10,6 +10,7 @@ from pydantic import Field, SecretBytes, SecretStr
 
 from farshore_engine.contract.faults import Fault, WaitFault
 from farshore_engine.contract.model import Model
+from farshore_engine.contract.site import CloudSite, CloudTarget
 
 
 class Desired(StrEnum):
@@ -154,11 +155,17 @@ class ConsistencyGroup(Model):
 
 
 class RecoveryTarget(Model):
-    """A machine that this process server would recover. `memory_mib`: what it gets; None for what it had."""
+    """A machine that this process server would recover. `memory_mib`: what it gets; None for what it had.
+
+    `site` and `target` are set where it would be recovered in a cloud, `name` is its name there.
+    """
 
     machine_id: str
     vault: VaultAccess
     memory_mib: int | None = None
+    name: str = ""
+    site: CloudSite | None = None
+    target: CloudTarget | None = None
 
 
 class Direction(StrEnum):

@@ -16,6 +16,7 @@ from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.model import Model, Status
 from farshore_engine.contract.points import RecoveryPoint
 from farshore_engine.contract.replication import Check
+from farshore_engine.contract.site import CloudSite, CloudTarget
 
 
 class TaskKind(StrEnum):
@@ -36,6 +37,7 @@ class TaskKind(StrEnum):
     PREPARE_GUEST = "PrepareGuest"  # fit hydrated or written disks to the place where they will run, offline
     WRITE_REPORT = "WriteReport"  # put a signed report of a run into the vault
     DELETE_POINTS = "DeletePoints"  # delete all points but the pinned, the locked and the newest, after a commit
+    UPLOAD_DISKS = "UploadDisks"  # make managed disks of the disks that were hydrated and prepared on this host
     READ_JOURNAL = "ReadJournal"  # tell what the vault knows of a machine's runs, for a fresh control plane
 
 
@@ -200,6 +202,8 @@ class TaskInput(Model):
     """ProbeMachine: what is asked; none for one question to the SSH server."""
     preparation: GuestPreparation | None = None
     """PrepareGuest: what is changed."""
+    target: CloudTarget | None = None
+    """UploadDisks, StartMachine and others at a site in a cloud: what the machine becomes there; absent elsewhere."""
     journal: RunEntry | None = None
     """What to write into the journal of the machine's runs when the task begins and ends; absent for nothing."""
     report: str = ""
@@ -283,6 +287,7 @@ class TaskAssignment(Model):
     input: TaskInput
     vault: VaultAccess | None = None
     source: Source | None = None
+    site: CloudSite | None = None  # where this process server is, if that is a cloud
     database_logins: dict[str, DatabaseLogin] = Field(default_factory=dict)  # ProbeMachine: by the name of the Secret
     machine: MachineAssignment | None = None  # if the machine is also assigned here
     deadline: datetime | None = None

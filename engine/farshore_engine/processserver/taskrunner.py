@@ -15,7 +15,7 @@ from farshore_engine.contract.controlplane import ControlPlane
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.contract.tasks import TaskAssignment, TaskFailed, TaskKind, TaskPhase, TaskReport, TaskResult
 from farshore_engine.processserver.runjournal import note_begin, note_end
-from farshore_engine.processserver.tasks import EXECUTORS, TaskContext
+from farshore_engine.processserver.tasks import TaskContext, executor_of
 
 log = structlog.get_logger(__name__)
 
@@ -118,7 +118,7 @@ class TaskRunner:
             with self._place():
                 if note := note_begin(task, self._context.now):
                     log.warning("run not noted", note=note, **task.describe())
-                return EXECUTORS[task.kind](task, replace(self._context, progress=progress))
+                return executor_of(task)(task, replace(self._context, progress=progress))
         except OSError as error:
             raise WaitFault(f"{task.kind.value} failed on this host: {error}", reason="HostError") from error
 

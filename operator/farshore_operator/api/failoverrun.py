@@ -10,6 +10,7 @@ from pydantic import Field
 
 from farshore_engine.contract.points import RecoveryPoint
 from farshore_engine.contract.replication import Check
+from farshore_engine.contract.site import CloudTarget
 from farshore_engine.contract.tasks import ProbeResult
 from farshore_operator.api.cel import Rule
 from farshore_operator.api.failoverplan import Mode, ShutdownSource
@@ -106,6 +107,10 @@ class RunMember(Model):
     """Size, such as Standard_D2s_v5; absent for the smallest that fits."""
     recovery_point: Word | None = None
     """Which recovery point, where it is another than the run's."""
+    provider: Word | None = None
+    """Provider of the site where it is recovered; absent for local."""
+    target: CloudTarget | None = None
+    """What it becomes in the cloud where it is recovered; absent for provider local."""
     delete_points: bool | None = None
     """Whether a commit deletes the machine's points, as its policy said when the run started; absent for no."""
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from farshore_engine.contract.site import IdentitySystem
 from farshore_operator.api.cel import Rule
 from farshore_operator.api.resource import (
     Column,
@@ -51,6 +52,15 @@ class LocalSite(Model):
 class AzureSite(Model):
     """An Azure subscription."""
 
+    rules = (
+        Rule(
+            "!has(self.resourceManagerEndpoint) || self.resourceManagerEndpoint.matches('^https://[^/]+/?$')",
+            "azure.resourceManagerEndpoint must be the address of Resource Manager, such as "
+            "https://management.usgovcloudapi.net; leave it out for the public cloud",
+            path=".resourceManagerEndpoint",
+        ),
+    )
+
     subscription: Word
     """ID of the subscription."""
     resource_group: Word
@@ -58,15 +68,15 @@ class AzureSite(Model):
     region: Word
     """Azure region, such as westeurope."""
     credentials_secret_ref: Reference | None = None
-    """Secret with tenantId, clientId and clientSecret of a principal that may create machines. Default: the identity of
-    the operator's pod."""
-
-
-class IdentitySystem(StrEnum):
-    """Where the users of an Azure Stack Hub come from."""
-
-    AZURE_AD = "AzureAD"
-    ADFS = "ADFS"
+    """Secret with tenantId, clientId and clientSecret, or clientCertificate (PEM, with the private key), of a principal
+    that may create machines. Default: the workload identity or managed identity of the process server."""
+    resource_manager_endpoint: Annotated[str, Field(max_length=1024)] | None = None
+    """Resource Manager endpoint of a sovereign or private cloud. Default: that of the public cloud."""
+    authority_host: Annotated[str, Field(max_length=1024)] | None = None
+    """Host of the token service, such as login.microsoftonline.us. Default: that of the public cloud."""
+    ca_bundle: Annotated[str, Field(max_length=65536)] | None = None
+    """CA certificates in PEM that the cloud's certificates are checked with. Default: those of the process server's
+    host."""
 
 
 class AzureStackHubSite(Model):
@@ -92,7 +102,11 @@ class AzureStackHubSite(Model):
     identity_system: IdentitySystem = IdentitySystem.AZURE_AD
     """AzureAD or ADFS. Default: AzureAD."""
     credentials_secret_ref: Reference
-    """Secret with tenantId, clientId and clientSecret of a principal of the tenant."""
+    """Secret with tenantId, clientId and clientSecret, or clientCertificate (PEM, with the private key), of a principal
+    of the tenant."""
+    ca_bundle: Annotated[str, Field(max_length=65536)] | None = None
+    """CA certificates in PEM that the hub's certificates are checked with. Default: those of the process server's
+    host."""
 
 
 class SiteSpec(Model):

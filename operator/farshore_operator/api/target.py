@@ -45,6 +45,9 @@ class TargetDefaults(Model):
     """Subnet of the network. Default: its first one. Not used by provider `local`."""
     availability_set: Word | None = None
     """Availability set that recovered machines join. Default: none. Not used by provider `local`."""
+    zone: Word | None = None
+    """Availability zone of recovered machines, such as 1; not together with an availability set. Default: none. Used by
+    provider `azure` only."""
     disk_type: DiskType | None = None
     """Kind of managed disk. Default: StandardSSD_LRS. Not used by provider `local`."""
     tags: Tags | None = None

@@ -15,7 +15,14 @@ from farshore_operator.decide.runsteps import RULES, StepName
 CLEAN_UP_AGAIN = timedelta(minutes=1)
 """How long after a failed clean-up it is tried again, by itself."""
 FINISHED = (TaskPhase.SUCCEEDED, TaskPhase.FAILED)
-TOUCHING = (StepName.SELECT_POINT, StepName.HYDRATE, StepName.START_MACHINE, StepName.PROBE, StepName.CLEAN_UP)
+TOUCHING = (
+    StepName.SELECT_POINT,
+    StepName.HYDRATE,
+    StepName.UPLOAD_DISKS,
+    StepName.START_MACHINE,
+    StepName.PROBE,
+    StepName.CLEAN_UP,
+)
 
 
 def clean_up(journal: Journal) -> RunPhase:

@@ -7,6 +7,7 @@ import ipaddress
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from farshore_operator.api import FailoverPlan
 from farshore_operator.api.failoverplan import Mode, Overrides, ShutdownSource
@@ -16,6 +17,7 @@ from farshore_operator.api.probe import Probe
 from farshore_operator.api.resource import Resource
 from farshore_operator.api.site import Provider
 from farshore_operator.decide import machineruns
+from farshore_operator.decide.cloudtarget import cloud_target
 from farshore_operator.decide.naming import MACHINE_NAME_LENGTH, bounded, machine_id
 from farshore_operator.decide.observedvm import ObservedVM
 from farshore_operator.decide.readiness import recovery_server
@@ -112,6 +114,7 @@ def _member(chosen: Chosen, run: str, choices: Choices) -> RunMember:
     meta, assignment = vm.metadata, vm.status.assignment
     defaults = observed.target_site.spec.defaults if observed.target_site else None
     server = recovery_server(observed)
+    network = _network(chosen, run, choices)
     return RunMember(
         protected_vm=meta.name,
         uid=meta.uid,
@@ -126,13 +129,26 @@ def _member(chosen: Chosen, run: str, choices: Choices) -> RunMember:
         epoch=max(assignment.epoch if assignment else 0, _vault_epoch(observed), machineruns.fenced(observed)),
         source_machine=vm.spec.source.machine or meta.name,
         target_name=_target_name(observed, run, choices.kind),
-        network=_network(chosen, run, choices),
+        network=network,
         address=_private_address(observed, choices.kind),
         cpus=own.cpus or target.cpus or (defaults.cpus if defaults else None),
         memory=own.memory or target.memory or (defaults.memory if defaults else None),
         size=own.size or target.size or (defaults.size if defaults else None),
         recovery_point=own.recovery_point,
+        **_cloud(chosen, run, choices.kind, network),
     )
+
+
+def _cloud(chosen: Chosen, run: str, kind: RunKind, network: str | None) -> dict[str, Any]:
+    """Return what a member has in addition where it is recovered in a cloud: nothing elsewhere."""
+    site, drill = chosen.observed.target_site, kind is RunKind.TEST_FAILOVER
+    target = None
+    if site is not None:
+        target = cloud_target(chosen.observed.vm, site, chosen.overrides, network=network or "", drill=drill)
+    if site is None or target is None:
+        return {}
+    isolated = drill and network == _own_network(run)
+    return {"provider": site.spec.provider.value, "target": target.model_copy(update={"isolated": isolated})}
 
 
 def _vault_epoch(observed: ObservedVM) -> int:
@@ -172,6 +188,11 @@ def _network(chosen: Chosen, run: str, choices: Choices) -> str | None:
         return choices.network
     site, target = observed.target_site, observed.vm.spec.target
     if choices.kind is RunKind.TEST_FAILOVER:
-        return (site.spec.drill_network if site else None) or bounded(f"drill-{run}", MACHINE_NAME_LENGTH)
+        return (site.spec.drill_network if site else None) or _own_network(run)
     defaults = site.spec.defaults if site else None
     return target.network or (defaults.network if defaults else None)
+
+
+def _own_network(run: str) -> str:
+    """Name the network that is made for a drill alone."""
+    return bounded(f"drill-{run}", MACHINE_NAME_LENGTH)

@@ -14,6 +14,7 @@ from farshore_engine.contract.points import Selector
 from farshore_engine.contract.tasks import GuestPreparation, NetworkSettings, RunEntry, TaskInput, TaskKind
 from farshore_operator.api.failoverplan import Mode, ShutdownSource
 from farshore_operator.api.failoverrun import FailoverRunSpec, RunKind, RunMember
+from farshore_operator.api.site import Provider
 from farshore_operator.decide.probes import asked_of, questions, time_for
 from farshore_operator.decide.runinputs import journalled
 
@@ -34,6 +35,7 @@ class StepName(StrEnum):
     SELECT_POINT = "SelectPoint"
     HYDRATE = "Hydrate"
     PREPARE_GUEST = "PrepareGuest"
+    UPLOAD_DISKS = "UploadDisks"
     START_MACHINE = "StartMachine"
     PROBE = "Probe"
     RECORD = "Record"
@@ -82,6 +84,7 @@ RULES = {
         StepRule(StepName.SELECT_POINT, TaskKind.SELECT_POINT, Side.RECOVERY, 10 * _MINUTES),
         StepRule(StepName.HYDRATE, TaskKind.HYDRATE, Side.RECOVERY, _DAY),
         StepRule(StepName.PREPARE_GUEST, TaskKind.PREPARE_GUEST, Side.RECOVERY, 30 * _MINUTES),
+        StepRule(StepName.UPLOAD_DISKS, TaskKind.UPLOAD_DISKS, Side.RECOVERY, _DAY),
         StepRule(StepName.START_MACHINE, TaskKind.START_MACHINE, Side.RECOVERY, 15 * _MINUTES),
         StepRule(StepName.PROBE, TaskKind.PROBE_MACHINE, Side.RECOVERY, 15 * _MINUTES),
         StepRule(StepName.RECORD, TaskKind.READ_JOURNAL, Side.RECOVERY, _DAY),
@@ -108,11 +111,11 @@ def sequence(spec: FailoverRunSpec, member: RunMember | None = None) -> tuple[St
     """
     match spec.kind:
         case RunKind.TEST_FAILOVER:
-            return _rules([*_latest(spec, member), *_RECOVER])
+            return _rules([*_latest(spec, member), *_recover(member)])
         case RunKind.FAILOVER:
-            return _rules([*_leave(spec, member), StepName.FENCE, *_RECOVER])
+            return _rules([*_leave(spec, member), StepName.FENCE, *_recover(member)])
         case RunKind.CHANGE_POINT:
-            return _rules([*_RECOVER, StepName.RELEASE_POINT])
+            return _rules([*_recover(member), StepName.RELEASE_POINT])
         case RunKind.REPROTECT:
             # From its first own point on, the machine needs no more the one that it was made from.
             return _rules([StepName.FENCE, StepName.REPLICATE, StepName.RELEASE_POINT, StepName.RECORD])
@@ -142,6 +145,18 @@ _WRITE_BACK = (
 
 def _rules(names: Iterable[StepName]) -> tuple[StepRule, ...]:
     return tuple(RULES[name] for name in names)
+
+
+def _recover(member: RunMember | None) -> tuple[StepName, ...]:
+    """Return how a machine is made from a point. In Azure its disks are not on the host that prepares them."""
+    if not _in_azure(member):
+        return _RECOVER
+    at = _RECOVER.index(StepName.START_MACHINE)
+    return (*_RECOVER[:at], StepName.UPLOAD_DISKS, *_RECOVER[at:])
+
+
+def _in_azure(member: RunMember | None) -> bool:
+    return member is not None and member.provider == Provider.AZURE
 
 
 def _latest(spec: FailoverRunSpec, member: RunMember | None) -> tuple[StepName, ...]:
@@ -231,6 +246,7 @@ def task_input(
         source_machine=source_machine(member, rule),
         preparation=preparation(spec, member) if name is StepName.PREPARE_GUEST else None,
         freeze_seconds=int(FREEZE_BOUND.total_seconds()),
+        target=member.target if rule.side is Side.RECOVERY else None,
         journal=RunEntry(run=run, step=name.value, spec=journalled(spec)),
     )
 
@@ -243,12 +259,15 @@ def source_machine(member: RunMember, rule: StepRule) -> str:
 def preparation(spec: FailoverRunSpec, member: RunMember) -> GuestPreparation:
     """Return what is changed on the disks before the machine starts: no old agent, and the network of the place.
 
-    At home it gets its own one back. A drilled machine keeps its settings: it may reach nobody.
+    At home it gets its own one back. A drilled machine keeps its settings, for it may reach nobody; but in Azure it
+    must ask DHCP, else it would not even answer.
     """
     moves = spec.kind in (RunKind.FAILOVER, RunKind.CHANGE_POINT)
+    azure = _in_azure(member) and spec.kind in (RunKind.FAILOVER, RunKind.CHANGE_POINT, RunKind.TEST_FAILOVER)
     return GuestPreparation(
         detach_agent=True,
-        network=NetworkSettings(address=member.address or "") if moves else None,
+        network=NetworkSettings(address=member.address or "") if moves or azure else None,
+        azure=azure,
         restore_network=spec.kind is RunKind.FAILBACK,
     )
 

@@ -19,6 +19,7 @@ _DONE = {
     StepName.FENCE: "its chain was fenced",
     StepName.HYDRATE: "its disks were written at site {target}",
     StepName.WRITE_BACK: "its disks were written at site {target}",
+    StepName.UPLOAD_DISKS: "its disks were made in Azure at site {target}",
     StepName.START_MACHINE: "it was started at site {target} as {name}",
     StepName.START_SOURCE: "it was started at site {source}",
     StepName.STOP_RECOVERED: "it was switched off at site {target}",

@@ -7,6 +7,7 @@ from datetime import datetime
 from farshore_engine.contract.tasks import TaskKind
 from farshore_operator.api import ProcessServer, ProtectedVM, RecoveryVault, Site, Task
 from farshore_operator.api.recoveryvault import Encryption, PreviousKey
+from farshore_operator.decide.cloudtarget import credentials_ref
 from farshore_operator.decide.naming import EXPIRES_ANNOTATION, KEY_ANNOTATION, KEY_TYPE, SITE_LABEL, enrolment_secret
 from farshore_operator.decide.probes import login_secrets
 from farshore_operator.decide.processserver import KeyFacts, ObservedServer
@@ -86,7 +87,7 @@ def _secrets(world: World, server: ProcessServer, assigned: list[ProtectedVM]) -
         vm = world.find(ProtectedVM, namespace, vm_name)
         if vm is not None:
             login[vm_name] = vm
-    names: set[str] = set()
+    names = _site_secret(world, namespace, site)
     for task in open_tasks:
         names |= login_secrets(task.spec.input.probes)
     for vm in login.values():
@@ -94,6 +95,13 @@ def _secrets(world: World, server: ProcessServer, assigned: list[ProtectedVM]) -
     for vm in (*login.values(), *here, *(vm for vm in reads if vm is not None)):
         names |= _vault_secrets(world, vm)
     return frozenset(names)
+
+
+def _site_secret(world: World, namespace: str, site: str) -> set[str]:
+    """Return the Secret with which a process server speaks to the cloud that it is in."""
+    found = world.find(Site, namespace, site)
+    ref = credentials_ref(found)[0] if found is not None else None
+    return {ref.name} if ref is not None else set()
 
 
 def _moves_at(body: Json, site: str) -> bool:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from farshore_engine.contract.tasks import TaskKind
+from collections.abc import Mapping
+
+from farshore_engine.contract.faults import StopFault
+from farshore_engine.contract.site import CloudProvider
+from farshore_engine.contract.tasks import TaskAssignment, TaskKind
 from farshore_engine.processserver.tasks.cleanup import clean_up
 from farshore_engine.processserver.tasks.commitspool import commit_spool
 from farshore_engine.processserver.tasks.context import Executor, TaskContext
@@ -21,7 +25,7 @@ from farshore_engine.processserver.tasks.startsource import start_source
 from farshore_engine.processserver.tasks.writeback import write_back
 from farshore_engine.processserver.tasks.writereport import write_report
 
-__all__ = ["EXECUTORS", "Executor", "TaskContext"]
+__all__ = ["EXECUTORS", "IN_CLOUDS", "Executor", "TaskContext", "executor_of"]
 
 EXECUTORS: dict[TaskKind, Executor] = {
     TaskKind.PREFLIGHT: preflight,
@@ -41,3 +45,18 @@ EXECUTORS: dict[TaskKind, Executor] = {
     TaskKind.WRITE_BACK: write_back,
     TaskKind.PREPARE_GUEST: prepare_guest,
 }
+
+IN_CLOUDS: dict[CloudProvider, Mapping[TaskKind, Executor]] = {}
+"""What is done in another way where the process server's site is in a cloud."""
+
+
+def executor_of(task: TaskAssignment) -> Executor:
+    """Return who carries a task out at its site; raises StopFault where nobody does."""
+    own = IN_CLOUDS.get(task.site.provider, {}) if task.site is not None else {}
+    found = own.get(task.kind) or EXECUTORS.get(task.kind)
+    if found is None:
+        where = f"a site of provider {task.site.provider.value}" if task.site is not None else "a local site"
+        raise StopFault(
+            f"{task.kind.value} is nothing that a process server of {where} does", "Look at the run", reason="BadTask"
+        )
+    return found

@@ -26,14 +26,16 @@ from farshore_engine.contract.assignment import (
     VaultAccess,
 )
 from farshore_engine.contract.faults import Fault, WaitFault
+from farshore_engine.contract.site import CloudSite
 from farshore_engine.contract.tasks import TaskAssignment, TaskKind, TaskPhase
 from farshore_operator.api import ProcessServer, ProtectedVM, RecoveryVault, ReplicationPolicy, Resource, Site, Task
 from farshore_operator.decide.bandwidth import limit_at
+from farshore_operator.decide.cloudtarget import cloud_site, cloud_target, credentials_ref
 from farshore_operator.decide.consistencygroup import resolved
 from farshore_operator.decide.naming import enrolment_secret, machine_id
 from farshore_operator.decide.probes import login_secrets, logs_in
 from farshore_operator.decide.vaultaccess import Values, secret_text, vault_access
-from farshore_operator.kube.appliance.logins import database_login, ssh_login
+from farshore_operator.kube.appliance.logins import cloud_login, database_login, ssh_login
 from farshore_operator.kube.appliance.secretvalues import SecretValues
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
@@ -47,6 +49,21 @@ LOGS_IN = (
     TaskKind.WRITE_BACK,
 )
 """Tasks that may log in to the machine of this site, or at least knock there."""
+IN_CLOUD = frozenset(
+    {
+        TaskKind.SHUTDOWN_SOURCE,
+        TaskKind.FINAL_POINT,
+        TaskKind.HYDRATE,
+        TaskKind.PREPARE_GUEST,
+        TaskKind.UPLOAD_DISKS,
+        TaskKind.START_MACHINE,
+        TaskKind.PROBE_MACHINE,
+        TaskKind.CLEAN_UP,
+        TaskKind.START_SOURCE,
+        TaskKind.WRITE_BACK,
+    }
+)
+"""Tasks that speak to the cloud of the process server's site, if it is in one."""
 NOT_YET = ("SecretForbidden", "APIUnreachable", "APIBusy", "Unauthorized")
 """Reasons of faults that tell nothing of a Secret but that it could not be read now."""
 
@@ -118,6 +135,7 @@ class Resolver:
         if server is None:
             return ()
         found = []
+        ours = self._objects.find(Site, server.spec.site_ref.name)
         for vm in self._every:
             target = vm.spec.target
             if target.site_ref.name != server.spec.site_ref.name:
@@ -125,7 +143,16 @@ class Resolver:
             with suppress(Fault):
                 memory = target.memory // MIB if target.memory else None
                 identity = machine_id(vm.metadata.namespace, vm.metadata.name)
-                found.append(RecoveryTarget(machine_id=identity, vault=self.vault_of(vm), memory_mib=memory))
+                found.append(
+                    RecoveryTarget(
+                        machine_id=identity,
+                        vault=self.vault_of(vm),
+                        memory_mib=memory,
+                        name=target.name or vm.metadata.name,
+                        site=self._cloud(ours),
+                        target=cloud_target(vm, ours) if ours is not None else None,
+                    )
+                )
         return tuple(found)
 
     def _tasks(
@@ -172,11 +199,26 @@ class Resolver:
             input=spec.input,
             vault=self.vault_of(vm),
             source=self._task_source(task, vm),
+            site=self._task_site(task),
             database_logins={name: self._database_login(name) for name in login_secrets(spec.input.probes)},
             machine=machine,
             deadline=spec.deadline,
             report=task.status,
         )
+
+    def _task_site(self, task: Task) -> CloudSite | None:
+        """Return the cloud that this process server is in, for the tasks that need it."""
+        server = self._objects.find(ProcessServer, self._name)
+        if task.spec.kind not in IN_CLOUD or server is None:
+            return None
+        return self._cloud(self._objects.find(Site, server.spec.site_ref.name))
+
+    def _cloud(self, site: Site | None) -> CloudSite | None:
+        if site is None:
+            return None
+        ref, field = credentials_ref(site)
+        login = cloud_login(self._secret(ref.name, field), ref.name, field) if ref is not None else None
+        return cloud_site(site, login)
 
     def _task_source(self, task: Task, vm: ProtectedVM) -> Source | None:
         """Return where the machine is and how to log in, for the tasks that need it."""
