@@ -80,6 +80,7 @@ class AzureSim:
     """What plugins keep: parts["compute"], parts["siterecovery"]..."""
     gone: dict[str, Callable[[Resource], None]] = field(default_factory=dict)
     """What a provider does when a resource of a type (lower case) disappears with its group."""
+    on_begin: list[Callable[[], None]] = field(default_factory=list)
     on_stop: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -103,6 +104,8 @@ class AzureSim:
 
     def __enter__(self) -> Self:
         self.server.thread.start()
+        for begin in self.on_begin:
+            begin()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -83,6 +83,19 @@ class TestInterfaces:
         assert code(refused(delete, "rg", "nic")) == "NicReservedForAnotherVm"
         delete("rg", "nic").result()
 
+    def test_an_interface_is_being_made_until_its_operation_ends(
+        self, sim: AzureSim, azure: Clients, refused: Refused, vnet: str
+    ) -> None:
+        create, large = azure.network.network_interfaces.begin_create_or_update, seeds.subnet_id(vnet, "large")
+        sim.pace.polls = 2
+        create("rg", "nic", nic(large), polling=False)
+        seen = [azure.network.network_interfaces.get("rg", "nic").provisioning_state for _ in range(2)]
+        assert seen == ["Updating", "Succeeded"]
+        sim.faults.fail_at_end("PUT", "*/other")
+        assert code(refused(create, "rg", "other", nic(large))) == "InternalExecutionError"
+        failed = azure.network.network_interfaces.get("rg", "other")
+        assert failed.provisioning_state == "Failed" and failed.ip_configurations[0].private_ip_address == "10.1.1.5"
+
 
 class TestNetworks:
     def test_the_check_of_an_address_says_free_taken_with_others_or_reserved(

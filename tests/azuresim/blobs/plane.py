@@ -296,5 +296,5 @@ def plug(sim: AzureSim) -> None:
     """Listen for the data plane; `sim.parts["blobs"].url` is its address."""
     server = Server(type("BlobBound", (BlobConnection,), {"sim": sim}), sim.tls)
     sim.parts["blobs"] = server
-    server.thread.start()
+    sim.on_begin.append(server.thread.start)
     sim.on_stop.append(server.stop)

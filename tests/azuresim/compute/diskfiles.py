@@ -21,8 +21,8 @@ FOOTER = 512
 COOKIE = b"conectix"
 MIB = 1024 * 1024
 GIB = 1024 * MIB
-EPOCH = 946684800
-"""Seconds between 1970 and 2000, where a VHD's time begins."""
+MADE = 0x2F000000
+"""Every footer's time, in seconds since 2000: an export reads the same each time."""
 
 
 @dataclass
@@ -150,7 +150,7 @@ def footer(size: int) -> bytes:
     """The footer of a fixed VHD of `size` bytes (source: Virtual Hard Disk Image Format Specification, 1.0)."""
     cylinders, heads, sectors = _geometry(size // 512)
     head = struct.pack(
-        ">8sIIQI4sI4sQQHBBI", COOKIE, 2, 0x00010000, 0xFFFFFFFFFFFFFFFF, max(0, int(time.time()) - EPOCH), b"win ",
+        ">8sIIQI4sI4sQQHBBI", COOKIE, 2, 0x00010000, 0xFFFFFFFFFFFFFFFF, MADE, b"win ",
         0x000A0000, b"Wi2k", size, size, cylinders, heads, sectors, 2,
     )  # fmt: skip
     body = head + b"\0\0\0\0" + uuid.uuid5(uuid.NAMESPACE_OID, str(size)).bytes + b"\0" * 428

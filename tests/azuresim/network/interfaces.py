@@ -12,7 +12,8 @@ from tests.azuresim.arm.refusals import reference_missing
 from tests.azuresim.arm.store import Resource
 from tests.azuresim.arm.tags import check_tags
 from tests.azuresim.network.addresses import NICS, free, is_reserved, prefixes, taken
-from tests.azuresim.network.vnets import SUBNETS, etag
+from tests.azuresim.network.making import etag, making
+from tests.azuresim.network.vnets import SUBNETS
 
 
 def put(call: Call) -> Later:
@@ -37,7 +38,7 @@ def put(call: Call) -> Later:
             "virtual network.",
         )  # fmt: skip
     nic = call.sim.store.put(Resource(call.path, NICS, _body(call, given, made, known, location)))
-    return Later(lambda: nic.body, nic.id, body=nic.body, status=200 if known else 201, result_path="")
+    return making(nic, known is not None)
 
 
 def _configuration(

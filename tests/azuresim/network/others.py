@@ -9,7 +9,7 @@ from tests.azuresim.arm.errors import ArmError
 from tests.azuresim.arm.store import Resource
 from tests.azuresim.arm.tags import check_tags
 from tests.azuresim.network.addresses import NICS
-from tests.azuresim.network.vnets import etag
+from tests.azuresim.network.making import etag, making
 
 DEFAULT_RULES = (
     ("AllowVnetInBound", "Inbound", True, "VirtualNetwork", "VirtualNetwork"),
@@ -39,7 +39,7 @@ def _put(call: Call, kind: str, name: str, more: dict[str, object]) -> Later:
         },
     }  # fmt: skip
     made = call.sim.store.put(Resource(call.path, kind, body))
-    return Later(lambda: made.body, made.id, body=made.body, status=200 if known else 201, result_path="")
+    return making(made, known is not None)
 
 
 def put_address(call: Call) -> Later:

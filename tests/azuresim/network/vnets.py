@@ -13,12 +13,9 @@ from tests.azuresim.arm.errors import ArmError
 from tests.azuresim.arm.store import Resource
 from tests.azuresim.arm.tags import check_tags
 from tests.azuresim.network.addresses import RESERVED, free, is_reserved, prefixes, taken
+from tests.azuresim.network.making import etag, making
 
 VNETS, SUBNETS = "Microsoft.Network/virtualNetworks", "Microsoft.Network/virtualNetworks/subnets"
-
-
-def etag(resource_id: str) -> str:
-    return f'W/"{uuid.uuid5(uuid.NAMESPACE_URL, resource_id.lower())}"'
 
 
 def put(call: Call) -> Later:
@@ -47,9 +44,7 @@ def put(call: Call) -> Later:
     vnet = call.sim.store.put(Resource(call.path, VNETS, body))
     for one in wanted:
         _store_subnet(call, f"{vnet.id}/subnets/{one['name']}", one["properties"])
-    return Later(
-        lambda: shown(call, vnet), vnet.id, body=shown(call, vnet), status=200 if known else 201, result_path=""
-    )
+    return making(vnet, known is not None, lambda: shown(call, vnet))
 
 
 def _check_subnets(vnet: str, space: list[Any], subnets: dict[str, list[Any]]) -> None:
@@ -161,7 +156,7 @@ def put_subnet(call: Call) -> Later:
         )
     _check_subnets(vnet.name, prefixes(vnet.properties["addressSpace"]), {**others, call.args["subnet"]: mine})
     subnet = _store_subnet(call, call.path, given)
-    return Later(lambda: subnet.body, subnet.id, body=subnet.body, status=200 if known else 201, result_path="")
+    return making(subnet, known is not None)
 
 
 def get_subnet(call: Call) -> Reply:
