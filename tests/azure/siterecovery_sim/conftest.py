@@ -5,28 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 from azure.identity import ClientSecretCredential
 from azure.mgmt.compute import ComputeManagementClient
-from azure.mgmt.network import NetworkManagementClient
 from azure.mgmt.recoveryservices import RecoveryServicesClient
 from azure.mgmt.recoveryservicessiterecovery import SiteRecoveryManagementClient, models
-from azure.mgmt.storage import StorageManagementClient
 from tests.azuresim import AzureSim
+from tests.azuresim.seeds import vnet
 from tests.azuresim.siterecovery import SiteRecovery, SourceMachine, siterecovery
 from tests.azuresim.siterecovery.state import Fabric, Vault
 
 GROUP, VAULT = "contosoRG", "ContosoVMVault"
-NETWORK = {
-    "location": "westeurope",
-    "properties": {
-        "addressSpace": {"addressPrefixes": ["10.9.0.0/16"]},
-        "subnets": [{"name": "default", "properties": {"addressPrefix": "10.9.0.0/24"}}],
-    },
-}
 
 
 @dataclass
@@ -44,12 +37,12 @@ class Cloud:
     def client(self, kind: Any) -> Any:
         return kind(self.credential, self.sim.subscription, **self.sim.client_options())
 
-    @property
+    @cached_property
     def vaults(self) -> RecoveryServicesClient:
         found: RecoveryServicesClient = self.client(RecoveryServicesClient)
         return found
 
-    @property
+    @cached_property
     def site(self) -> SiteRecoveryManagementClient:
         found: SiteRecoveryManagementClient = self.client(SiteRecoveryManagementClient)
         return found
@@ -86,17 +79,10 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
             disable_instance_discovery=True, connection_verify=str(sim.ca_bundle),
         )  # fmt: skip
         made = Cloud(sim, sr, tmp_path, credential, sim.group(GROUP))
-        network = made.client(NetworkManagementClient)
-        for name in ("vnet", "testvnet"):
-            found = network.virtual_networks.begin_create_or_update(GROUP, name, NETWORK).result()
-            made.network_id = made.network_id or found.id
-        account = {"location": "westeurope", "sku": {"name": "Standard_LRS"}, "kind": "StorageV2"}
-        made.storage_id = (
-            made.client(StorageManagementClient)
-            .storage_accounts.begin_create(GROUP, "contosologs", account)
-            .result()
-            .id
-        )
+        subnets = {"default": "10.9.0.0/24"}
+        made.network_id = vnet(sim, GROUP, "vnet", "10.9.0.0/16", subnets)
+        vnet(sim, GROUP, "testvnet", "10.9.0.0/16", subnets)
+        made.storage_id = sim.parts["storage"].account("contosologs", GROUP)
         yield made
 
 
