@@ -208,6 +208,7 @@ class AzureSim:
         with self.lock:
             self.store.found.clear()
             self.operations.all.clear()
+            self.operations.running.clear()
             self.operations.by_path.clear()
             self.calls.clear()
             self.unseen.clear()

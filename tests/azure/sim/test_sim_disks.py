@@ -243,6 +243,14 @@ class TestRefusals:
         ask = {"access": "Read", "durationInSeconds": 60}
         assert code(refused(azure.compute.disks.begin_grant_access, "rg", "u", ask)) == "OperationNotAllowed"
 
+    def test_a_disk_that_denies_all_access_has_no_signature(
+        self, sim: AzureSim, azure: Clients, refused: Refused
+    ) -> None:
+        seeds.disk(sim, "rg", "d")
+        azure.compute.disks.begin_update("rg", "d", {"properties": {"networkAccessPolicy": "DenyAll"}}).result()
+        error = refused(azure.compute.disks.begin_grant_access, "rg", "d", {"access": "Read", "durationInSeconds": 60})
+        assert error.status_code == 409 and "DenyAll" in str(error)
+
     @pytest.mark.parametrize("seconds", [0, 60 * 24 * 3600 + 1])
     def test_how_long_a_signature_may_live(self, sim: AzureSim, azure: Clients, refused: Refused, seconds: int) -> None:
         seeds.disk(sim, "rg", "d")

@@ -41,6 +41,19 @@ class TestFaults:
         assert azure.resources.resource_groups.get("rg").name == "rg"
         assert [fault for fault, _, _ in sim.faults.struck] == [planned]
 
+    def test_an_operation_may_be_canceled(self, sim: AzureSim, azure: Clients, refused: Refused) -> None:
+        sim.faults.cancel_at_end("PUT", DISKS)
+        refused(azure.compute.disks.begin_create_or_update, "rg", "d", EMPTY)
+        assert [one.status for one in sim.operations.all] == ["Canceled"]
+        assert azure.compute.disks.get("rg", "d").provisioning_state == "Failed"
+
+    def test_looks_at_an_operation_can_fail_too(self, sim: AzureSim, azure: Clients, refused: Refused) -> None:
+        sim.pace.polls = 2
+        sim.faults.server_error("GET", "*/DiskOperations/*", status=503)
+        assert refused(azure.compute.disks.begin_create_or_update, "rg", "d", EMPTY).status_code == 503
+        sim.settle()
+        assert azure.compute.disks.get("rg", "d").provisioning_state == "Succeeded"
+
     def test_the_nth_call_is_meant(self, sim: AzureSim, azure: Clients) -> None:
         sim.faults.conflict("GET", "*/rg", nth=2, times=2)
         seen = []

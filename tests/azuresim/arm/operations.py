@@ -84,11 +84,14 @@ class Operations:
 
     pace: Pace = field(default_factory=Pace)
     all: list[Operation] = field(default_factory=list)
+    running: list[Operation] = field(default_factory=list)
+    made: int = 0
     by_path: dict[str, tuple[Operation, bool]] = field(default_factory=dict)
     paced: list[tuple[str, Pace]] = field(default_factory=list)
 
     def begin(self, operation: Operation) -> Operation:
         self.all.append(operation)
+        self.running.append(operation)
         for path, is_status in ((operation.status_path, True), (operation.result_path, False)):
             if path:
                 self.by_path.setdefault(path.lower().partition("?")[0], (operation, is_status))
@@ -109,21 +112,20 @@ class Operations:
 
     def pending(self, resource_id: str) -> list[Operation]:
         wanted = resource_id.lower().rstrip("/")
-        return [
-            one
-            for one in self.all
-            if one.status == "InProgress" and one.later.resource_id.lower().rstrip("/") == wanted
-        ]
+        self.running = [one for one in self.running if one.status == "InProgress"]
+        return [one for one in self.running if one.later.resource_id.lower().rstrip("/") == wanted]
 
     def settle(self) -> None:
         """End everything that is under way, as if much time had passed."""
-        for operation in list(self.all):
+        for operation in list(self.running):
             if operation.status == "InProgress":
                 operation.left = 0
                 operation.end()
 
     def new_id(self, given: str = "") -> str:
-        return given or str(uuid.uuid5(SPACE, f"{id(self)}-{len(self.all)}"))
+        """Ids are the same in each run of a test."""
+        self.made += 1
+        return given or str(uuid.uuid5(SPACE, str(self.made)))
 
 
 def now(clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> str:

@@ -42,6 +42,9 @@ def grant(call: Call) -> Later:
 def check_access(call: Call, disk: Resource, access: str) -> None:
     """Refuse what cannot be granted in the disk's state."""
     state, owner = disk.properties["diskState"], compute(call.sim).owner(disk)
+    if disk.properties.get("networkAccessPolicy") == "DenyAll":
+        # source of the rule: NetworkAccessPolicy, "DenyAll: the disk cannot be exported"; code and words [inf]
+        raise conflict(f"Access to disk {disk.name} is denied by its network access policy DenyAll.")
     if owner is not None and compute(call.sim).power.get(owner.id.lower()) != "deallocated":
         # source of code and wording: microsoft/AzureStorageExplorer issue 6654
         raise conflict(f"Access not permitted because disk {disk.name} is currently attached to running VM {owner.id}.")
