@@ -275,17 +275,19 @@ def render(vault: Vault, policy: Policy) -> dict[str, Any]:
 
 
 def render_mapping(vault: Vault, fabric: Fabric, container: Container, mapping: Mapping) -> dict[str, Any]:
-    """[spec example ReplicationProtectionContainerMappings_Create]."""
+    """[spec example ReplicationProtectionContainerMappings_Create]; agents of the modernized provider are upgraded by
+    default [inf]."""
     kind = "replicationProtectionContainerMappings"
+    properties: dict[str, Any] = {
+        "health": "Normal", "healthErrorDetails": [], "policyFriendlyName": last(mapping.policy_id),
+        "policyId": mapping.policy_id, "sourceFabricFriendlyName": fabric.friendly, "state": "Paired",
+        "sourceProtectionContainerFriendlyName": container.friendly, "targetFabricFriendlyName": AZURE,
+        "targetProtectionContainerFriendlyName": AZURE, "targetProtectionContainerId": AZURE,
+    }  # fmt: skip
+    if fabric.provider == MODERN:
+        properties["providerSpecificDetails"] = {"instanceType": MODERN, "enableAgentAutoUpgrade": "true"}
     return {
         "id": f"{container_id(vault, fabric, container)}/{kind}/{mapping.name}", "name": mapping.name,
         "type": f"Microsoft.RecoveryServices/vaults/replicationFabrics/replicationProtectionContainers/{kind}",
-        "properties": {
-            "health": "Normal", "healthErrorDetails": [], "policyFriendlyName": last(mapping.policy_id),
-            "policyId": mapping.policy_id,
-            "sourceFabricFriendlyName": fabric.friendly, "sourceProtectionContainerFriendlyName": container.friendly,
-            "state": "Paired",
-            "targetFabricFriendlyName": AZURE, "targetProtectionContainerFriendlyName": AZURE,
-            "targetProtectionContainerId": AZURE,
-        },
+        "properties": properties,
     }  # fmt: skip

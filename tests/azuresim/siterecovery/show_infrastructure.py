@@ -141,21 +141,25 @@ def appliances(service: SiteRecovery, vault: Vault, fabrics: list[Fabric]) -> di
 
 
 def provider(service: SiteRecovery, vault: Vault, of: Fabric) -> dict[str, Any]:
-    """[spec example ReplicationRecoveryServicesProviders_Get]; "Connected" there, "NotConnected" is [inf]."""
+    """[spec example ReplicationRecoveryServicesProviders_Get]; "Connected" there, "NotConnected" is [inf].
+    `machineId` is
+    the process server's id [RECORDED, of InMageRcm]."""
     kind = "replicationRecoveryServicesProviders"
-    return {
-        "id": f"{fabric_id(vault, of)}/{kind}/{of.dra}", "name": of.dra, "type": f"{TYPE}/{kind}",
-        "properties": {
-            "fabricType": of.kind, "friendlyName": of.friendly, "fabricFriendlyName": of.friendly,
-            "providerVersion": "5.1.2250.0",
-            "serverVersion": of.version, "providerVersionState": "Latest", "lastHeartBeat": _heard(service,
-            of.heartbeat),
-            "connectionStatus": "NotConnected" if _lost(service, of.heartbeat) else "Connected",
-            "draIdentifier": of.dra,
-            "protectedItemCount": sum(len(one.items) for one in of.containers.values()),
-            "allowedScenarios": ["Refresh"],
-        },
+    properties: dict[str, Any] = {
+        "fabricType": of.kind, "friendlyName": of.friendly, "fabricFriendlyName": of.friendly,
+        "providerVersion": "5.1.2250.0", "serverVersion": of.version, "providerVersionState": "Latest",
+        "lastHeartBeat": _heard(service, of.heartbeat), "draIdentifier": of.dra, "allowedScenarios": ["Refresh"],
+        "connectionStatus": "NotConnected" if _lost(service, of.heartbeat) else "Connected",
+        "protectedItemCount": sum(len(one.items) for one in of.containers.values()),
     }  # fmt: skip
+    if of.servers:
+        properties |= {"machineId": of.servers[0].id, "machineName": of.servers[0].name}
+    return {
+        "id": f"{fabric_id(vault, of)}/{kind}/{of.dra}",
+        "name": of.dra,
+        "type": f"{TYPE}/{kind}",
+        "properties": properties,
+    }
 
 
 def container_path(vault: Vault, of: Fabric, one: Container) -> str:
