@@ -12,7 +12,12 @@ from azure.core.exceptions import (
     ClientAuthenticationError,
     HttpResponseError,
 )
-from azure.identity import CertificateCredential, ClientAssertionCredential, ManagedIdentityCredential
+from azure.identity import (
+    CertificateCredential,
+    ClientAssertionCredential,
+    ClientSecretCredential,
+    ManagedIdentityCredential,
+)
 from azure.mgmt.compute import ComputeManagementClient
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -62,6 +67,15 @@ class TestTokens:
             monkeypatch.setenv(name, value)
         with ManagedIdentityCredential(connection_verify=str(sim.ca_bundle)) as credential:
             assert credential.get_token(f"{sim.endpoint}/.default").token in sim.tokens.given
+
+    def test_active_directory_federation_services_give_tokens_too(self, sim: AzureSim) -> None:
+        given = sim.credential()
+        with ClientSecretCredential(
+            "adfs", given.client_id, given.client_secret, authority=given.authority, disable_instance_discovery=True,
+            connection_verify=str(sim.ca_bundle),
+        ) as credential:  # fmt: skip
+            assert credential.get_token(f"{sim.endpoint}/.default").token in sim.tokens.given
+        assert any(one.path.startswith("/adfs/") for one in sim.calls if one.plane == "token")
 
     def test_the_audience_must_be_this_cloud(self, sim: AzureSim, azure: Clients) -> None:
         with pytest.raises(ClientAuthenticationError, match="AADSTS500011"):
