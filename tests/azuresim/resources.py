@@ -144,6 +144,7 @@ def _is_tracked(resource: Resource) -> bool:
 def _listed(call: Call, below: str) -> list[dict[str, Any]]:
     wanted = {name.lower(): value for name, value in FILTER.findall(call.query.get("$filter", ""))}
     if call.query.get("$filter") and not wanted:
+        # [inf]: the code
         raise ArmError(400, "InvalidFilterInQueryString", f"Invalid $filter '{call.query['$filter']}' specified.")
     found = []
     for one in [each for each in call.sim.store.found.values() if _is_tracked(each)]:

@@ -148,6 +148,7 @@ def _may(sim: AzureSim, route: Route, path: str, args: Mapping[str, str], who: P
 
 
 def _body(route: Route, raw: bytes) -> Any:
+    """Source of the code: Azure docs, azure-resource-manager/troubleshooting/common-deployment-errors."""
     if not raw.strip():
         if route.body is not None and not route.body_optional:
             raise ArmError(400, "InvalidRequestContent", "The request content was invalid: a request body is required.")

@@ -1,5 +1,9 @@
 """Bodies pass through the SDKs' own models, and what a model does not know or misses is refused as ARM refuses it.
 
+Source of `InvalidRequestContent` and its sentence: Azure docs, azure-resource-manager/troubleshooting; of "Required
+parameter 'x' is missing (null)": Azure's answers as quoted in issues of its SDKs. [inf]: that every provider words it
+so (some say BadRequest), and `InvalidParameter` for a word that an enumeration lacks.
+
 Three kinds of models exist in the installed SDKs: those on `_utils/model_base.py` (compute, network, storage,
 resource, recovery services, site recovery), msrest's with `_attribute_map` (authorization), and none at all (calls
 without an SDK: a plain dict is passed on).

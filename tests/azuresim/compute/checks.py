@@ -25,7 +25,10 @@ LONGEST_NAME = 64
 
 
 def check_machine(call: Call, body: dict[str, Any]) -> Size:
-    """Everything that refuses a new machine, in Azure's words. Raises ArmError."""
+    """Everything that refuses a new machine, in Azure's words. Raises ArmError.
+
+    Source of what is required: Azure docs "Create a VM from a specialized disk"; the sentence as in `arm.strict`.
+    """
     properties = body["properties"]
     profile = properties.get("storageProfile") or {}
     os_disk = profile.get("osDisk")

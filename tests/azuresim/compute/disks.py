@@ -74,6 +74,7 @@ def create(call: Call, disk_id: str, body: dict[str, Any]) -> Later:
 
 
 def _check_kind(state: Compute, kind: str, zones: Any) -> None:
+    """Source: common VM errors, InvalidAccountType; that a disk has one zone: Disk.zones in the specification [inf]."""
     if kind not in DISK_TYPES or kind not in state.disk_types:
         raise ArmError(400, "InvalidAccountType", f"The AccountType {kind} is invalid.", target="sku.name")
     if zones and len(zones) > 1:
@@ -83,7 +84,11 @@ def _check_kind(state: Compute, kind: str, zones: Any) -> None:
 def _content(
     call: Call, state: Compute, disk_id: str, creation: dict[str, Any], properties: dict[str, Any]
 ) -> tuple[int, Any]:
-    """Size in bytes and what fills the disk, by creationData.createOption."""
+    """Size in bytes and what fills the disk, by creationData.createOption.
+
+    Source of what each needs: descriptions of CreationData and of diskSizeGB ("If creationData.createOption is Empty,
+    this field is mandatory").
+    """
     option = creation.get("createOption")
     asked = int(properties.get("diskSizeGB") or 0) * GIB
     if option == "Empty":

@@ -23,6 +23,7 @@ def put(call: Call) -> Later:
     given = {name: value for name, value in (call.body.get("properties") or {}).items() if value is not None}
     space = prefixes(given.get("addressSpace") or {})
     if not space:
+        # source of the rule: description of AddressSpace; the code is [inf], as for a subnet without a prefix
         raise ArmError(400, "InvalidRequestFormat", f"Virtual network {call.args['vnet']} has no address prefixes.")
     wanted = given.pop("subnets", None) or []
     known = call.sim.store.get(call.path)

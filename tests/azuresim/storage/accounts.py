@@ -114,6 +114,7 @@ def put(call: Call) -> Reply | Later:
     name, state = call.args["account"], call.sim.parts["storage"]
     check_tags(call.body.get("tags"), 128)
     if not NAME.fullmatch(name):
+        # source: "Storage account overview", names; the code is the reason that CheckNameAvailability has
         raise ArmError(
             400, "AccountNameInvalid", f"{name} is not a valid storage account name. Storage account name must be "
             f"between 3 and "
