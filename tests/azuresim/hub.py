@@ -100,7 +100,6 @@ def _old(route: Route) -> Route:
     return replace(route, handler=handler)
 
 
-
 def _check_disk(call: Call) -> None:
     if call.route.kind.lower() != "microsoft.compute/disks" or call.method != "PUT":
         return
@@ -129,5 +128,3 @@ def _without(body: Any) -> Any:
     if isinstance(body, dict):
         return {name: _without(value) for name, value in body.items() if name not in LATER}
     return [_without(one) for one in body] if isinstance(body, list) else body
-
-
