@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tests.azuresim.siterecovery import show_items as show
 from tests.azuresim.siterecovery.enable import VM_NAME
 from tests.azuresim.siterecovery.refusals import bad
+from tests.azuresim.siterecovery.show_details import nic_id
 from tests.azuresim.siterecovery.state import CLASSIC, HYPERV, MODERN, Item, Target
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def apply_update(service: SiteRecovery, item: Item, given: dict[str, Any]) -> Ca
 
 
 def _nic(item: Item, nic: dict[str, Any]) -> dict[str, str]:
-    if nic.get("nicId") != show.nic_id(item):
+    if nic.get("nicId") != nic_id(item):
         raise bad(f"The machine has no network interface '{nic.get('nicId')}'.", "vmNics")
     if item.provider == MODERN:
         table = {

@@ -15,7 +15,7 @@ from tests.azuresim.siterecovery.monitoring import VERSIONS
 from tests.azuresim.siterecovery.networks import drill_network
 from tests.azuresim.siterecovery.refusals import bad, not_allowed, not_found
 from tests.azuresim.siterecovery.rules import allowed
-from tests.azuresim.siterecovery.show_monitoring import text
+from tests.azuresim.siterecovery.show_plans import plan_id, show
 from tests.azuresim.siterecovery.state import AZURE, HYPERV, Drill, Item, Job, Phase, Plan, Point, Vault, fabric_id
 from tests.azuresim.siterecovery.vaults import VAULT
 
@@ -60,10 +60,10 @@ class Plans:
 
     def all(self, call: Call) -> Reply:
         vault = self.service.find_vault(call)
-        return Reply({"value": [self.show(vault, one) for one in vault.plans.values()]})
+        return Reply({"value": [self._show(vault, one) for one in vault.plans.values()]})
 
     def get(self, call: Call) -> Reply:
-        return Reply(self.show(*self._plan(call)))
+        return Reply(self._show(*self._plan(call)))
 
     def _plan(self, call: Call) -> tuple[Vault, Plan]:
         vault = self.service.find_vault(call)
@@ -132,6 +132,9 @@ class Plans:
         return self.service.run(
             vault, job, plan_id(vault, plan), lambda: vault.plans.pop(plan.name.lower(), None) and None
         )
+
+    def _show(self, vault: Vault, plan: Plan) -> dict[str, Any]:
+        return show(vault, plan, self.items(plan))
 
     # failover
 
@@ -288,7 +291,7 @@ class Plans:
             free()
             if items and plan.job_status == "InProgress":
                 plan.job_status = "Succeeded"
-            return self.show(vault, plan)
+            return self._show(vault, plan)
 
         def failed(_: ArmError) -> None:
             """What was done stays; what was not is as before [inf]."""
@@ -302,49 +305,5 @@ class Plans:
 
         return self.service.run(vault, job, plan_id(vault, plan), finish, failed)
 
-    @staticmethod
-    def _allowed(items: list[Item]) -> list[str]:
-        """[spec examples ReplicationRecoveryPlans_Get, _UnplannedFailover, _TestFailover]: less exact than the
-        machines' own; PlannedFailover is of Hyper-V only [inf]."""
-        if any(one.drill is Drill.WAITING for one in items):
-            return ["TestFailoverCleanup"]
-        found = ["PlannedFailover"] if any(one.provider == HYPERV for one in items) else []
-        pending = any(one.phase in (Phase.COMMIT_PENDING, Phase.PLANNED_COMMIT_PENDING) for one in items)
-        return [*found, "UnplannedFailover", "TestFailover", *(["Commit"] if pending else [])]
-
-    def show(self, vault: Vault, plan: Plan) -> dict[str, Any]:
-        """A RecoveryPlan of the SDK [spec examples ReplicationRecoveryPlans_Create, _TestFailover]."""
-        items = self.items(plan)
-        primary = next(
-            (one for one in vault.fabrics.values() if fabric_id(vault, one).lower() == plan.primary_id.lower()), None
-        )
-        properties: dict[str, Any] = {
-            "friendlyName": plan.name, "primaryFabricId": plan.primary_id,
-            "primaryFabricFriendlyName": primary.friendly if primary else "",
-            "recoveryFabricId": AZURE, "recoveryFabricFriendlyName": AZURE, "failoverDeploymentModel": plan.model,
-            "replicationProviders": sorted({one.provider for one in items}), "groups": plan.groups,
-            "allowedOperations": self._allowed(items),
-        }  # fmt: skip
-        if plan.last_test is not None:
-            properties["lastTestFailoverTime"] = text(plan.last_test)
-        if plan.last_planned is not None:
-            properties["lastPlannedFailoverTime"] = text(plan.last_planned)
-        if plan.last_unplanned is not None:
-            properties["lastUnplannedFailoverTime"] = text(plan.last_unplanned)
-        if plan.job is not None:
-            properties |= {
-                "currentScenario": {
-                    "scenarioName": plan.job.scenario, "jobId": f"{vault.sr_id}/replicationJobs/{plan.job.id}",
-                    "startTime": text(plan.job.began),
-                },
-                "currentScenarioStatus": plan.job_status, "currentScenarioStatusDescription": plan.job_status,
-            }  # fmt: skip
-        kind = "Microsoft.RecoveryServices/vaults/replicationRecoveryPlans"
-        return {"id": plan_id(vault, plan), "name": plan.name, "type": kind, "properties": properties}
-
 
 _EMPTY: dict[str, Any] = {"replicationProtectedItems": [], "startGroupActions": [], "endGroupActions": []}
-
-
-def plan_id(vault: Vault, plan: Plan) -> str:
-    return f"{vault.sr_id}/replicationRecoveryPlans/{plan.name}"
