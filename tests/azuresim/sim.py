@@ -80,6 +80,11 @@ class AzureSim:
     """What plugins keep: parts["compute"], parts["siterecovery"]..."""
     gone: dict[str, Callable[[Resource], None]] = field(default_factory=dict)
     """What a provider does when a resource of a type (lower case) disappears with its group."""
+    nic_reservation: int = 0
+    """How many deletions of a network interface are refused after the creation of its machine has failed: Azure keeps
+    it for that machine for 180 seconds."""
+    reserved_nics: dict[str, int] = field(default_factory=dict)
+    """Refusals that are left, by the lower-case id of the interface."""
     on_begin: list[Callable[[], None]] = field(default_factory=list)
     on_stop: list[Callable[[], None]] = field(default_factory=list)
 

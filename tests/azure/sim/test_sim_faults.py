@@ -6,7 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from azure.core.exceptions import HttpResponseError, ResourceNotFoundError, ServiceRequestError, ServiceResponseError
+from azure.core.exceptions import (
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
+from azure.core.rest import HttpRequest
 from azure.mgmt.authorization import AuthorizationManagementClient
 from azure.mgmt.compute import ComputeManagementClient
 from azure.mgmt.resource.resources import ResourceManagementClient
@@ -53,6 +60,19 @@ class TestFaults:
         assert refused(azure.compute.disks.begin_create_or_update, "rg", "d", EMPTY).status_code == 503
         sim.settle()
         assert azure.compute.disks.get("rg", "d").provisioning_state == "Succeeded"
+
+    def test_the_token_endpoint_can_fail(self, sim: AzureSim, azure: Clients) -> None:
+        sim.faults.refuse("POST", "*/token", 400, "temporarily_unavailable", "AADSTS90033: try later.", plane="token")
+        with pytest.raises(ClientAuthenticationError, match="AADSTS90033"):
+            azure.credential().get_token(f"{sim.endpoint}/.default")
+        assert azure.credential().get_token(f"{sim.endpoint}/.default").token
+
+    def test_every_answer_can_be_found_again(self, sim: AzureSim, azure: Clients) -> None:
+        url = f"{sim.endpoint}/subscriptions/{sim.subscription}?api-version=2022-12-01"
+        headers = {"x-ms-client-request-id": "mine", "x-ms-return-client-request-id": "true"}
+        answer = azure.resources._client.send_request(HttpRequest("GET", url, headers=headers))
+        assert {"x-ms-request-id", "x-ms-correlation-request-id", "x-ms-routing-request-id"} <= set(answer.headers)
+        assert answer.headers["x-ms-client-request-id"] == "mine"
 
     def test_the_nth_call_is_meant(self, sim: AzureSim, azure: Clients) -> None:
         sim.faults.conflict("GET", "*/rg", nth=2, times=2)

@@ -92,9 +92,31 @@ class TestLife:
         assert code(error) == "AllocationFailed"
         assert machines.get("rg", "vm").provisioning_state == "Failed"
         assert refused(azure.compute.disks.begin_delete, "rg", "os").status_code == 409
+        assert disk_state(azure, "os") == "Reserved"
         compute.compute(sim).no_capacity.clear()
         machines.begin_start("rg", "vm").result()
         assert power(azure) == "PowerState/running"
+
+    def test_a_second_put_in_another_size_brings_up_what_failed(
+        self, sim: AzureSim, azure: Clients, refused: Refused, parts: tuple[str, str]
+    ) -> None:
+        compute.compute(sim).no_capacity.add("standard_d2s_v5")
+        wanted, machines = body(parts[0], [parts[1]]), azure.compute.virtual_machines
+        refused(machines.begin_create_or_update, "rg", "vm", wanted)
+        wanted["properties"]["hardwareProfile"]["vmSize"] = "Standard_D2as_v5"
+        machines.begin_create_or_update("rg", "vm", wanted).result()
+        assert (power(azure), disk_state(azure, "os")) == ("PowerState/running", "Attached")
+
+    def test_the_interface_of_a_failed_machine_is_reserved_for_a_while(
+        self, sim: AzureSim, azure: Clients, refused: Refused, parts: tuple[str, str]
+    ) -> None:
+        sim.nic_reservation = 1
+        sim.faults.fail_at_end("PUT", "*/virtualMachines/vm", "AllocationFailed", status=409)
+        refused(azure.compute.virtual_machines.begin_create_or_update, "rg", "vm", body(parts[0], [parts[1]]))
+        azure.compute.virtual_machines.begin_delete("rg", "vm").result()
+        delete = azure.network.network_interfaces.begin_delete
+        assert code(refused(delete, "rg", "nic")) == "NicReservedForAnotherVm"
+        delete("rg", "nic").result()
 
     def test_a_hook_may_say_that_the_machine_does_not_come_up(
         self, sim: AzureSim, azure: Clients, refused: Refused, parts: tuple[str, str]

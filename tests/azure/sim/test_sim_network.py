@@ -78,7 +78,7 @@ class TestInterfaces:
         self, sim: AzureSim, azure: Clients, refused: Refused, vnet: str
     ) -> None:
         made = seeds.nic(sim, "rg", "nic", seeds.subnet_id(vnet, "large"))
-        sim.parts.setdefault("reserved nics", {})[made.lower()] = 1
+        sim.reserved_nics[made.lower()] = 1
         delete = azure.network.network_interfaces.begin_delete
         assert code(refused(delete, "rg", "nic")) == "NicReservedForAnotherVm"
         delete("rg", "nic").result()

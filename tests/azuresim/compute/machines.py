@@ -53,8 +53,11 @@ def _create(call: Call) -> Later:
         # what is left of a machine whose creation failed: it exists, owns its disks and NICs, and does not run
         # (source: Azure docs "Allocation failure": the machine is in a failed provisioning state)
         machine.properties["provisioningState"] = "Failed"
-        machine.hidden["failure"] = error
+        machine.hidden.update(failure=error, unborn=True)
         state.power[machine.id.lower()] = "deallocated"
+        state.mark_disks(machine, "Reserved")
+        for reference in machine.properties["networkProfile"]["networkInterfaces"]:
+            call.sim.reserved_nics[reference["id"].lower()] = call.sim.nic_reservation
 
     return Later(finish, machine.id, body=machine.body, status=201, failed=failed, result_path="")
 
@@ -178,6 +181,12 @@ def change(call: Call, machine: Resource, properties: dict[str, Any], tags: dict
     def finish() -> dict[str, Any]:
         for disk_id in before - after:
             release(call, disk_id)
+        if machine.hidden.get("unborn"):
+            # [inf]: an update of a machine whose creation failed tries to bring it up again
+            allocate(call, machine)
+            state.started(machine)
+            machine.hidden.pop("unborn")
+            machine.hidden.pop("failure", None)
         machine.properties["provisioningState"] = "Succeeded"
         return machine.body
 

@@ -81,6 +81,7 @@ def _operation(call: Call, machine: Resource, meanwhile: str, run: Callable[[], 
         run()
         machine.properties["provisioningState"] = "Succeeded"
         machine.hidden.pop("failure", None)
+        machine.hidden.pop("unborn", None)
 
     def failed(error: ArmError) -> None:
         machine.properties["provisioningState"] = "Failed"

@@ -197,10 +197,9 @@ def delete(call: Call) -> Reply | Later:
             f"the network "
             "interface, it must be dissociated from the resource. To learn more, see aka.ms/deletenic.",
         )  # fmt: skip
-    reserved = call.sim.parts.setdefault("reserved nics", {})
-    if reserved.get(nic.id.lower(), 0) > 0:
+    if call.sim.reserved_nics.get(nic.id.lower(), 0) > 0:
         # source: gardenlinux/gardenlinux issue 4133 (180 seconds after a machine that used it failed or went away)
-        reserved[nic.id.lower()] -= 1
+        call.sim.reserved_nics[nic.id.lower()] -= 1
         raise ArmError(
             400, "NicReservedForAnotherVm", "Nic(s) in request is reserved for another Virtual Machine for 180 "
             "seconds. Please "
