@@ -27,7 +27,6 @@ MAX_GROUPS = 7
 """Boot groups of a plan [doc: "Create recovery plans", 2016]."""
 MAX_MACHINES = 100
 """Machines of a plan [doc: "Common questions", limits]."""
-NEVER = "1753-01-01T01:01:01Z"
 
 
 class Plans:
