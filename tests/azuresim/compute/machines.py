@@ -188,6 +188,9 @@ def change(call: Call, machine: Resource, properties: dict[str, Any], tags: dict
             machine.hidden.pop("unborn")
             machine.hidden.pop("failure", None)
         machine.properties["provisioningState"] = "Succeeded"
+        if before != after:
+            for hook in state.on_disks:
+                hook(state.as_machine(machine))
         return machine.body
 
     def failed(error: ArmError) -> None:
@@ -239,47 +242,6 @@ def attach_detach(call: Call) -> Later:
         lambda: made.finish()["properties"]["storageProfile"], machine.id, failed=made.failed,
         result_model=call.route.reply,
     )  # fmt: skip
-
-
-def get(call: Call) -> Reply:
-    machine = call.sim.store.need(call.path)
-    if "instanceview" in call.query.get("$expand", "").lower():
-        body = copy.deepcopy(machine.body)
-        body["properties"]["instanceView"] = _view(call, machine)
-        return Reply(body)
-    return Reply(machine.body)
-
-
-def instance_view(call: Call) -> Reply:
-    return Reply(_view(call, call.sim.store.need(call.path.rpartition("/")[0])))
-
-
-def _view(call: Call, machine: Resource) -> dict[str, Any]:
-    state, provisioning = compute(call.sim), machine.properties["provisioningState"].lower()
-    power = state.power.get(machine.id.lower(), "unknown")
-    statuses = [{
-        "code": f"ProvisioningState/{provisioning}", "level": "Error" if provisioning == "failed" else "Info",
-        "displayStatus": f"Provisioning {provisioning}", "time": now(),
-    }]  # fmt: skip
-    if failure := machine.hidden.get("failure"):
-        statuses[0].update(message=failure.message, code=f"ProvisioningState/failed/{failure.code}")
-    if power != "creating":
-        statuses.append({"code": f"PowerState/{power}", "level": "Info", "displayStatus": f"VM {power}"})
-    attached = [call.sim.store.get(disk) for _, disk in state.attached(machine)]
-    shown = {"code": "ProvisioningState/succeeded", "level": "Info", "displayStatus": "Provisioning succeeded"}
-    generation = next((one.properties.get("hyperVGeneration") for one in attached if one), None)
-    return {
-        "disks": [{"name": one.name, "statuses": [{**shown, "time": now()}]} for one in attached if one],
-        "hyperVGeneration": generation or "V1", "statuses": statuses,
-    }  # fmt: skip
-
-
-def list_in_group(call: Call) -> Reply:
-    return Reply({"value": [one.body for one in call.sim.store.of(MACHINES, call.group_id)]})
-
-
-def list_all(call: Call) -> Reply:
-    return Reply({"value": [one.body for one in call.sim.store.of(MACHINES)]})
 
 
 def delete(call: Call) -> Reply | Later:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from azure.mgmt.compute import models
 from tests.azuresim.arm.registry import GROUP, SUBSCRIPTION, Route
-from tests.azuresim.compute import access, catalogue, disks, machines, power, sets
+from tests.azuresim.compute import access, catalogue, disks, machines, power, sets, views
 from tests.azuresim.compute.diskfiles import DiskFiles
 from tests.azuresim.compute.state import Compute
 from tests.azuresim.sim import AzureSim
@@ -46,11 +46,11 @@ def _machines() -> list[Route]:
     return [
         Route("PUT", one, machines.put, v, models.VirtualMachine, models.VirtualMachine),
         Route("PATCH", one, machines.patch, v, models.VirtualMachineUpdate, models.VirtualMachine),
-        Route("GET", one, machines.get, v, reply=models.VirtualMachine),
+        Route("GET", one, views.get, v, reply=models.VirtualMachine),
         Route("DELETE", one, machines.delete, v),
-        Route("GET", IN_GROUP + "/virtualMachines", machines.list_in_group, v, items=models.VirtualMachine),
-        Route("GET", IN_SUBSCRIPTION + "/virtualMachines", machines.list_all, v, items=models.VirtualMachine),
-        Route("GET", one + "/instanceView", machines.instance_view, v, reply=models.VirtualMachineInstanceView),
+        Route("GET", IN_GROUP + "/virtualMachines", views.list_in_group, v, items=models.VirtualMachine),
+        Route("GET", IN_SUBSCRIPTION + "/virtualMachines", views.list_all, v, items=models.VirtualMachine),
+        Route("GET", one + "/instanceView", views.instance_view, v, reply=models.VirtualMachineInstanceView),
         Route("GET", one + "/vmSizes", catalogue.sizes_of_machine, v, items=models.VirtualMachineSize),
         Route(
             "POST", one + "/attachDetachDataDisks", machines.attach_detach, v, models.AttachDetachDataDisksRequest,

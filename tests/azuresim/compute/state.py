@@ -54,6 +54,9 @@ class Compute:
     """Disk types that the region offers."""
     on_start: list[Callable[[Machine], None]] = field(default_factory=list)
     """Called with the machine when it has started (not when it was already running)."""
+    on_disks: list[Callable[[Machine], None]] = field(default_factory=list)
+    """Called when the disks of a machine have changed (attached, detached, swapped), with the machine as it is now: a
+    test can show them to the process that plays the machine."""
     power: dict[str, str] = field(default_factory=dict)
     """Power state by lower-case id: running, stopped, deallocated, starting..."""
 
