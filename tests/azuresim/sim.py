@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from tests.azuresim.arm import strict, tls
-from tests.azuresim.arm.call import Call, Later
+from tests.azuresim.arm.call import Asked, Call, Later
 from tests.azuresim.arm.errors import ArmError
 from tests.azuresim.arm.faults import Faults
 from tests.azuresim.arm.identity import Grant, Principal, Roles, Tokens
@@ -222,15 +222,12 @@ class AzureSim:
 
     # what happened
 
-    def record(
-        self, plane: str, method: str, path: str, query: Mapping[str, str], who: Principal | None, status: int,
-        headers: Mapping[str, str], body: bytes,
-    ) -> None:  # fmt: skip
-        version = query.get("api-version", headers.get("x-ms-version", ""))
-        agent = headers.get("User-Agent", "")
-        self.calls.append(
-            Record(plane, method, path, version, who.client_id if who else "", status, dict(query), agent, body)
-        )
+    def record(self, plane: str, asked: Asked, who: Principal | None, status: int) -> None:
+        """Remember a call. Requests to the token endpoint and data are kept without their bodies."""
+        version = asked.query.get("api-version", asked.headers.get("x-ms-version", ""))
+        agent, client = asked.headers.get("User-Agent", ""), who.client_id if who else ""
+        made = Record(plane, asked.method, asked.path, version, client, status, dict(asked.query), agent, asked.raw)
+        self.calls.append(made)
 
 
 def default_plugins() -> list[Callable[[AzureSim], None]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from tests.azuresim.arm import strict
-from tests.azuresim.arm.call import Call, Later
+from tests.azuresim.arm.call import Asked, Call, Later
 from tests.azuresim.arm.errors import ArmError, SimulatorBug
 from tests.azuresim.arm.faults import Fault, Kind
 from tests.azuresim.arm.identity import Principal, expired
@@ -41,23 +41,24 @@ def answer(sim: AzureSim, method: str, target: str, headers: Mapping[str, str], 
     parts = urlsplit(target)
     # the SDKs leave an empty segment where a resource has no parent
     path, query = re.sub("/{2,}", "/", unquote(parts.path)), dict(parse_qsl(parts.query, keep_blank_values=True))
+    asked = Asked(method, path, query, headers, raw)
     fault = sim.faults.strike("arm", method, path)
     if fault is not None and fault.kind is Kind.LOSE_REQUEST:
-        sim.record("arm", method, path, query, None, 0, headers, raw)
+        sim.record("arm", asked, None, 0)
         raise Dropped
     who: Principal | None = None
     try:
         route = sim.arm.find(method, path)[0] if path.lower() not in sim.operations.by_path else None
         if route is None or not route.anonymous:
             who = _who(sim, headers, fault)
-        _refuse_if_planned(fault, route)
-        given = _serve(sim, method, path, query, headers, raw, who, fault)
+        _refuse_if_planned(fault)
+        given = _serve(sim, asked, who, fault)
     except ArmError as error:
         given = Answer(error.status, error.body, dict(error.headers))
     except SimulatorBug as bug:
         sim.bugs.append(f"{method} {path}: {bug}")
         given = Answer(500, {"error": {"code": "SimulatorBug", "message": str(bug)}})
-    sim.record("arm", method, path, query, who, given.status, headers, raw)
+    sim.record("arm", asked, who, given.status)
     if fault is not None and fault.kind is Kind.LOSE_RESPONSE:
         raise Dropped
     return given
@@ -80,23 +81,21 @@ def _who(sim: AzureSim, headers: Mapping[str, str], fault: Fault | None) -> Prin
     return sim.tokens.check(headers.get("Authorization", ""), base)
 
 
-def _refuse_if_planned(fault: Fault | None, route: Route | None) -> None:
+def _refuse_if_planned(fault: Fault | None) -> None:
     if fault is not None and fault.kind is Kind.REFUSE and fault.error is not None:
         raise fault.error
 
 
-def _serve(
-    sim: AzureSim, method: str, path: str, query: dict[str, str], headers: Mapping[str, str], raw: bytes,
-    who: Principal | None, fault: Fault | None,
-) -> Answer:  # fmt: skip
+def _serve(sim: AzureSim, asked: Asked, who: Principal | None, fault: Fault | None) -> Answer:
+    method, path, query = asked.method, asked.path, asked.query
     if method == "GET" and (found := sim.operations.by_path.get(path.lower())):
         return _operation(sim, *found, query.get("monitor") == "true")
     route, args = sim.arm.find(method, path)
     version = query.get("api-version", "")
     sim.arm.check_version(route, version)
     _may(sim, route, path, args, who)
-    body = _body(route, raw)
-    call = Call(sim, route, method, path, args, query, headers, version, who or Principal("", ""), body)
+    body = _body(route, asked.raw)
+    call = Call(sim, route, method, path, args, query, asked.headers, version, who or Principal("", ""), body)
     sim.operations.look_at_resource(call.resource_id)
     if method == "GET":
         _unseen(sim, path)

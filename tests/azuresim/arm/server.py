@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.azuresim.arm import dispatch
+from tests.azuresim.arm.call import Asked
 from tests.azuresim.arm.dispatch import Dropped
 from tests.azuresim.arm.faults import Kind
 from tests.azuresim.arm.identity import Refused
@@ -142,5 +143,5 @@ class ArmConnection(Connection):
             status, content = 200, self._give_token(path, raw)
         except Refused as refused:
             status, content = refused.status, refused.body
-        self.sim.record("token", self.command, path, {}, None, status, self.headers, b"")
+        self.sim.record("token", Asked(self.command, path, {}, self.headers), None, status)
         self.send(status, {**headers, "Content-Type": "application/json"}, json.dumps(content).encode())

@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 from xml.etree import ElementTree
 
+from tests.azuresim.arm.call import Asked
 from tests.azuresim.arm.faults import Kind
 from tests.azuresim.arm.server import Connection, Server
 from tests.azuresim.compute.diskfiles import FOOTER, Access, data_ranges, footer
@@ -72,7 +73,7 @@ class BlobConnection(Connection):
             if fault is not None and fault.error is not None:
                 headers.update(fault.error.headers)
         finally:
-            self.sim.record("data", self.command, parts.path, query, None, status, self.headers, b"")
+            self.sim.record("data", Asked(self.command, parts.path, query, self.headers), None, status)
         if fault is not None and fault.kind is Kind.LOSE_RESPONSE:
             return self.drop()
         if "Content-Length" in headers:
