@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from farshore_engine.blocks.grid import block_count
 from farshore_engine.hydrate.image import translated
@@ -69,10 +70,14 @@ def parse_state(text: str) -> ImageState | None:
 
 def write_state(image: Path, state: ImageState) -> None:
     """Replace the sidecar durably; what it names must be durable in the image already."""
-    path = sidecar(image)
+    write_note(sidecar(image), asdict(state))
+
+
+def write_note(path: Path, content: dict[str, Any]) -> None:
+    """Replace a small JSON file durably."""
     temporary = path.with_name(path.name + ".new")
     with temporary.open("w") as file:
-        json.dump(asdict(state), file)
+        json.dump(content, file)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -14,8 +14,9 @@ import structlog
 from farshore_engine.contract.controlplane import ControlPlane
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.contract.tasks import TaskAssignment, TaskFailed, TaskKind, TaskPhase, TaskReport, TaskResult
+from farshore_engine.processserver.dispatch import executor_of
 from farshore_engine.processserver.runjournal import note_begin, note_end
-from farshore_engine.processserver.tasks import TaskContext, executor_of
+from farshore_engine.processserver.tasks import TaskContext
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +24,7 @@ WORKERS = 8  # tasks at work at a time; those that wait for something take no pl
 STOP_SECONDS = 10.0
 REPORT_EVERY = 3.0  # seconds between two reports of progress
 RETRY_FIRST, RETRY_MOST = 1.0, 15.0
+ASKED_MOST = 60.0  # seconds to wait where the peer asks for it
 CALLED_OFF = "CalledOff"
 FINAL = (TaskPhase.SUCCEEDED, TaskPhase.FAILED)
 
@@ -91,7 +93,7 @@ class TaskRunner:
             except StopFault as fault:
                 outcome = fault
             except WaitFault as fault:
-                pause = min(fault.retry_after or delay, RETRY_MOST)
+                pause = min(fault.retry_after, ASKED_MOST) if fault.retry_after else min(delay, RETRY_MOST)
                 delay = min(delay * 2, RETRY_MOST)
                 if task.deadline is not None and now() + timedelta(seconds=pause) >= task.deadline:
                     self._finish(task, report, late(fault, task.deadline))

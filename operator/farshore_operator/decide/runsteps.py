@@ -242,7 +242,7 @@ def task_input(
         probe_timeout_seconds=int(PROBE_TIMEOUT.total_seconds()),
         probes=questions(asked),
         keep_machine=name is StepName.RELEASE_POINT,
-        replaces=(spec.previous_run or "") if spec.kind is RunKind.CHANGE_POINT and name is StepName.HYDRATE else "",
+        replaces=(spec.previous_run or "") if spec.kind is RunKind.CHANGE_POINT and name in _replacing(member) else "",
         source_machine=source_machine(member, rule),
         preparation=preparation(spec, member) if name is StepName.PREPARE_GUEST else None,
         freeze_seconds=int(FREEZE_BOUND.total_seconds()),
@@ -283,6 +283,11 @@ def _epoch(member: RunMember, name: StepName) -> int:
     if name is StepName.DELETE_POINTS:
         return member.epoch  # that in which the committed run fenced
     return member.epoch + 1 if name is StepName.FENCE else 0
+
+
+def _replacing(member: RunMember) -> tuple[StepName, ...]:
+    """Return the steps that know whose machine makes way. In Azure it does when the new one's disks are there."""
+    return (StepName.HYDRATE, StepName.START_MACHINE) if _in_azure(member) else (StepName.HYDRATE,)
 
 
 def _pin(spec: FailoverRunSpec, run: str, name: StepName) -> str:

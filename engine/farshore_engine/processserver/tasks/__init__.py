@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from farshore_engine.contract.faults import StopFault
-from farshore_engine.contract.site import CloudProvider
-from farshore_engine.contract.tasks import TaskAssignment, TaskKind
+from farshore_engine.contract.tasks import TaskKind
 from farshore_engine.processserver.tasks.cleanup import clean_up
 from farshore_engine.processserver.tasks.commitspool import commit_spool
 from farshore_engine.processserver.tasks.context import Executor, TaskContext
@@ -14,6 +10,7 @@ from farshore_engine.processserver.tasks.deletepoints import delete_points
 from farshore_engine.processserver.tasks.fence import fence
 from farshore_engine.processserver.tasks.finalpoint import final_point
 from farshore_engine.processserver.tasks.hydrate import hydrate
+from farshore_engine.processserver.tasks.note import note
 from farshore_engine.processserver.tasks.preflight import preflight
 from farshore_engine.processserver.tasks.prepareguest import prepare_guest
 from farshore_engine.processserver.tasks.probemachine import probe_machine
@@ -25,7 +22,7 @@ from farshore_engine.processserver.tasks.startsource import start_source
 from farshore_engine.processserver.tasks.writeback import write_back
 from farshore_engine.processserver.tasks.writereport import write_report
 
-__all__ = ["EXECUTORS", "IN_CLOUDS", "Executor", "TaskContext", "executor_of"]
+__all__ = ["EXECUTORS", "Executor", "TaskContext"]
 
 EXECUTORS: dict[TaskKind, Executor] = {
     TaskKind.PREFLIGHT: preflight,
@@ -40,23 +37,9 @@ EXECUTORS: dict[TaskKind, Executor] = {
     TaskKind.DELETE_POINTS: delete_points,
     TaskKind.WRITE_REPORT: write_report,
     TaskKind.READ_JOURNAL: read_journal,
+    TaskKind.NOTE: note,
     TaskKind.FINAL_POINT: final_point,
     TaskKind.START_SOURCE: start_source,
     TaskKind.WRITE_BACK: write_back,
     TaskKind.PREPARE_GUEST: prepare_guest,
 }
-
-IN_CLOUDS: dict[CloudProvider, Mapping[TaskKind, Executor]] = {}
-"""What is done in another way where the process server's site is in a cloud."""
-
-
-def executor_of(task: TaskAssignment) -> Executor:
-    """Return who carries a task out at its site; raises StopFault where nobody does."""
-    own = IN_CLOUDS.get(task.site.provider, {}) if task.site is not None else {}
-    found = own.get(task.kind) or EXECUTORS.get(task.kind)
-    if found is None:
-        where = f"a site of provider {task.site.provider.value}" if task.site is not None else "a local site"
-        raise StopFault(
-            f"{task.kind.value} is nothing that a process server of {where} does", "Look at the run", reason="BadTask"
-        )
-    return found

@@ -23,10 +23,10 @@ def clean_up(task: TaskAssignment, context: TaskContext) -> TaskResult:
         directory = machine_dir(task, context)
         _check_recovered(directory, context)
         removed += context.runtime.stop(directory.name).removed
-        removed += _remove_disks(directory)
+        removed += remove_disks(directory)
         looked_for += _nothing_left(task, directory, context)
     if task.input.pin and task.vault is not None:
-        removed += _release(task)
+        removed += release_pin(task)
         looked_for.append(f"pin {task.input.pin} of any point")
     return TaskResult(removed=tuple(removed), looked_for=tuple(looked_for))
 
@@ -41,7 +41,8 @@ def _check_recovered(directory: Path, context: TaskContext) -> None:
         )
 
 
-def _remove_disks(directory: Path) -> list[str]:
+def remove_disks(directory: Path) -> list[str]:
+    """Remove the directory of a machine; returns what was removed."""
     if not directory.exists():
         return []
     names = sorted(str(path) for path in directory.glob("disk-*.raw"))
@@ -61,7 +62,8 @@ def _nothing_left(task: TaskAssignment, directory: Path, context: TaskContext) -
     return found.looked_for
 
 
-def _release(task: TaskAssignment) -> list[str]:
+def release_pin(task: TaskAssignment) -> list[str]:
+    """Release the run's pin, whichever points it keeps; returns what was released, raises WaitFault if any is left."""
     pin = task.input.pin
     with vault_of(task) as vault:
         slots = [slot for slot, pins in list_pins(vault.access).items() if pin in pins]

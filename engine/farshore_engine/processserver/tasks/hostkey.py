@@ -13,10 +13,11 @@ SECONDS = 5.0
 
 def host_key_of(running: RunningMachine) -> str:
     """Return type and base64 of the key on one line, "" for a machine that does not answer yet or has no SSH server."""
-    return asyncio.run(_ask(running.address, running.port))
+    return asyncio.run(ask_host_key(running.address, running.port))
 
 
-async def _ask(address: str, port: int) -> str:
+async def ask_host_key(address: str, port: int) -> str:
+    """Return the key of the SSH server at an address, as `host_key_of`."""
     try:
         async with asyncio.timeout(SECONDS):
             key = await asyncssh.get_server_host_key(address, port)

@@ -47,8 +47,8 @@ def _placed(
     task: TaskAssignment, context: TaskContext, disks: tuple[DiskFile, ...], wanted: GuestPreparation
 ) -> GuestPreparation:
     """Fill in where the machine will be. Only one that boots its own disk has a network of its own to prepare."""
-    if wanted.network is None:
-        return wanted
+    if wanted.network is None or task.site is not None:
+        return wanted  # a cloud tells its machines their addresses itself
     if not any(boot_modes(disk.path) for disk in disks):
         return wanted.model_copy(update={"network": None})
     network = context.runtime.network(task.input.network or DEFAULT_NETWORK)

@@ -36,7 +36,7 @@ def probe_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
     machine = Machine(
         reach=lambda port: runtime.reach(running, port),
         logins=Logins(task.source.credentials if task.source else None, task.database_logins),
-        started=lambda: _since_start(directory, context),
+        started=lambda: since_start(directory, context),
     )
     answers = ask_all(
         task.input.probes, machine, lambda names: context.progress(None, f"waiting for {', '.join(names)}")
@@ -59,7 +59,7 @@ def _greeted(
     context.progress(None, f"waiting for an answer from {running.address}:{running.port}")
     evidence = runtime.probe(running, timeout=float(task.input.probe_timeout_seconds))
     said = f"{evidence.banner or 'TCP connection accepted'} after {evidence.attempts} attempts"
-    seconds = _since_start(directory, context)
+    seconds = since_start(directory, context)
     return _result(running, (ProbeResult(name=GREETING, passed=True, answer=said, seconds=seconds),), said)
 
 
@@ -74,7 +74,7 @@ def _result(running: RunningMachine, answers: tuple[ProbeResult, ...], evidence:
     )
 
 
-def _since_start(directory: Path, context: TaskContext) -> float | None:
+def since_start(directory: Path, context: TaskContext) -> float | None:
     """Return the seconds since the note that is written just before a machine boots."""
     try:
         begun = (directory / STARTED).stat().st_mtime

@@ -1,0 +1,88 @@
+"""What the executors for Azure begin with: the cloud, the machine's place in it, and what is there of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from farshore_engine.azure.cloud import Cloud, cloud_of
+from farshore_engine.azure.machines import find_machine
+from farshore_engine.azure.place import POINT, RUN, Place
+from farshore_engine.contract.faults import StopFault
+from farshore_engine.contract.tasks import TaskAssignment
+from farshore_engine.processserver.identity import write_private
+from farshore_engine.processserver.tasks.context import TaskContext
+
+NOTE = "azure.json"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A task's cloud and place, and the directory of the machine on this host."""
+
+    cloud: Cloud
+    place: Place
+    directory: Path
+
+    @classmethod
+    def of(cls, task: TaskAssignment, context: TaskContext) -> Scene:
+        """Return the scene of a task."""
+        place = Place.of(task)
+        if not place.name:
+            raise StopFault("the task names no machine", "This is a bug of the operator", reason="BadTask")
+        return cls(cloud_of(task.site), place, context.machines_dir / place.name)
+
+    def machine(self) -> Any:
+        """Return the machine in Azure that has the name, whoever made it; None if there is none."""
+        return next((found for found in map(self._find, self.groups()) if found is not None), None)
+
+    def _find(self, group: str) -> Any:
+        return find_machine(self.cloud, group, self.place.name)
+
+    def made(self) -> Any:
+        """Return the machine if it was made by this very run from this point, None otherwise."""
+        found = self.machine()
+        return found if found is not None and self.is_made_by_run(found) else None
+
+    def is_made_by_run(self, found: Any) -> bool:
+        """Tell whether the machine was made by this run, from this point."""
+        tags = found.tags or {}
+        wanted = (self.place.run, self.place.point)
+        return self.place.is_machines(found) and (tags.get(RUN), tags.get(POINT)) == wanted
+
+    def check_name(self, replaces: str) -> Any:
+        """Return the machine that the run named `replaces` made, None if the name is free or the machine is ours.
+
+        Raises:
+            StopFault: something else has the name.
+        """
+        found = self.machine()
+        if found is None or self.is_made_by_run(found):
+            return None
+        if replaces and self.place.is_machines(found) and (found.tags or {}).get(RUN) == replaces:
+            return found
+        self.place.check_own("machine", found)
+        return None
+
+    def groups(self) -> tuple[str, ...]:
+        """Return the resource groups where the machine may be: the target's, the one that was noted, the site's."""
+        return tuple(dict.fromkeys((self.place.group, self._noted(), self.place.site.resource_group)))
+
+    def note(self) -> None:
+        """Write down where the machine is made, for tasks that do not say it."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private(self.directory / NOTE, json.dumps({"group": self.place.group}).encode())
+
+    def _noted(self) -> str:
+        try:
+            return str(json.loads((self.directory / NOTE).read_text())["group"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return self.place.group
+
+
+def telling(context: TaskContext, sentence: str) -> Callable[[], None]:
+    """Return what reports a sentence while an operation goes on, and finds out whether the task was called off."""
+    return lambda: context.progress(None, sentence)

@@ -1,0 +1,76 @@
+"""UploadDisks: make managed disks of the staged disks, or go on with what an earlier try began."""
+
+from __future__ import annotations
+
+import time
+
+from farshore_engine.azure.disks import CloudDisk, boot_disk, disk_size
+from farshore_engine.azure.tasks.scene import Scene
+from farshore_engine.azure.upload import Uploaded, upload
+from farshore_engine.contract.faults import StopFault
+from farshore_engine.contract.tasks import TaskAssignment, TaskResult
+from farshore_engine.hydrate.vhd import Footer
+from farshore_engine.processserver.progress import ProgressMeter, pace
+from farshore_engine.processserver.tasks.context import TaskContext, disk_files, vault_of
+from farshore_engine.vault.machine import StoredPoint
+
+
+def upload_disks(task: TaskAssignment, context: TaskContext) -> TaskResult:
+    """See `Executor`. The disks of a machine that was made are its own, and nothing is uploaded any more."""
+    scene = Scene.of(task, context)
+    with vault_of(task) as vault:
+        point = vault.find(task.input.point)
+    machine = scene.made()
+    if machine is not None:
+        profile = machine.storage_profile
+        disks = (profile.os_disk, *(profile.data_disks or ()))
+        return TaskResult(point=point.summary, disk_paths=tuple(str(one.managed_disk.id) for one in disks))
+    wanted = _wanted(scene, point)
+    scene.note()
+    total, before, sent, ids = sum(disk.size for disk in wanted), 0, 0, []
+    meter = ProgressMeter()
+    for disk in wanted:
+        done = _upload(scene, point, disk, context, meter, before, total)
+        ids.append(done.id)
+        before, sent = before + disk.size, sent + done.sent
+    return TaskResult(point=point.summary, disk_bytes=total, bytes_written=sent, disk_paths=tuple(ids))
+
+
+def _wanted(scene: Scene, point: StoredPoint) -> tuple[CloudDisk, ...]:
+    files = disk_files(point, scene.directory)
+    for file in files:
+        if not file.path.exists():
+            raise StopFault(f"the staged disk {file.path} is not there", "Start the run anew", reason="DiskMissing")
+    boots, mode = boot_disk(tuple(file.path for file in files), point.manifest.machine)
+    return tuple(
+        CloudDisk(
+            name=scene.place.disk(number),
+            vault_id=disk.id,
+            image=file.path,
+            size=disk_size(disk.size_bytes),
+            boots=mode if number == boots else None,
+        )
+        for number, (disk, file) in enumerate(zip(point.manifest.disks, files, strict=True))
+    )
+
+
+def _upload(
+    scene: Scene,
+    point: StoredPoint,
+    disk: CloudDisk,
+    context: TaskContext,
+    meter: ProgressMeter,
+    before: int,
+    total: int,
+) -> Uploaded:
+    manifest = point.manifest
+
+    def report(done: int, _: int) -> None:
+        meter.note(time.monotonic(), total, before + done)
+        context.progress(min(99, (before + done) * 100 // max(1, total)), f"uploading {disk.name}: {pace(meter)}")
+
+    def tell() -> None:
+        context.progress(min(99, before * 100 // max(1, total)), f"uploading {disk.name}")
+
+    footer = Footer.of(disk.size, manifest.name, disk.vault_id, manifest.time)
+    return upload(scene.cloud, scene.place, disk, footer, report, tell)
