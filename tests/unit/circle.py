@@ -23,7 +23,7 @@ from farshore_engine.contract.tasks import (
     TaskReport,
     TaskResult,
 )
-from farshore_operator.decide.actions import CreateOwned, DeleteOwned, SetFinalizer
+from farshore_operator.decide.actions import CallService, CreateOwned, DeleteOwned, SetFinalizer
 from farshore_operator.decide.planedit import STARTING
 from farshore_operator.handlers.kinds import KINDS
 from farshore_operator.kube.cache import Cache
@@ -55,6 +55,7 @@ class Circle:
         fail: kinds of task that fail when they are next carried out.
         violations: what must never be.
         begun: names of the runs that were ever made by the operator, in order.
+        called: steps of hooks that were called, in order; nobody answers.
         accepted: edits of activeSite that were accepted to start a run: UID and generation of the plan.
     """
 
@@ -66,6 +67,7 @@ class Circle:
         self.fail: set[TaskKind] = set()
         self.violations: list[str] = []
         self.begun: list[str] = []
+        self.called: list[str] = []
         self.accepted: set[tuple[str, int]] = set()
         self.journals: dict[str, dict[str, JournalledRun]] = {name: {} for name in self.names}
         self.epochs = dict.fromkeys(self.names, 0)
@@ -211,6 +213,8 @@ class Circle:
                     self.body(action.kind, action.name)["metadata"]["annotations"] = dict(action.annotations)
                     if action.kind == "FailoverRun":
                         self._made(action.name, action.spec)
+            case CallService():
+                self.called.append(action.step)
             case DeleteOwned():
                 found = self.cache.get(action.target.kind, NAMESPACE, action.target.name)
                 if found is not None and found["metadata"]["uid"] == action.target.uid:

@@ -11,6 +11,7 @@ from farshore_engine.contract.tasks import TaskKind
 from farshore_operator.api.failoverrun import RunPhase
 from farshore_operator.api.planstatus import PlanPhase
 from farshore_operator.api.protectedvm import Place, ProtectionPhase
+from farshore_operator.decide.runhistory import PASSED
 from farshore_operator.decide.runinputs import journalled, spec_of
 from farshore_operator.observe.processserver import observe
 
@@ -463,6 +464,46 @@ def test_a_plan_that_is_created_with_another_site_moves_nothing() -> None:
     assert circle.vm.status.phase is ProtectionPhase.PROTECTED_REVERSE and circle.violations == []
 
 
+def _hooked() -> Circle:
+    hooks = {
+        "before": [{"name": "stop", "http": {"url": "http://a.example"}, "onFailure": "Continue", "timeout": "1s"}],
+        "after": [{"name": "tell", "http": {"url": "http://a.example"}, "onFailure": "Continue", "timeout": "1s"}],
+    }
+    groups = [
+        {"name": group, "members": [{"name": name}], **hooks} for group, name in (("one", "web-01"), ("two", "web-02"))
+    ]
+    return Circle("web-01", "web-02", groups=groups)
+
+
+def _passed(circle: Circle) -> set[str]:
+    steps = circle.runs()[0].status.steps
+    return {one.name for one in steps if not one.member and one.message == PASSED}
+
+
+@pytest.mark.parametrize(
+    "rounds", [pytest.param(count, id=f"after {count} decisions") for count in (4, 8, 12, 16, 20, 24, 28, 32)]
+)
+def test_a_hook_that_ended_is_not_called_again_whenever_the_control_plane_is_lost(rounds: int) -> None:
+    circle = _hooked()
+    circle.edit(activeSite="recovery")
+    for _ in range(rounds):
+        for kind, name in list(circle.objects()):
+            circle.reconcile(kind, name)
+        circle.work()
+        circle.now += timedelta(seconds=1)
+    steps = circle.runs()[0].status.steps if circle.runs() else ()
+    runs = [run for journal in circle.journals.values() for run in journal.values()]
+    noted = {step.step for run in runs for step in run.steps if "/" in step.step}
+    begun = {one.member for one in steps}
+    assert "web-01" not in begun or "one/before/stop" in noted, "a hook is in the vault before anything follows it"
+    assert "web-02" not in begun or {"one/before/stop", "one/after/tell", "two/before/stop"} <= noted
+    circle.build()
+    circle.called.clear()
+    circle.settle()
+    assert not noted & set(circle.called) and noted <= _passed(circle)
+    assert circle.violations == []
+
+
 @pytest.mark.parametrize(
     ("step", "skipped", "left"),
     [
@@ -473,14 +514,7 @@ def test_a_plan_that_is_created_with_another_site_moves_nothing() -> None:
     ],
 )
 def test_a_hook_whose_turn_was_over_is_not_called_again(step: str, skipped: set[str], left: set[str]) -> None:
-    hooks = {
-        "before": [{"name": "stop", "http": {"url": "http://a.example"}, "onFailure": "Continue", "timeout": "1s"}],
-        "after": [{"name": "tell", "http": {"url": "http://a.example"}, "onFailure": "Continue", "timeout": "1s"}],
-    }
-    groups = [
-        {"name": group, "members": [{"name": name}], **hooks} for group, name in (("one", "web-01"), ("two", "web-02"))
-    ]
-    circle = Circle("web-01", "web-02", groups=groups)
+    circle = _hooked()
     circle.edit(activeSite="recovery")
     circle.until(step)
     circle.build()

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from tests.unit.decide_world import NOW, meta, observed, run
 
-from farshore_operator.api import Approval, FailoverRun
+from farshore_engine.contract.tasks import JournalledRun, JournalledStep, TaskPhase
+from farshore_operator.api import Approval, FailoverRun, Task
 from farshore_operator.api.failoverrun import RunPhase, StepPhase
 from farshore_operator.decide import failoverrun, hooks
 from farshore_operator.decide.actions import CallService, CreateOwned, HookAnswered, JobFacts, JobState, RunJob
@@ -32,6 +33,12 @@ def a_run(*before: dict[str, Any], kind: str = "Failover", after: Any = (), phas
     return FailoverRun.of({**body, "metadata": meta("a-run", creationTimestamp=NOW.isoformat())})
 
 
+def noted(*steps: str) -> dict[str, JournalledRun]:
+    """What the vault's journal has when these hooks are over."""
+    made = tuple(JournalledStep(step=step, phase=TaskPhase.SUCCEEDED, at=NOW) for step in steps)
+    return {"web-01": JournalledRun(run="a-run", spec="", begun_at=NOW, steps=made)}
+
+
 def seen(found: FailoverRun, **more: Any) -> ObservedRun:
     return ObservedRun(found, {}, {"web-01": observed()}, frozenset({"ps-stack", "ps-shore"}), False, **more)
 
@@ -44,6 +51,10 @@ def decided(found: FailoverRun, at: datetime = NOW, **more: Any) -> tuple[Any, l
     step = next((step for step in decision.status.steps if hooks.is_hook(step)), None)
     actions = [action for action in decision.actions if not _reports(action)]
     return step, actions, found.model_copy(update={"status": decision.status})
+
+
+def kinds(actions: Any) -> list[str]:
+    return [action.spec["kind"] for action in actions if isinstance(action, CreateOwned)]
 
 
 def _reports(action: Any) -> bool:
@@ -80,8 +91,9 @@ def test_a_job_that_failed(on_failure: str, phase: RunPhase, rolls_back: bool) -
     assert step.phase is StepPhase.FAILED and "BackoffLimitExceeded" in step.message and "logs job/" in step.remedy
     assert ended.status.phase is phase
     assert hooks.rolls_back(ended) is rolls_back
-    tasks = [action.spec["kind"] for action in actions if isinstance(action, CreateOwned)]
-    assert tasks == (["Fence"] if phase is RunPhase.RUNNING else [])
+    goes_on = phase is RunPhase.RUNNING
+    assert kinds(actions) == (["Note"] if goes_on else [])
+    assert kinds(decided(ended, history=noted(f"{STEP}dump"))[1]) == (["Fence"] if goes_on else [])
     if phase is RunPhase.FAILED:
         assert "logs job/" in ended.status.next_step
 
@@ -90,7 +102,39 @@ def test_a_job_that_is_complete_lets_the_machines_begin() -> None:
     begun = decided(a_run(JOB))[2]
     step, actions, ended = decided(begun, jobs={DUMP: JobFacts(JobState.COMPLETE, "")})
     assert step.phase is StepPhase.SUCCEEDED and ended.status.phase is RunPhase.RUNNING
-    assert [action.spec["kind"] for action in actions] == ["Fence"]
+    assert kinds(actions) == ["Note"], "the vault hears of it before anything else is done"
+    assert kinds(decided(ended, history=noted(f"{STEP}dump"))[1]) == ["Fence"]
+
+
+@pytest.mark.parametrize(
+    ("report", "later", "expected"),
+    [
+        pytest.param(None, timedelta(0), [], id="asked-for"),
+        pytest.param(TaskPhase.RUNNING, timedelta(minutes=1), [], id="being-written"),
+        pytest.param(TaskPhase.SUCCEEDED, timedelta(0), ["Fence"], id="written"),
+        pytest.param(TaskPhase.FAILED, timedelta(0), ["Fence"], id="cannot-be-written"),
+        pytest.param(None, timedelta(minutes=11), ["Fence"], id="nobody-writes-it"),
+    ],
+)
+def test_a_run_waits_a_while_until_the_vault_knows_of_a_hook(
+    report: TaskPhase | None, later: timedelta, expected: list[str]
+) -> None:
+    begun = decided(a_run(JOB))[2]
+    _, actions, ended = decided(begun, jobs={DUMP: JobFacts(JobState.COMPLETE, "")})
+    (made,) = actions
+    body = {"metadata": meta(made.name), "spec": dict(made.spec)}
+    task = Task.of({**body, "status": {"phase": report.value}} if report else body)
+    found = ObservedRun(ended, {made.name: task}, {"web-01": observed()}, frozenset({"ps-stack", "ps-shore"}), False)
+    decision = failoverrun.decide(found, NOW + later)
+    assert kinds(decision.actions) == expected
+
+
+def test_nobody_waits_for_a_process_server_that_is_away_to_note_a_hook() -> None:
+    begun = decided(a_run(JOB))[2]
+    alone = ObservedRun(
+        begun, {}, {"web-01": observed()}, frozenset(), False, jobs={DUMP: JobFacts(JobState.COMPLETE, "")}
+    )
+    assert "Note" not in kinds(failoverrun.decide(alone, NOW).actions)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +249,8 @@ def test_each_hook_has_a_job_of_its_own_with_a_name_that_the_cluster_takes(one: 
 def test_hooks_of_a_list_follow_each_other() -> None:
     begun = decided(a_run(JOB, CALL))[2]
     assert [step.name for step in begun.status.steps if hooks.is_hook(step)] == [f"{STEP}dump"]
-    _, actions, after = decided(begun, jobs={DUMP: JobFacts(JobState.COMPLETE, "")})
+    ended = decided(begun, jobs={DUMP: JobFacts(JobState.COMPLETE, "")})[2]
+    _, actions, after = decided(ended, history=noted(f"{STEP}dump"))
     assert [type(action) for action in actions] == [CallService]
     assert [step.name for step in after.status.steps if hooks.is_hook(step)] == [f"{STEP}dump", f"{STEP}lb"]
 

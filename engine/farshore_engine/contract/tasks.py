@@ -38,6 +38,7 @@ class TaskKind(StrEnum):
     WRITE_REPORT = "WriteReport"  # put a signed report of a run into the vault
     DELETE_POINTS = "DeletePoints"  # delete all points but the pinned, the locked and the newest, after a commit
     UPLOAD_DISKS = "UploadDisks"  # make managed disks of the disks that were hydrated and prepared on this host
+    NOTE = "Note"  # do nothing but leave the step in the vault's journal of the run: what the operator did itself
     READ_JOURNAL = "ReadJournal"  # tell what the vault knows of a machine's runs, for a fresh control plane
 
 

@@ -24,7 +24,7 @@ class TaskSpec(Model):
 
     kind: TaskKind
     """Preflight, CommitSpool, SelectPoint, ShutdownSource, FinalPoint, Fence, Hydrate, PrepareGuest, StartMachine,
-    ProbeMachine, StartSource, WriteBack, ReadJournal, WriteReport or CleanUp."""
+    ProbeMachine, StartSource, WriteBack, ReadJournal, Note, WriteReport or CleanUp."""
     process_server: Word
     """ProcessServer that carries it out."""
     run: Word | None = None

@@ -18,6 +18,7 @@ from farshore_operator.api.failoverrun import FailoverRunStatus, RunGroup, RunKi
 from farshore_operator.api.hook import ApprovalHook, Hook, HTTPHook, JobHook, OnFailure
 from farshore_operator.decide.actions import CallService, HookAnswered, JobState, RunJob
 from farshore_operator.decide.decision import Outcome
+from farshore_operator.decide.hookrecord import is_recorded
 from farshore_operator.decide.identity import id_of
 from farshore_operator.decide.naming import HOOK_LABEL, RUN_LABEL, bounded, label
 from farshore_operator.decide.runjournal import Journal
@@ -51,7 +52,7 @@ def hook_step(journal: Journal, group: RunGroup, when: When, hook: Hook) -> Step
     name = step_name(group, when, hook)
     known = journal.get(name)
     if known is not None and known.phase in FINAL:
-        return _meaning(known, hook)
+        return _outcome(journal, group, known, hook)
     if journal.observed.run.spec.kind is RunKind.TEST_FAILOVER and not hook.in_drills:
         return journal.set(name, "", StepPhase.SKIPPED, message="it is not for drills (inDrills)").phase
     if known is None:
@@ -62,7 +63,7 @@ def hook_step(journal: Journal, group: RunGroup, when: When, hook: Hook) -> Step
         step = _call(journal, known, group, when, hook, hook.http)
     else:
         step = _approval(journal, known, hook, hook.approval or ApprovalHook(message=hook.name))
-    return _meaning(step, hook)
+    return _outcome(journal, group, step, hook)
 
 
 def fold(status: FailoverRunStatus, outcome: Outcome) -> FailoverRunStatus:
@@ -124,6 +125,14 @@ def _all(run: FailoverRun) -> list[tuple[RunGroup, When, Hook]]:
         for when, hooks in ((When.BEFORE, group.before), (When.AFTER, group.after))
         for hook in hooks
     ]
+
+
+def _outcome(journal: Journal, group: RunGroup, step: Step, hook: Hook) -> StepPhase:
+    """Return where a hook is for the run, which goes on when the vault knows that the hook's turn is over."""
+    phase = _meaning(step, hook)
+    passed = phase in (StepPhase.SUCCEEDED, StepPhase.SKIPPED)
+    name = job_name(journal.observed.run.metadata.name, step.name)
+    return StepPhase.RUNNING if passed and not is_recorded(journal, group, step, name) else phase
 
 
 def _meaning(step: Step, hook: Hook) -> StepPhase:

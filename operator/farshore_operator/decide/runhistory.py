@@ -13,6 +13,8 @@ from farshore_operator.decide.runsteps import StepName, sequence
 
 _PHASES = {TaskPhase.SUCCEEDED: StepPhase.SUCCEEDED, TaskPhase.FAILED: StepPhase.FAILED}
 
+PASSED = "its turn was over when the control plane was lost"
+
 
 def adopt(journal: Journal) -> None:
     """Write the steps that the vault's journal knows and the run's status does not."""
@@ -41,8 +43,12 @@ def ended_at(journal: Journal) -> datetime | None:
 
 
 def _pass_hooks(journal: Journal) -> None:
-    """Leave out hooks whose turn is over. How they ended is not in the vault, and a second call may do harm."""
+    """Take over the hooks that the vault knows, and leave out others whose turn is over: a second call may do harm."""
     spec = journal.observed.run.spec
+    for known in journal.observed.history.values():
+        for step in known.steps:
+            if _is_hook(step.step) and journal.get(step.step) is None:
+                journal.set(step.step, "", StepPhase.SKIPPED, message=PASSED)
     begun = {member.group for member in spec.members if _at_work(journal, member)}
     last = max((place for place, group in enumerate(spec.groups) if group.name in begun), default=-1)
     for place, group in enumerate(spec.groups[: last + 1]):
@@ -50,19 +56,24 @@ def _pass_hooks(journal: Journal) -> None:
         passed += [step_name(group, When.AFTER, hook) for hook in group.after] if place < last else []
         for name in passed:
             if journal.get(name) is None:
-                journal.set(name, "", StepPhase.SKIPPED, message="its turn was over when the control plane was lost")
+                journal.set(name, "", StepPhase.SKIPPED, message=PASSED)
 
 
 def _at_work(journal: Journal, member: RunMember) -> bool:
     """Tell whether the vault knows a step of a machine."""
     known = journal.observed.history.get(member.protected_vm)
-    return known is not None and bool(known.steps)
+    return known is not None and any(not _is_hook(step.step) for step in known.steps)
+
+
+def _is_hook(step: str) -> bool:
+    return "/" in step
 
 
 def _adopt(journal: Journal, member: RunMember, known: JournalledRun) -> None:
     name = member.protected_vm
-    ended = {step.step: step for step in known.steps if step.phase in _PHASES}
-    for step in known.steps:
+    own = [step for step in known.steps if not _is_hook(step.step)]
+    ended = {step.step: step for step in own if step.phase in _PHASES}
+    for step in own:
         if step.phase in _PHASES and journal.get(step.step, name) is None:
             journal.steps[(step.step, name)] = Step(
                 name=step.step,

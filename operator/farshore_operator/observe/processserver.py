@@ -14,7 +14,7 @@ from farshore_operator.decide.processserver import KeyFacts, ObservedServer
 from farshore_operator.kube.client import Json
 from farshore_operator.observe.world import World, spec_ref
 
-VAULT_ONLY = frozenset({TaskKind.READ_JOURNAL, TaskKind.WRITE_REPORT, TaskKind.DELETE_POINTS})
+VAULT_ONLY = frozenset({TaskKind.READ_JOURNAL, TaskKind.NOTE, TaskKind.WRITE_REPORT, TaskKind.DELETE_POINTS})
 """Tasks that need nothing but the vault: no login of the machine is handed out for them."""
 REPORTER = "farshore-processserver"
 
