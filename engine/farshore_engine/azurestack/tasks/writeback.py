@@ -1,0 +1,108 @@
+"""WriteBack at a Hub: a point onto a machine's own disks, only the blocks that differ.
+
+The machine is taken apart, its disks are attached to the process server's machine, compared, written and verified. They
+stay there for PrepareGuest; StartSource makes the machine again. Where the machine and what is kept of it are gone, new
+disks are written for a new machine in the same place.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+from farshore_engine.azurestack.definition import Definition
+from farshore_engine.azurestack.newmachine import NewMachine, Order
+from farshore_engine.azurestack.takenapart import is_noted
+from farshore_engine.azurestack.tasks.stage import PLAIN, Setting, Stage, done_note, staged
+from farshore_engine.contract.faults import StopFault
+from farshore_engine.contract.site import CloudTarget
+from farshore_engine.contract.tasks import TaskAssignment, TaskResult
+from farshore_engine.hydrate.compare import rewrite
+from farshore_engine.hydrate.verify import verify
+from farshore_engine.hydrate.windows import Progress
+from farshore_engine.machines.spec import DiskFile
+from farshore_engine.processserver.identity import write_private
+from farshore_engine.processserver.progress import ProgressMeter, pace
+from farshore_engine.processserver.tasks.context import TaskContext, vault_of
+from farshore_engine.processserver.tasks.owndisks import match_disks
+from farshore_engine.vault.machine import StoredPoint
+from farshore_engine.vault.reader import PointReader
+
+
+def write_back(task: TaskAssignment, context: TaskContext, setting: Setting = PLAIN) -> TaskResult:
+    """See `Executor`. Once it was done, a repeated task says so, and touches a machine that runs no more."""
+    note, mark = done_note(task, context), {"point": task.input.point, "machine": task.input.machine_id}
+    found = is_noted(note)
+    if {name: found.get(name) for name in mark} == mark:
+        return TaskResult.model_validate_json(found["result"])
+    with vault_of(task) as vault, staged(task, context, setting) as stage:
+        point = vault.find(task.input.point)
+        definition, said = _apart(stage, point)
+        context.progress(None, f"attaching {len(definition.disks)} disks of {stage.name}")
+        places = match_disks(point.manifest.disks, stage.place(definition))
+        result = _written(PointReader(vault, point), places, context)
+    result = result.model_copy(update={"point": point.summary, "evidence": said})
+    write_private(note, json.dumps(mark | {"result": result.model_dump_json()}).encode())
+    return result
+
+
+def _apart(stage: Stage, point: StoredPoint) -> tuple[Definition, str]:
+    """Return the definition of the machine, which is taken apart, and what is to be said of it."""
+    machine = stage.machine()
+    if machine is not None:
+        stage.context.progress(None, f"taking {machine.name} apart: its disks and interfaces stay")
+        definition = stage.apart.take(machine)
+        lost = f"; its extensions are to be installed again: {', '.join(definition.extensions)}"
+        return definition, f"{machine.name} was taken apart" + (lost if definition.extensions else "")
+    if (kept := stage.kept()) is not None:
+        return kept, f"{kept.name} was taken apart before"
+    stage.context.progress(None, f"{stage.name} is gone: making its disks anew")
+    task, manifest = stage.task, point.manifest
+    order = Order(
+        name=stage.name,
+        run=task.run,
+        machine_id=task.input.machine_id,
+        disks=manifest.disks,
+        description=manifest.machine,
+        target=task.input.target or CloudTarget(),
+        address=_address(task, point),
+    )
+    definition = NewMachine(stage.machines, order).define()
+    stage.apart.keep(definition)
+    return definition, f"{stage.name} was gone: new disks were made for it"
+
+
+def _address(task: TaskAssignment, point: StoredPoint) -> str:
+    """Return the private address that the machine had at home, empty where it is not known."""
+    mine = task.source.address if task.source is not None else ""
+    known = [one.split("/")[0] for nic in point.manifest.machine.interfaces for one in nic.addresses]
+    return mine if mine in known else next((one for one in known if ":" not in one), "")
+
+
+def _written(reader: PointReader, places: dict[str, DiskFile], context: TaskContext) -> TaskResult:
+    moved = written = before = 0
+    meter, total = ProgressMeter(), sum(disk.size_bytes for disk in reader.disks)
+    for disk in reader.disks:
+
+        def tell(progress: Progress, name: str = disk.name, base: int = before) -> None:
+            meter.note(time.monotonic(), total, base + progress.done)
+            percent = (base + progress.done) * 100 // max(1, total)
+            context.progress(min(99, percent), f"writing disk {name} back: {pace(meter)}")
+
+        found = rewrite(reader, disk.id, places[disk.id].path, report=tell)
+        moved, written, before = moved + found.fetched, written + found.written, before + disk.size_bytes
+    for disk in reader.disks:
+        context.progress(99, f"verifying disk {disk.name}")
+        if wrong := verify(reader, disk.id, places[disk.id].path):
+            raise StopFault(
+                f"{places[disk.id].path} differs from the point at blocks {wrong[:5]} behind the write",
+                "The Hub's storage does not return what was written: ask its operator",
+                reason="DiskDiffers",
+            )
+    return TaskResult(
+        bytes_moved=moved,
+        bytes_written=written,
+        disk_bytes=total,
+        disks_verified=True,
+        disk_paths=tuple(str(places[disk.id].path) for disk in reader.disks),
+    )
