@@ -64,6 +64,10 @@ def site(name: str, provider: str = "local") -> Site:
     spec: dict[str, Any] = {"provider": provider}
     if provider == "azure":
         spec["azure"] = {"subscription": "s", "resourceGroup": "r", "region": "w"}
+    if provider == "azureStackHub":
+        endpoint, login = "https://management.local.azurestack.external", {"name": "hub"}
+        given = {"resourceManagerEndpoint": endpoint, "credentialsSecretRef": login}
+        spec["azureStackHub"] = {"subscription": "s", "resourceGroup": "r", "region": "local", **given}
     return Site.of({"metadata": meta(name), "spec": spec})
 
 

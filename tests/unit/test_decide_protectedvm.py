@@ -152,7 +152,7 @@ def test_health(changes: dict[str, Any], health: str, reason: str) -> None:
         pytest.param(
             {"servers": (STACK, replace(SHORE, can_run_machines=False))}, "CannotRunMachines", True, id="cannot-run"
         ),
-        pytest.param({"target_site": site("shore", "azure")}, "ProviderNotSupported", True, id="azure"),
+        pytest.param({"target_site": site("shore", "azureStackHub")}, "ProviderNotSupported", True, id="hub"),
         pytest.param(
             {"vm": vm(replication=report(last_point=point(timedelta(hours=1))))}, "PointsTooOld", False, id="old-points"
         ),

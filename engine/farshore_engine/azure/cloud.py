@@ -9,6 +9,7 @@ import os
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +48,7 @@ class Cloud:
         self._bundle = _bundle(site.ca_bundle)
         self._made: list[Any] = []
         self._lock = threading.RLock()
+        self._kept: dict[str, tuple[float, Any]] = {}
 
     @property
     def verify(self) -> bool | str:
@@ -135,6 +137,17 @@ class Cloud:
         except Fault as fault:
             if fault.reason != NOT_FOUND:
                 raise
+
+    def kept(self, name: str, seconds: float, look: Callable[[], Any]) -> Any:
+        """Return what a look found at most so many seconds ago; it looks again where that is longer ago."""
+        with self._lock:
+            at, known = self._kept.get(name, (float("-inf"), None))
+        if time.monotonic() - at < seconds:
+            return known
+        known = look()
+        with self._lock:
+            self._kept[name] = (time.monotonic(), known)
+        return known
 
     def close(self) -> None:
         """Close all connections."""

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import structlog
 
+from farshore_engine.azure.readiness import check_machine
 from farshore_engine.contract.assignment import RecoveryTarget
 from farshore_engine.contract.faults import Fault, StopFault
 from farshore_engine.contract.machine import MachineDescription
-from farshore_engine.contract.replication import Obstacle, RecoveryReport
+from farshore_engine.contract.replication import Check, CheckResult, Obstacle, RecoveryReport
+from farshore_engine.contract.site import CloudProvider
 from farshore_engine.machines.directory import machine_names
 from farshore_engine.machines.qemu_command import QEMU
 from farshore_engine.machines.runtime import LEAST_MEMORY_MIB, MachineRuntime
@@ -28,9 +30,14 @@ from farshore_engine.vault.stores import open_machine
 log = structlog.get_logger(__name__)
 
 AGAIN_GOOD = 1800.0  # seconds after which a machine that could be opened is tried again
+AGAIN_CLOUD = 300.0  # one that would be recovered in a cloud, where others change things too
 AGAIN_BAD = 60.0  # seconds after which another one is
 PACE = 0.5  # seconds between two machines: thousands of them must not keep the store busy
 MOST_OBSTACLES = 200
+IN_CLOUDS: dict[CloudProvider, Callable[[RecoveryTarget, MachineDescription, int], tuple[Check, ...]]] = {
+    CloudProvider.AZURE: check_machine
+}
+"""Who looks what a cloud lacks for a machine with so many disks."""
 NOT_YET = ("NoMachine", "NoVault")  # nothing was replicated yet, which the machine's own status says
 GIB = 1 << 30
 
@@ -45,6 +52,7 @@ class Findings:
         memory_bytes: what it had.
         bootable: whether it boots from its own disk.
         opened: whether there was a point, and it could be opened.
+        checks: what the cloud lacks for it, where it would be recovered in one.
     """
 
     fault: Fault | None = None
@@ -52,6 +60,7 @@ class Findings:
     memory_bytes: int = 0
     bootable: bool = False
     opened: bool = False
+    checks: tuple[Check, ...] = ()
 
 
 class RecoverySite:
@@ -143,6 +152,8 @@ class RecoverySite:
         if name not in self._found:
             return float("-inf")
         at, known = self._found[name]
+        if known.checks and known.fault is None:
+            return at + AGAIN_CLOUD
         return at + (AGAIN_GOOD if known.opened and known.fault is None else AGAIN_BAD)
 
 
@@ -159,7 +170,9 @@ def look_at(target: RecoveryTarget) -> Findings:
     if point is None:
         return Findings()
     described: MachineDescription = point.manifest.machine
+    look = IN_CLOUDS.get(target.site.provider) if target.site is not None else None
     return Findings(
+        checks=look(target, described, len(point.manifest.disks)) if look is not None else (),
         disk_bytes=sum(disk.size_bytes for disk in point.manifest.disks),
         memory_bytes=described.memory_bytes,
         bootable=any(disk.bootable and disk.replicated for disk in described.disks),
@@ -173,8 +186,13 @@ def _obstacles(target: RecoveryTarget, found: Findings, free: int, memory: int, 
         text = f"its newest point cannot be opened at the recovery site: {found.fault}"
         hard = isinstance(found.fault, StopFault)  # a store that is away for the moment may be back when it counts
         return [Obstacle(machine_id=name, reason="NotReadable", message=text, hard=hard)]
-    obstacles = []
-    if found.bootable and not qemu:
+    obstacles = [
+        Obstacle(machine_id=name, reason=one.name, message=_told(one), hard=True)
+        for one in found.checks
+        if one.result is CheckResult.ERROR
+    ]
+    cloud = target.site is not None
+    if found.bootable and not qemu and not cloud:
         text = f"it boots from its own disk, and {QEMU} is not installed at the recovery site: install qemu-system-x86"
         obstacles.append(Obstacle(machine_id=name, reason="NoQEMU", message=text, hard=True))
     if found.disk_bytes > free:
@@ -184,13 +202,17 @@ def _obstacles(target: RecoveryTarget, found: Findings, free: int, memory: int, 
         )
         obstacles.append(Obstacle(machine_id=name, reason="NoRoom", message=text, hard=False))
     wanted = (target.memory_mib or max(found.memory_bytes >> 20, LEAST_MEMORY_MIB)) << 20
-    if found.bootable and wanted > memory:
+    if found.bootable and wanted > memory and not cloud:
         text = (
             f"it gets {_gib(wanted)} GiB of memory, and {_gib(memory)} GiB are free at the recovery site: add memory, "
             "or set spec.target.memory"
         )
         obstacles.append(Obstacle(machine_id=name, reason="NoMemory", message=text, hard=False))
     return obstacles
+
+
+def _told(check: Check) -> str:
+    return f"{check.message}: {check.remedy}" if check.remedy else check.message
 
 
 def _memory_free() -> int:

@@ -29,7 +29,8 @@ app = typer.Typer()
 
 @app.command("doctor")
 def doctor(
-    vm: Annotated[str, typer.Argument(help="Name of the ProtectedVM; or give --address.")] = "",
+    vm: Annotated[str, typer.Argument(help="Name of the ProtectedVM, or `site` and a Site's name.")] = "",
+    name: Annotated[str, typer.Argument(help="Name of the Site, behind `site`.")] = "",
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Default: the current context's.")] = "",
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the process server.")] = 180.0,
     output: Annotated[Format, typer.Option("--output", "-o", help="How to show it.")] = Format.TABLE,
@@ -42,27 +43,49 @@ def doctor(
     ] = False,
     data_port: Annotated[str, typer.Option(help="HOST:PORT that the machine must reach, with --address.")] = "",
 ) -> None:
-    """Run all preflight checks of a machine and say what to do about each that fails. Exit code 1: there are errors."""
-    from rich.console import Console
+    """Run all checks of a machine, or of a site in Azure (`doctor site NAME`), and say what to do about what fails.
 
-    from farshore_engine.contract.replication import CheckResult
+    Exit code 1: there are errors.
+    """
+    from farshore_cli.sitedoctor import site_checks
 
+    if name and (vm != "site" or address):
+        raise StopFault(
+            f"{vm} {name} is nothing that can be checked", "farshore doctor VM, or farshore doctor site NAME"
+        )
+    if name:
+        checks: Sequence[Check] = site_checks(name, namespace)
+        _show(f"site {name}", checks, output, ("machines can be recovered to", "machines cannot be recovered to"))
+        return
     if bool(vm) == bool(address):
         raise StopFault("name a ProtectedVM, or give --address, not both", "`farshore status` lists the machines")
     if address:
         checks = _from_here(_source(address, port, user, key, ask_password), _parse_data_port(data_port))
     else:
         checks = _from_process_server(vm, namespace, timeout)
+    _show(vm or address, checks, output)
+
+
+def _show(name: str, checks: Sequence[Check], output: Format, verdicts: tuple[str, str] | None = None) -> None:
+    """Print a checklist; ends with exit code 1 if there are errors."""
+    from rich.console import Console
+
+    from farshore_engine.contract.replication import CheckResult
+
     if output is Format.JSON:
         print(json.dumps([check.model_dump(mode="json", by_alias=True) for check in checks], indent=2))
     else:
-        Console(highlight=False).print(page(vm or address, checks))
+        Console(highlight=False).print(page(name, checks, verdicts))
     if any(check.result is CheckResult.ERROR for check in checks):
         raise typer.Exit(1)
 
 
-def page(name: str, checks: Sequence[Check]) -> Group:
-    """Return the checklist as a table, a remedy under each check that needs one, and a verdict."""
+def page(name: str, checks: Sequence[Check], verdicts: tuple[str, str] | None = None) -> Group:
+    """Return the checklist as a table, a remedy under each check that needs one, and a verdict.
+
+    Args:
+        verdicts: what is said before the name, without errors and with some; by default, of protecting a machine.
+    """
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -83,10 +106,15 @@ def page(name: str, checks: Sequence[Check]) -> Group:
         table.add_row(check.name, Text(*marks[check.result]), what)
     errors = sum(check.result is CheckResult.ERROR for check in checks)
     warnings = sum(check.result is CheckResult.WARNING for check in checks)
-    if errors:
-        verdict = Text(f"{name} cannot be protected yet: {_count(errors, 'error')}", "bold red")
-    else:
-        verdict = Text(f"{name} can be protected", "bold green")
+    good, bad = (
+        (f"{word} {name}" for word in verdicts)
+        if verdicts
+        else (
+            f"{name} can be protected",
+            f"{name} cannot be protected yet",
+        )
+    )
+    verdict = Text(f"{bad}: {_count(errors, 'error')}", "bold red") if errors else Text(good, "bold green")
     if warnings:
         verdict.append(f", {_count(warnings, 'warning')}", "yellow")
     return Group(table, Text(""), verdict)

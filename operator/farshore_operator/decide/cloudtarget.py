@@ -45,6 +45,11 @@ def cloud_site(site: Site, credential: CloudCredential | None) -> CloudSite | No
     return made.model_copy(update={"identity_system": hub.identity_system}) if hub is not None else made
 
 
+def defaults_of(site: Site) -> CloudTarget | None:
+    """Return what machines become that say nothing themselves, None where the site is no cloud."""
+    return _target(site, NOTHING, "", "", drill=False) if settings(site) is not None else None
+
+
 def cloud_target(
     vm: ProtectedVM, site: Site, own: Overrides = AS_PLANNED, *, network: str = "", drill: bool = False
 ) -> CloudTarget | None:
@@ -54,16 +59,21 @@ def cloud_target(
         network: that it joins, if it is another than what the manifest says; a drill without one gets its own.
         drill: its private address and its availability set stay free for the failover.
     """
-    wished, known = vm.spec.target, site.spec.defaults or NOTHING
     if settings(site) is None:
         return None
+    wished = vm.spec.target
+    found = _target(site, wished, network, own.size or "", drill=drill)
+    return found.model_copy(update={"private_ip": "" if drill else wished.private_ip or ""})
+
+
+def _target(site: Site, wished: TargetDefaults, network: str, size: str, *, drill: bool) -> CloudTarget:
+    known = site.spec.defaults or NOTHING
     disk_type = wished.disk_type or known.disk_type
     return CloudTarget(
         resource_group=wished.resource_group or known.resource_group or "",
-        size=own.size or wished.size or known.size or "",
+        size=size or wished.size or known.size or "",
         network=network or wished.network or known.network or "",
         subnet=wished.subnet or known.subnet or "",
-        private_ip="" if drill else wished.private_ip or "",
         availability_set="" if drill else wished.availability_set or known.availability_set or "",
         zone=wished.zone or known.zone or "",
         disk_type=disk_type.value if disk_type is not None else "",

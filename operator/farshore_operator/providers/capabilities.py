@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from farshore_operator.api.site import Provider
 
-RECOVERS = frozenset({Provider.LOCAL})
+RECOVERS = frozenset({Provider.LOCAL, Provider.AZURE})
 
 
 def cannot_recover(provider: Provider, site: str) -> str:

@@ -1,6 +1,6 @@
 """What a provider needs at the target for a machine, and what of that is missing: the seam for each one's checks.
 
-A local site makes networks by itself and knows no quota; what it has for a machine its process server finds out.
+The process server of the site finds out what it has for a machine: on its own host, or in its subscription.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def in_the_way(provider: Provider, facts: TargetFacts) -> tuple[Blocker, ...]:
     return _CHECKS[provider](facts) if provider in _CHECKS else ()
 
 
-def _local(facts: TargetFacts) -> tuple[Blocker, ...]:
+def _reported(facts: TargetFacts) -> tuple[Blocker, ...]:
     if facts.recovery is None:
         return ()
     found = [
@@ -52,4 +52,7 @@ def _local(facts: TargetFacts) -> tuple[Blocker, ...]:
     return tuple(found)
 
 
-_CHECKS: dict[Provider, Callable[[TargetFacts], tuple[Blocker, ...]]] = {Provider.LOCAL: _local}
+_CHECKS: dict[Provider, Callable[[TargetFacts], tuple[Blocker, ...]]] = {
+    Provider.LOCAL: _reported,
+    Provider.AZURE: _reported,
+}

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from farshore_engine.azure import cloud as cloud_module
 from tests.azure.provider.scene import Scene, seed
 from tests.azuresim import AzureSim
+
+from farshore_engine.azure import cloud as cloud_module
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A site of provider azure in the simulator, a vault with a point of a machine, and the process server's tasks there."""
+"""A site of provider azure in the simulator, a vault with a point of a machine, and the tasks of a process server."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 from pydantic import SecretBytes, SecretStr
+from tests.azuresim import AzureSim, seeds
 
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.contract.assignment import DirectoryAccess, VaultAccess
@@ -26,7 +27,6 @@ from farshore_engine.vault.directory_store import DirectoryStore
 from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.upload import PackUploader
 from farshore_engine.vault.writer import DiskFields, PointFields, PointWriter
-from tests.azuresim import AzureSim, seeds
 
 KEY = b"k" * 32
 SECRET = "azure-secret-that-no-log-may-have"
@@ -124,20 +124,11 @@ class Scene:
 
     @property
     def context(self) -> TaskContext:
-        state = self.directory / "state"
-        state.mkdir(exist_ok=True)
-        return TaskContext(
-            machines_dir=state / "machines",
-            runtime=MachineRuntime(state / "run"),
-            installer=cast(Any, None),
-            data_port=lambda: DataPort("ps", 9443),
-            take_point=cast(Any, None),
-            now=lambda: datetime.now(UTC),
-            progress=self._progress,
-        )
+        return context_of(self.directory, self._progress)
 
     def task(self, kind: TaskKind, **given: Any) -> TaskAssignment:
-        wanted = {"machine_id": "shop.web", "machine_name": self.machine_name, "point": self.point, "target": self.target}
+        wanted: dict[str, Any] = {"machine_id": "shop.web", "machine_name": self.machine_name}
+        wanted |= {"point": self.point, "target": self.target}
         return TaskAssignment(
             name=f"{self.run}-{kind.value}",
             kind=kind,
@@ -180,6 +171,21 @@ class Scene:
         self.told.append(sentence)
         if self.progress is not None:
             self.progress(percent, sentence)
+
+
+def context_of(directory: Path, progress: Callable[[int | None, str], None]) -> TaskContext:
+    """Return the process server whose state is in a directory, as its executors see it."""
+    state = directory / "state"
+    state.mkdir(exist_ok=True)
+    return TaskContext(
+        machines_dir=state / "machines",
+        runtime=MachineRuntime(state / "run"),
+        installer=cast(Any, None),
+        data_port=lambda: DataPort("ps", 9443),
+        take_point=cast(Any, None),
+        now=lambda: datetime.now(UTC),
+        progress=progress,
+    )
 
 
 def seed(sim: AzureSim) -> str:

@@ -8,13 +8,13 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from tests.azure.provider.scene import Scene, ours
+from tests.azuresim import AzureSim
+from tests.azuresim.compute.state import Machine
 
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.site import CloudTarget
 from farshore_engine.contract.tasks import TaskKind
-from tests.azure.provider.scene import Scene, ours
-from tests.azuresim import AzureSim
-from tests.azuresim.compute.state import Machine
 
 
 @contextlib.contextmanager

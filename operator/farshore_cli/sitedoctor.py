@@ -1,0 +1,66 @@
+"""The checks of a site in a cloud, from here: what its process server would find before it recovers a machine there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from farshore_engine.contract.faults import StopFault
+
+if TYPE_CHECKING:
+    from farshore_engine.contract.replication import Check
+    from farshore_operator.api import Site
+    from farshore_operator.decide.vaultaccess import Values
+
+
+def site_checks(name: str, namespace: str) -> tuple[Check, ...]:
+    """Read a Site and its Secret from the cluster, and check it; raises Fault.
+
+    Args:
+        name: of the Site.
+        namespace: where it is; empty for the current context's.
+    """
+    import base64
+
+    from farshore_operator.api import Site
+    from farshore_operator.decide.cloudtarget import credentials_ref
+    from farshore_operator.kube.client import Client
+    from farshore_operator.kube.connection import current_namespace, from_environment
+    from farshore_operator.kube.resources import SECRET, SITE
+
+    client, where = Client(from_environment(), "farshore-cli"), namespace or current_namespace()
+    body = client.get(SITE, where, name)
+    if body is None:
+        raise StopFault(f"there is no Site {name} in namespace {where}", "`kubectl get sites` lists them")
+    site = Site.of(body)
+    ref, field = credentials_ref(site)
+    secret = client.get(SECRET, where, ref.name) if ref is not None else None
+    if ref is not None and secret is None:
+        raise StopFault(
+            f"{field} names Secret {where}/{ref.name}, which does not exist", "Create it", reason="NoSecret"
+        )
+    data = (secret.get("data") or {}) if secret is not None else {}
+    return checks_of(site, {key: base64.b64decode(value) for key, value in data.items()} if ref is not None else None)
+
+
+def checks_of(site: Site, secret: Values | None) -> tuple[Check, ...]:
+    """Check a site with the data of its Secret; None where it has none, and the identity of this host is used.
+
+    Raises:
+        StopFault: it is not in a cloud that is checked.
+    """
+    from farshore_engine.azure.readiness import check_site
+    from farshore_engine.contract.site import CloudTarget
+    from farshore_operator.api.site import Provider
+    from farshore_operator.decide.cloudtarget import cloud_site, credentials_ref, defaults_of
+    from farshore_operator.kube.appliance.logins import cloud_login
+
+    ref, field = credentials_ref(site)
+    login = cloud_login(secret, ref.name, field) if ref is not None and secret is not None else None
+    cloud = cloud_site(site, login)
+    if cloud is None or site.spec.provider is not Provider.AZURE:
+        raise StopFault(
+            f"site {site.metadata.name} has provider {site.spec.provider}; this is for provider azure",
+            "For a machine of another site: farshore doctor VM",
+            reason="NotInAzure",
+        )
+    return check_site(cloud, defaults_of(site) or CloudTarget())
