@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from farshore_engine.contract.model import Status
+from farshore_engine.contract.operation import Operation
 from farshore_engine.contract.points import GroupCut, RecoveryPoint
 
 
@@ -183,6 +184,8 @@ class ReplicationReport(Status):
     """Epoch at the head of the chain in the vault; above `epoch` when this assignment is stale."""
     updated_at: datetime | None = None
     """When this report was written."""
+    operation: Operation | None = None
+    """What was begun at Azure Site Recovery for the machine and is not seen to be over."""
 
 
 class SpoolReport(Status):

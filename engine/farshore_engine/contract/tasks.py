@@ -14,6 +14,7 @@ from pydantic import Field
 from farshore_engine.contract.assignment import DatabaseLogin, MachineAssignment, Source, VaultAccess
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.model import Model, Status
+from farshore_engine.contract.operation import Operation
 from farshore_engine.contract.points import RecoveryPoint
 from farshore_engine.contract.replication import Check
 from farshore_engine.contract.site import CloudSite, CloudTarget
@@ -38,6 +39,10 @@ class TaskKind(StrEnum):
     WRITE_REPORT = "WriteReport"  # put a signed report of a run into the vault
     DELETE_POINTS = "DeletePoints"  # delete all points but the pinned, the locked and the newest, after a commit
     UPLOAD_DISKS = "UploadDisks"  # make managed disks of the disks that were hydrated and prepared on this host
+    TEST_FAILOVER = "TestFailover"  # Site Recovery: make a test machine from a point
+    FAILOVER = "Failover"  # Site Recovery: switch the source off, if asked to, and make the machine from a point
+    CHANGE_POINT = "ChangePoint"  # Site Recovery: make the machine anew from another point
+    COMMIT = "Commit"  # Site Recovery: declare a failover final, which deletes its points
     NOTE = "Note"  # do nothing but leave the step in the vault's journal of the run: what the operator did itself
     READ_JOURNAL = "ReadJournal"  # tell what the vault knows of a machine's runs, for a fresh control plane
 
@@ -209,6 +214,10 @@ class TaskInput(Model):
     """What to write into the journal of the machine's runs when the task begins and ends; absent for nothing."""
     report: str = ""
     """WriteReport: the report, JSON."""
+    shutdown: bool = False
+    """Failover: whether the source machine is switched off first; the failover goes on if that does not work."""
+    notes: str = ""
+    """CleanUp: what is noted of the drill."""
 
 
 class TaskResult(Status):
@@ -277,6 +286,8 @@ class TaskReport(Status):
     """When the task ended."""
     result: TaskResult | None = None
     """What the task found or made."""
+    operation: Operation | None = None
+    """What was begun at Azure Site Recovery for the task."""
 
 
 class TaskAssignment(Model):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from farshore_engine.contract.siterecovery import SiteRecoveryReport
 from farshore_operator.api.cel import Rule, compare, exactly_one
 from farshore_operator.api.resource import (
     AS_SET,
@@ -20,6 +21,7 @@ from farshore_operator.api.resource import (
     message_column,
     ready_column,
 )
+from farshore_operator.api.siterecovery import SiteRecoverySettings
 from farshore_operator.api.values import Duration, Text, Word
 
 
@@ -218,8 +220,16 @@ class AzureVault(Model):
     """Resource ID of the storage account that Site Recovery replicates through. Required by engine siteRecovery.
     Default: none."""
     credentials_secret_ref: Reference | None = None
-    """Secret with tenantId, clientId and clientSecret of a principal that may manage the vault. Default: the identity
-    of the operator's pod."""
+    """Secret with tenantId, clientId and clientSecret, or clientCertificate (PEM, with the private key), of a principal
+    that may manage the vault. Default: the identity of the operator's pod."""
+    site_recovery: SiteRecoverySettings | None = None
+    """Settings of engine siteRecovery. Default: all its defaults."""
+    resource_manager_endpoint: Annotated[str, Field(max_length=1024)] | None = None
+    """Resource Manager endpoint of a sovereign or private cloud. Default: that of the public cloud."""
+    authority_host: Annotated[str, Field(max_length=1024)] | None = None
+    """Host of the token service, such as login.microsoftonline.us. Default: that of the public cloud."""
+    ca_bundle: Annotated[str, Field(max_length=65536)] | None = None
+    """CA certificates in PEM that the cloud's certificates are checked with. Default: those of the operator's host."""
 
 
 class RecoveryVaultSpec(Model):
@@ -311,6 +321,8 @@ class RecoveryVaultStatus(ResourceStatus):
     """How far the machines are with the current key-encryption key; absent until a process server has opened one."""
     capabilities: Annotated[tuple[Word, ...], Field(max_length=32, json_schema_extra=AS_SET)] = ()
     """What its engine can do, in CamelCase words such as Failback or WindowsAgent."""
+    site_recovery: SiteRecoveryReport | None = None
+    """What Azure Site Recovery says of the vault; the operator's driver alone writes this."""
 
 
 class RecoveryVault(Resource):

@@ -174,7 +174,7 @@ def test_a_quota_stops_the_failover_leaves_nothing_and_its_job_starts_again(
 def test_a_cancelled_failover_stops_and_does_not_replicate_again(cloud: Cloud, classic: Classic) -> None:
     classic.protect(cloud.machine())
     site, at = cloud.site, (*classic.at, "item-web1")
-    cloud.sim.pace.polls = 4
+    cloud.sim.pace.polls = 5
     site.replication_protected_items.begin_unplanned_failover(*at, failover_input("Required"), polling=False)
     item = site.replication_protected_items.get(*at).properties
     assert (item.protection_state, item.allowed_operations) == ("UnplannedFailoverInitiated", [])

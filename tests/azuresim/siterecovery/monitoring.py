@@ -67,6 +67,9 @@ class Monitoring:
 
     def get_job(self, call: Call) -> Reply:
         vault, job = self._job(call)
+        pending = self.service.sim.operations.by_path.get(f"{vault.sr_id}/replicationOperationStatus/{job.id}".lower())
+        if pending is not None:
+            self.service.sim.operations.look(pending[0])  # whoever follows the job lets time pass too
         return Reply(render_job(self.service, vault, job))
 
     def _job(self, call: Call) -> tuple[Vault, Job]:

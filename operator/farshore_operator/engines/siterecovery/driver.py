@@ -1,0 +1,259 @@
+"""Drives Site Recovery: looks at each vault, decides, makes at most one call for each machine and task, and reports.
+
+Level-triggered: what it does next follows from what Azure shows and from what was recorded, never from memory. A task
+is claimed in its report before its first call, and each call is recorded as soon as it was begun, so that a restart
+between any two lines here begins nothing twice: what was begun and not recorded shows at the item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from farshore_engine.contract.faults import Fault, WaitFault
+from farshore_engine.contract.replication import ReplicationReport, State
+from farshore_engine.contract.tasks import TaskPhase, TaskReport
+from farshore_operator.engines.siterecovery import naming, reading
+from farshore_operator.engines.siterecovery.calls import Call
+from farshore_operator.engines.siterecovery.client import VaultClient
+from farshore_operator.engines.siterecovery.decide import machine as machines
+from farshore_operator.engines.siterecovery.decide import news
+from farshore_operator.engines.siterecovery.decide import task as tasks
+from farshore_operator.engines.siterecovery.decide import vault as vaults
+from farshore_operator.engines.siterecovery.decide.verdict import begun
+from farshore_operator.engines.siterecovery.facts import Appliance, Item, Job, Points, PolicyFacts
+from farshore_operator.engines.siterecovery.perform import perform
+from farshore_operator.engines.siterecovery.settings import VaultSettings
+from farshore_operator.engines.siterecovery.wishes import ControlPlane, MachineWish, TaskWish, VaultWish
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A vault as it was read in this look: what machines and tasks are decided from."""
+
+    client: VaultClient
+    wish: VaultWish
+    appliance: Appliance | None
+    policies: dict[str, PolicyFacts]
+    items: tuple[Item, ...]
+
+
+class Driver:
+    """Drives all vaults of engine siteRecovery.
+
+    Args:
+        control: where wishes come from and reports go.
+        now: the clock.
+        connect: makes the clients of a vault.
+        carry_out: makes a call.
+    """
+
+    def __init__(
+        self,
+        control: ControlPlane,
+        now: Callable[[], datetime],
+        connect: Callable[[VaultSettings], VaultClient] = VaultClient,
+        carry_out: Callable[[VaultClient, Call], str] = perform,
+    ) -> None:
+        self._control = control
+        self._connect = connect
+        self._carry_out = carry_out
+        self._now = now
+        self._clients: dict[VaultSettings, VaultClient] = {}
+
+    def look(self) -> float | None:
+        """Look at every vault once; return the seconds for which Azure asks to be left alone, None for no wish.
+
+        Raises:
+            Fault: the control plane is away.
+        """
+        pauses = [self.serve(wish) for wish in self._control.wishes()]
+        return max((pause for pause in pauses if pause is not None), default=None)
+
+    def serve(self, wish: VaultWish) -> float | None:
+        """Look at one vault once. What Azure refuses or throttles is told, and looked at again."""
+        try:
+            scene = self._vault(wish)
+            if scene is None:
+                return None
+            self._broken(wish)
+            faults = [self._machine(scene, one) for one in wish.machines]
+            faults += [self._task(scene, one) for one in wish.tasks]
+            return _pause(faults)
+        except Fault as fault:
+            log.warning("site recovery: the vault could not be served", vault=wish.name, cause=fault.message)
+            self._tell_vault(wish, fault)
+            return _pause([fault])
+
+    # the vault
+
+    def _client(self, wish: VaultWish) -> VaultClient:
+        if wish.settings not in self._clients:
+            self._clients[wish.settings] = self._connect(wish.settings)
+        return self._clients[wish.settings]
+
+    def _vault(self, wish: VaultWish) -> Scene | None:
+        """Take the vault as far as it goes now; None if machines cannot be looked at."""
+        client, now = self._client(wish), self._now()
+        exists = reading.vault_exists(client)
+        # Jobs before what they make: one that ends in between must not look as if it had made nothing.
+        jobs = {one.job: reading.job(client, one.job) for one in wish.report.operations if one.job and exists}
+        found = reading.appliances(client) if exists else ()
+        chosen = vaults.choose(wish, found)
+        policies = reading.policies(client, chosen) if chosen is not None else {}
+        verdict = vaults.decide(vaults.VaultView(wish, exists, found, policies, jobs), now)
+        report, call = verdict.report, verdict.call
+        if call is not None:
+            # A call that was begun before a restart, and not recorded, shows as a job only.
+            job = reading.unfinished(client, call.subject) if exists and call.subject else ""
+            job = job or self._perform(client, wish, call)
+            report = report.model_copy(update={"operations": (*report.operations, begun(call, job, now))})
+        if news.vault(wish.report, report):
+            self._control.report_vault(wish.namespace, wish.name, report)
+        return Scene(client, wish, chosen, policies, reading.items(client)) if exists else None
+
+    def _tell_vault(self, wish: VaultWish, fault: Fault) -> None:
+        update = {"reason": fault.reason, "message": fault.message, "remedy": fault.remedy}
+        report = wish.report.model_copy(update={**update, "waits": isinstance(fault, WaitFault)})
+        if report != wish.report:
+            self._control.report_vault(wish.namespace, wish.name, report)
+
+    def _broken(self, wish: VaultWish) -> None:
+        for one in wish.broken:
+            report = ReplicationReport(
+                process_server=naming.driver(wish.name),
+                epoch=one.epoch,
+                state=State.WAITING if isinstance(one.fault, WaitFault) else State.BLOCKED,
+                message=one.fault.message,
+                remedy=one.fault.remedy,
+                reason=one.fault.reason,
+            )
+            known = one.report
+            if known is None or (known.message, known.remedy) != (report.message, report.remedy):
+                kept = known.operation if known is not None else None
+                report = report.model_copy(update={"updated_at": self._now(), "operation": kept})
+                self._control.report_machine(wish.namespace, one.name, report)
+
+    # machines
+
+    def _machine(self, scene: Scene, wish: MachineWish) -> Fault | None:
+        now, client = self._now(), scene.client
+        try:
+            job = self._job(client, wish.report)
+            item = self._item(scene, wish.machine_id, wish.address, job)
+            view = machines.MachineView(
+                wish, scene.wish, scene.appliance, self._policy(scene, wish), item, job=job,
+                points=self._points(scene, item, wish.epoch),
+            )  # fmt: skip
+            if item is None and scene.appliance is not None:
+                found = reading.protectable(client, scene.appliance, wish.address)
+                view = machines.MachineView(
+                    wish, scene.wish, scene.appliance, view.policy, None, found, job, view.points
+                )
+            verdict = machines.decide(view, now)
+            report, call = verdict.report, verdict.call
+            if call is not None:
+                job_name = self._perform(client, scene.wish, call)
+                report = report.model_copy(update={"operation": begun(call, job_name, now)})
+        except Fault as fault:
+            self._machine_fault(scene, wish, fault)
+            return fault
+        self._publish_machine(scene.wish, wish, report)
+        return None
+
+    def _machine_fault(self, scene: Scene, wish: MachineWish, fault: Fault) -> None:
+        """Tell a refusal at the machine; what only has to be waited for leaves its last report as it is."""
+        log.warning("site recovery: a machine could not be served", machine=wish.machine_id, cause=fault.message)
+        if wish.report is None or not isinstance(fault, WaitFault):
+            old = wish.report
+            report = old or ReplicationReport(
+                process_server=naming.driver(scene.wish.name), epoch=wish.epoch, state=State.WAITING
+            )
+            state = State.WAITING if isinstance(fault, WaitFault) else State.BLOCKED
+            words = {"message": fault.message, "remedy": fault.remedy, "reason": fault.reason, "state": state}
+            self._publish_machine(scene.wish, wish, report.model_copy(update={**words, "epoch": wish.epoch}))
+
+    def _publish_machine(self, vault: VaultWish, wish: MachineWish, report: ReplicationReport) -> None:
+        if news.machine(wish.report, report):
+            self._control.report_machine(vault.namespace, wish.name, report)
+
+    def _policy(self, scene: Scene, wish: MachineWish) -> PolicyFacts | None:
+        if scene.appliance is None:
+            return None
+        return scene.policies.get(naming.policy(scene.appliance.scenario, wish.policy))
+
+    def _item(self, scene: Scene, machine_id: str, address: str, job: Job | None) -> Item | None:
+        listed = find(scene.items, machine_id, address)
+        if listed is None and job is not None and job.over:  # it may have ended after the items were listed
+            listed = find(reading.items(scene.client), machine_id, address)
+        return reading.item(scene.client, listed) if listed is not None else None
+
+    def _job(self, client: VaultClient, report: ReplicationReport | TaskReport | None) -> Job | None:
+        """Return the job that was recorded. It is read before the item, for the item shows what it has made."""
+        recorded = report.operation if report is not None else None
+        return reading.job(client, recorded.job) if recorded is not None and recorded.job else None
+
+    def _points(self, scene: Scene, item: Item | None, epoch: int) -> Points:
+        if item is None:
+            return Points()
+        return reading.points(scene.client, item, epoch=epoch, writer=naming.driver(scene.wish.name))
+
+    # tasks
+
+    def _task(self, scene: Scene, wish: TaskWish) -> Fault | None:
+        now, client = self._now(), scene.client
+        claimed = wish.report is not None and wish.report.started_at is not None
+        try:
+            machine = next((one for one in scene.wish.machines if one.name == wish.machine), None)
+            job = self._job(client, wish.report)
+            item = self._item(scene, wish.input.machine_id, machine.address if machine is not None else "", job)
+            epoch = machine.epoch if machine is not None else 0
+            points = self._points(scene, item, epoch)
+            view = tasks.TaskView(wish, item, points, job, wish.network)
+            verdict = tasks.decide(view, now)
+            report, call = verdict.report, verdict.call
+            if call is not None:
+                if not claimed:  # before the call: what Azure does from now on, it does for this task
+                    self._control.report_task(scene.wish.namespace, wish.name, report)
+                job_name = self._perform(client, scene.wish, call)
+                report = report.model_copy(update={"operation": begun(call, job_name, now)})
+        except WaitFault as fault:
+            log.warning("site recovery: a task waits", task=wish.name, cause=fault.message)
+            return fault
+        except Fault as fault:
+            report = _failed(wish, fault, now)
+        if report != wish.report:
+            self._control.report_task(scene.wish.namespace, wish.name, report)
+        return None
+
+    def _perform(self, client: VaultClient, wish: VaultWish, call: Call) -> str:
+        job = self._carry_out(client, call)
+        log.info("site recovery: call", vault=wish.name, call=call.name, subject=call.subject, job=job)
+        return job
+
+
+def find(items: Sequence[Item], machine_id: str, address: str) -> Item | None:
+    """Return a machine's item: that of our name, else one of its address that was made before it was ours to name.
+
+    A machine that was switched to the modernized experience has two for a while; the one that it left comes last.
+    """
+    own = [one for one in items if one.name.lower() == naming.item(machine_id)]
+    same = [one for one in items if address and one.address == address]
+    found = sorted({one.id: one for one in (*own, *same)}.values(), key=lambda one: bool(one.switched_to))
+    return found[0] if found else None
+
+
+def _failed(wish: TaskWish, fault: Fault, now: datetime) -> TaskReport:
+    report = wish.report or TaskReport(phase=TaskPhase.FAILED, started_at=now, attempts=1)
+    update = {"phase": TaskPhase.FAILED, "message": fault.message, "remedy": fault.remedy, "finished_at": now}
+    return report.model_copy(update={**update, "percent": None})
+
+
+def _pause(faults: Sequence[Fault | None]) -> float | None:
+    asked = [fault.retry_after for fault in faults if isinstance(fault, WaitFault)]
+    return max((seconds for seconds in asked if seconds is not None), default=None)
