@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ class Options:
     advertise: str
     metrics_port: int
     machines: Path | None = None  # run directory of machines of this host that were always here
+    cloud_machine: str = ""  # name of this host's own machine at an Azure Stack Hub
+    cloud_disks: Path | None = None  # directory with a link lunN to each data disk's device
 
 
 def run(registration: Registration, state: StateDir, options: Options) -> None:
@@ -58,14 +61,20 @@ def _leave() -> None:
 
 
 def _serve(control: KubernetesControlPlane, options: Options, stop: threading.Event) -> None:
+    from farshore_engine.azurestack.mastertarget import Host, device_of
+    from farshore_engine.azurestack.setting import HubSetting
     from farshore_engine.processserver.push import PushInstaller
     from farshore_engine.processserver.service import ProcessServer, Settings
 
+    device = device_of
+    if options.cloud_disks is not None:
+        device = partial(device_of, links=(f"{options.cloud_disks}/lun{{lun}}",))
     settings = Settings(
         state_dir=options.state,
         address=options.advertise,
         listen_address=options.listen,
         metrics_port=options.metrics_port or None,
         machines_dir=options.machines,
+        hub=HubSetting(Host(options.cloud_machine, device=device)),
     )
     ProcessServer(control, PushInstaller(), settings).run(stop)

@@ -40,12 +40,18 @@ def own_addresses() -> tuple[str, ...]:
     )
 
 
-def device_of(disk: AttachedDisk) -> Path | None:
-    """Return the block device of the data disk that is attached to this host at `disk.lun`, None before it appears."""
-    for link in LINKS:
+def device_of(disk: AttachedDisk, links: Sequence[str] = LINKS) -> Path | None:
+    """Return the block device of the data disk that is attached to this host at `disk.lun`, None before it appears.
+
+    Args:
+        links: where udev rules put links to the devices, with `{lun}`; without any, the bus is looked at.
+    """
+    for link in links:
         path = Path(link.format(lun=disk.lun))
         if path.exists():
             return path.resolve()
+    if links is not LINKS:
+        return None
     for block in sorted(Path("/sys/block").glob("sd*")):
         place = (block / "device").resolve()
         if place.name.endswith(f":{disk.lun}") and any(one in str(place) for one in CONTROLLERS):

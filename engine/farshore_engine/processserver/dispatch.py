@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from farshore_engine.azure.tasks import EXECUTORS as IN_AZURE
+from farshore_engine.azurestack.tasks import EXECUTORS as AT_A_HUB
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.site import CloudProvider
 from farshore_engine.contract.tasks import TaskAssignment, TaskKind
 from farshore_engine.processserver.tasks import EXECUTORS, Executor
 
-IN_CLOUDS: dict[CloudProvider, Mapping[TaskKind, Executor]] = {CloudProvider.AZURE: IN_AZURE}
+IN_CLOUDS: dict[CloudProvider, Mapping[TaskKind, Executor]] = {
+    CloudProvider.AZURE: IN_AZURE,
+    CloudProvider.AZURE_STACK_HUB: AT_A_HUB,
+}
 """What is done in another way where the process server's site is in a cloud."""
 
 

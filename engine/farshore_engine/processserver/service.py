@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from farshore_engine.azurestack.setting import HubSetting
 from farshore_engine.blocks.memory import keep_freed_memory
 from farshore_engine.contract.assignment import MachineAssignment, Source
 from farshore_engine.contract.controlplane import Appliance, ControlPlane, Snapshot
@@ -61,6 +62,7 @@ class Settings:
         machines_dir: run directory of machines of this host that were not recovered but have always been here (provider
             `local`): the process server may power them off and on, and write their disks back.
         cadence: how often machines are reported.
+        hub: this host at the Azure Stack Hub of its site, if it is at one.
     """
 
     state_dir: Path
@@ -72,6 +74,7 @@ class Settings:
     encoders: int = 2
     machines_dir: Path | None = None
     cadence: Cadence = field(default_factory=Cadence)
+    hub: HubSetting = field(default_factory=HubSetting)
 
 
 class ProcessServer:
@@ -325,6 +328,7 @@ class ProcessServer:
             sources=MachineRuntime(settings.machines_dir) if settings.machines_dir is not None else None,
             now=_now,
             progress=lambda percent, sentence: None,
+            hub=settings.hub,
         )
         return TaskRunner(self._control_plane, context)
 

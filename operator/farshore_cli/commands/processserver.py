@@ -38,6 +38,13 @@ def processserver(
         Path | None,
         typer.Option(help="Run directory of this host's own machines, which it may power off, write back and start."),
     ] = None,
+    cloud_machine: Annotated[
+        str, typer.Option(help="Name of this host's machine at the site's Azure Stack Hub. Default: by its addresses.")
+    ] = "",
+    cloud_disks: Annotated[
+        Path | None,
+        typer.Option(help="Directory with a link lunN to each data disk. Default: that of the Azure Linux agent."),
+    ] = None,
     register_only: Annotated[bool, typer.Option("--register-only", help="Register and end.")] = False,
     log_level: Annotated[LogLevel, typer.Option(help="What to log, and what is graver.")] = LogLevel.INFO,
     log_format: Annotated[LogFormat, typer.Option(help="How to log.")] = LogFormat.JSON,
@@ -54,7 +61,7 @@ def processserver(
     if register_only:
         return
     address = advertise or own_address(registration.server)
-    run(registration, kept, Options(state, listen, address, metrics_port, machines))
+    run(registration, kept, Options(state, listen, address, metrics_port, machines, cloud_machine, cloud_disks))
 
 
 def own_address(server: str) -> str:

@@ -17,13 +17,14 @@ from tests.azuresim.compute.state import compute
 from farshore_engine.azurestack.machine import AttachedDisk
 from farshore_engine.azurestack.mastertarget import Host
 from farshore_engine.azurestack.resourcemanager import ResourceManager
-from farshore_engine.azurestack.tasks import Setting, executors
+from farshore_engine.azurestack.setting import HubSetting
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.contract.assignment import DirectoryAccess, Source, VaultAccess
 from farshore_engine.contract.faults import WaitFault
 from farshore_engine.contract.machine import MachineDescription, MachineDisk, NetworkInterface
 from farshore_engine.contract.points import Consistency, RecoveryPoint
 from farshore_engine.contract.tasks import TaskAssignment, TaskInput, TaskKind, TaskResult
+from farshore_engine.processserver.dispatch import executor_of
 from farshore_engine.processserver.installer import DataPort
 from farshore_engine.processserver.tasks.context import TaskContext
 from farshore_engine.vault.directory_store import DirectoryStore
@@ -144,6 +145,7 @@ class World:
             machines_dir=self.state / "machines", runtime=cast(Any, None), installer=cast(Any, None),
             data_port=lambda: DataPort("ps", 9443), take_point=cast(Any, None), now=lambda: datetime.now(UTC),
             progress=lambda percent, sentence: self.said.append(sentence),
+            hub=HubSetting(Host(addresses=lambda: (OWN,), device=self.device, appears=0), lambda site: self.connection),
         )  # fmt: skip
 
     def step(self, kind: TaskKind, **given: Any) -> TaskResult:
@@ -155,8 +157,7 @@ class World:
             name=f"{self.run}-shop-{kind.value.lower()}", kind=kind, run=self.run, input=wanted,
             vault=self.vault.access, source=Source(address=ADDRESS), site=site_of(self.sim),
         )  # fmt: skip
-        setting = Setting(Host(addresses=lambda: (OWN,), device=self.device, appears=0), lambda site: self.connection)
-        return executors(setting)[kind](task, self.context())
+        return executor_of(task)(task, self.context())
 
     def patiently(self, kind: TaskKind, tries: int = 6, **given: Any) -> TaskResult:
         """Do a step as the process server does: again after each WaitFault and each death."""

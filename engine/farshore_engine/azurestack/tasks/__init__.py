@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from farshore_engine.azurestack.tasks.finalpoint import final_point
 from farshore_engine.azurestack.tasks.prepareguest import prepare_guest
 from farshore_engine.azurestack.tasks.probemachine import probe_machine
 from farshore_engine.azurestack.tasks.refused import refused
 from farshore_engine.azurestack.tasks.shutdownsource import shutdown_source
-from farshore_engine.azurestack.tasks.stage import PLAIN, Setting
 from farshore_engine.azurestack.tasks.startsource import start_source
 from farshore_engine.azurestack.tasks.writeback import write_back
 from farshore_engine.contract.tasks import TaskKind
 from farshore_engine.processserver.tasks.context import Executor
 
-__all__ = ["EXECUTORS", "Setting", "executors"]
+__all__ = ["EXECUTORS"]
 
 
-def executors(setting: Setting = PLAIN) -> dict[TaskKind, Executor]:
-    """Return the executors for a process server of a Hub."""
-    return {
-        TaskKind.SHUTDOWN_SOURCE: partial(shutdown_source, setting=setting),
-        TaskKind.FINAL_POINT: partial(final_point, setting=setting),
-        TaskKind.WRITE_BACK: partial(write_back, setting=setting),
-        TaskKind.PREPARE_GUEST: partial(prepare_guest, setting=setting),
-        TaskKind.START_SOURCE: partial(start_source, setting=setting),
-        TaskKind.PROBE_MACHINE: partial(probe_machine, setting=setting),
-        TaskKind.HYDRATE: refused,
-        TaskKind.START_MACHINE: refused,
-    }
-
-
-EXECUTORS = executors()
+EXECUTORS: dict[TaskKind, Executor] = {
+    TaskKind.SHUTDOWN_SOURCE: shutdown_source,
+    TaskKind.FINAL_POINT: final_point,
+    TaskKind.WRITE_BACK: write_back,
+    TaskKind.PREPARE_GUEST: prepare_guest,
+    TaskKind.START_SOURCE: start_source,
+    TaskKind.PROBE_MACHINE: probe_machine,
+    TaskKind.HYDRATE: refused,
+    TaskKind.START_MACHINE: refused,
+}

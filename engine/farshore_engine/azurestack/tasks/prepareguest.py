@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from farshore_engine.azurestack.tasks.stage import PLAIN, Setting, staged
+from farshore_engine.azurestack.tasks.stage import staged
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.tasks import GuestPreparation, TaskAssignment, TaskResult
 from farshore_engine.guest.offline import prepare_disks
@@ -11,11 +11,11 @@ from farshore_engine.processserver.tasks.owndisks import match_disks
 from farshore_engine.processserver.tasks.prepareguest import RUNNING
 
 
-def prepare_guest(task: TaskAssignment, context: TaskContext, setting: Setting = PLAIN) -> TaskResult:
+def prepare_guest(task: TaskAssignment, context: TaskContext) -> TaskResult:
     """See `Executor`. A machine that is there again is not touched any more; a second try finds nothing to change."""
     with vault_of(task) as vault:
         point = vault.find(task.input.point)
-    with staged(task, context, setting) as stage:
+    with staged(task, context) as stage:
         if stage.machine() is not None:
             return TaskResult(point=point.summary, evidence=RUNNING)
         definition = stage.kept()

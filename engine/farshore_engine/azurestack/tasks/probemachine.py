@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from farshore_engine.azurestack.machine import Machine as HubMachine
-from farshore_engine.azurestack.tasks.stage import PLAIN, Setting, staged
+from farshore_engine.azurestack.tasks.stage import staged
 from farshore_engine.azurestack.tasks.startsource import KIND
 from farshore_engine.contract.faults import WaitFault
 from farshore_engine.contract.tasks import ProbeResult, TaskAssignment, TaskFailed, TaskResult
@@ -21,9 +21,9 @@ PAUSE = 1.0
 CONNECT = 5.0  # seconds
 
 
-def probe_machine(task: TaskAssignment, context: TaskContext, setting: Setting = PLAIN) -> TaskResult:
+def probe_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
     """See `Executor`. A probe that is not answered as it should be fails the task, whose result has every answer."""
-    with staged(task, context, setting) as stage:
+    with staged(task, context) as stage:
         machine = stage.machine()
     if machine is None or not machine.addresses:
         what = "is not at the Hub" if machine is None else "has no private address"

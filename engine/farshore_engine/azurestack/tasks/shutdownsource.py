@@ -5,25 +5,25 @@ When the Hub's Resource Manager is away and the machine is not, the machine is a
 
 from __future__ import annotations
 
-from farshore_engine.azurestack.tasks.stage import PLAIN, Setting, staged
+from farshore_engine.azurestack.tasks.stage import staged
 from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
 from farshore_engine.processserver.tasks.context import TaskContext
 from farshore_engine.processserver.tasks.shutdownsource import shutdown_source as over_ssh
 
 
-def shutdown_source(task: TaskAssignment, context: TaskContext, setting: Setting = PLAIN) -> TaskResult:
+def shutdown_source(task: TaskAssignment, context: TaskContext) -> TaskResult:
     """See `Executor`. A machine that is taken apart is off."""
     try:
-        return _by_the_hub(task, context, setting)
+        return _by_the_hub(task, context)
     except WaitFault as fault:
         if fault.reason != "HubUnreachable" or task.source is None:
             raise
     return over_ssh(task, context)
 
 
-def _by_the_hub(task: TaskAssignment, context: TaskContext, setting: Setting) -> TaskResult:
-    with staged(task, context, setting) as stage:
+def _by_the_hub(task: TaskAssignment, context: TaskContext) -> TaskResult:
+    with staged(task, context) as stage:
         machine = stage.machine()
         if machine is None:
             if stage.kept() is not None:

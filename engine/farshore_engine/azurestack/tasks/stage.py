@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from farshore_engine.azurestack.definition import Definition
 from farshore_engine.azurestack.machine import AttachedDisk, Machine
 from farshore_engine.azurestack.machines import Machines
-from farshore_engine.azurestack.mastertarget import Host, MasterTarget
+from farshore_engine.azurestack.mastertarget import MasterTarget
 from farshore_engine.azurestack.resourcemanager import ResourceManager
 from farshore_engine.azurestack.takenapart import TakenApart
 from farshore_engine.azurestack.vhdblob import VhdBlob
@@ -24,17 +24,6 @@ from farshore_engine.processserver.tasks.context import TaskContext
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What all steps at a Hub share: this process server as it finds itself there, and how the Hub is spoken to."""
-
-    host: Host = field(default_factory=Host)
-    connect: Callable[[CloudSite], ResourceManager] = ResourceManager
-
-
-PLAIN = Setting()
-
-
-@dataclass(frozen=True)
 class Stage:
     """One step at a Hub, with its connection open."""
 
@@ -43,7 +32,6 @@ class Stage:
     manager: ResourceManager
     machines: Machines
     apart: TakenApart
-    host: Host
 
     @property
     def name(self) -> str:
@@ -56,7 +44,7 @@ class Stage:
     @property
     def target(self) -> MasterTarget:
         """This host's own machine at the Hub."""
-        return MasterTarget(self.machines, self.host)
+        return MasterTarget(self.machines, self.context.hub.host)
 
     @property
     def directory(self) -> Path:
@@ -116,12 +104,12 @@ class Stage:
 
 
 @contextmanager
-def staged(task: TaskAssignment, context: TaskContext, setting: Setting) -> Iterator[Stage]:
+def staged(task: TaskAssignment, context: TaskContext) -> Iterator[Stage]:
     """Open the connection for one step."""
-    with setting.connect(site_of(task)) as manager:
+    with context.hub.connect(site_of(task)) as manager:
         machines = Machines(manager)
         apart = TakenApart(machines, context.machines_dir.parent / "hub")
-        yield Stage(task, context, manager, machines, apart, setting.host)
+        yield Stage(task, context, manager, machines, apart)
 
 
 def site_of(task: TaskAssignment) -> CloudSite:

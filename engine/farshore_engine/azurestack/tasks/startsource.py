@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from farshore_engine.azurestack.machine import Machine, PowerState
-from farshore_engine.azurestack.tasks.stage import PLAIN, Setting, Stage, staged
+from farshore_engine.azurestack.tasks.stage import Stage, staged
 from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
 from farshore_engine.processserver.tasks.context import TaskContext
@@ -11,9 +11,9 @@ from farshore_engine.processserver.tasks.context import TaskContext
 KIND = "azureStackHub"
 
 
-def start_source(task: TaskAssignment, context: TaskContext, setting: Setting = PLAIN) -> TaskResult:
+def start_source(task: TaskAssignment, context: TaskContext) -> TaskResult:
     """See `Executor`. What is kept of the machine is forgotten last, when it runs."""
-    with staged(task, context, setting) as stage:
+    with staged(task, context) as stage:
         machine, kept = stage.machine(), stage.kept()
         written = 0
         if machine is None or (kept is not None and machine.provisioning.lower() == "failed"):

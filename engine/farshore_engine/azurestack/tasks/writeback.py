@@ -13,7 +13,7 @@ import time
 from farshore_engine.azurestack.definition import Definition
 from farshore_engine.azurestack.newmachine import NewMachine, Order
 from farshore_engine.azurestack.takenapart import is_noted
-from farshore_engine.azurestack.tasks.stage import PLAIN, Setting, Stage, done_note, staged
+from farshore_engine.azurestack.tasks.stage import Stage, done_note, staged
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.site import CloudTarget
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
@@ -29,13 +29,13 @@ from farshore_engine.vault.machine import StoredPoint
 from farshore_engine.vault.reader import PointReader
 
 
-def write_back(task: TaskAssignment, context: TaskContext, setting: Setting = PLAIN) -> TaskResult:
+def write_back(task: TaskAssignment, context: TaskContext) -> TaskResult:
     """See `Executor`. Once it was done, a repeated task says so, and touches a machine that runs no more."""
     note, mark = done_note(task, context), {"point": task.input.point, "machine": task.input.machine_id}
     found = is_noted(note)
     if {name: found.get(name) for name in mark} == mark:
         return TaskResult.model_validate_json(found["result"])
-    with vault_of(task) as vault, staged(task, context, setting) as stage:
+    with vault_of(task) as vault, staged(task, context) as stage:
         point = vault.find(task.input.point)
         definition, said = _apart(stage, point)
         context.progress(None, f"attaching {len(definition.disks)} disks of {stage.name}")

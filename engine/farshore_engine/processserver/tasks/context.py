@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from farshore_engine.azurestack.setting import HubSetting
 from farshore_engine.contract.assignment import Source
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.points import RecoveryPoint
@@ -40,6 +41,7 @@ class TaskContext:
         progress: tells how far the task is (percent, sentence); raises StopFault when the task was called off.
         take_last: (machine id, seconds frozen, cut your own power, seconds) → its last point, with the machine held.
         sources: machines of this host that were always here; None if there are none.
+        hub: this host at the Azure Stack Hub of its site, if it is at one.
     """
 
     machines_dir: Path
@@ -51,6 +53,7 @@ class TaskContext:
     progress: Callable[[int | None, str], None]
     take_last: Callable[[str, float, bool, float], HeldPoint] = _no_last_point
     sources: MachineRuntime | None = None
+    hub: HubSetting = field(default_factory=HubSetting)
 
 
 class Executor(Protocol):
