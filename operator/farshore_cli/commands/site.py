@@ -1,4 +1,4 @@
-"""`farshore site`: registration keys of a site, and a refresh of its process servers."""
+"""`farshore site`: registration keys of a site, a refresh of its process servers, the machines that it has."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from farshore_cli.formats import Format
 from farshore_engine.contract.faults import StopFault, WaitFault
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from farshore_operator.kube.client import Client
 
 app = typer.Typer(
-    name="site", help="Registration keys of a site, and a refresh of its process servers.", no_args_is_help=True
+    name="site", help="Registration keys of a site, its process servers, and its machines.", no_args_is_help=True
 )
 
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Default: the current context's.")]
@@ -112,6 +113,43 @@ def refresh(
             f"{', '.join(silent)} did not answer within {timeout:.0f} s",
             "Check that it runs and reaches the Kubernetes API; it refreshes as soon as it does",
         )
+
+
+@app.command("discover")
+def discover(
+    site: Site,
+    namespace: Namespace = "",
+    output: Annotated[Format, typer.Option("--output", "-o", help="How to show it.")] = Format.TABLE,
+    manifests: Annotated[
+        Path | None, typer.Option(help="Directory for a ProtectedVM of each machine that nothing protects.")
+    ] = None,
+    policy: Annotated[str, typer.Option(help="ReplicationPolicy of the manifests. Default: the only one.")] = "",
+    vault: Annotated[str, typer.Option(help="RecoveryVault of the manifests. Default: the only one.")] = "",
+    target: Annotated[str, typer.Option(help="Site of recovery in the manifests. Default: the only other one.")] = "",
+    require_protected: Annotated[
+        bool, typer.Option("--require-protected", help="End with exit code 1 if a machine is not protected.")
+    ] = False,
+) -> None:
+    """List the machines of an Azure Stack Hub: address, system, disks, state, and what protects them."""
+    import json
+
+    from rich.console import Console
+
+    from farshore_cli.discovering import Wishes, discovered, written
+    from farshore_cli.discovery import as_json, page
+    from farshore_operator.kube.connection import current_namespace
+
+    wishes = Wishes(namespace or current_namespace(), policy, vault, target)
+    found, texts = discovered(_client(), site, wishes)
+    if output is Format.JSON:
+        print(json.dumps(as_json(found), indent=2))
+    else:
+        Console(highlight=False).print(page(found))
+    if manifests is not None:
+        for line in written(manifests, texts):
+            print(line, file=sys.stderr)
+    if require_protected and found.unprotected:
+        raise typer.Exit(1)
 
 
 def _await_echo(client: Client, namespace: str, names: list[str], asked: str, timeout: float) -> list[str]:
