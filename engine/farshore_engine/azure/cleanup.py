@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from farshore_engine.azure.cloud import Cloud, Tell, quiet
+from farshore_engine.azure.cloud import Cloud, Tell, plain, quiet
 from farshore_engine.azure.disks import discard_disk
 from farshore_engine.azure.faults import NOT_FOUND
 from farshore_engine.azure.machines import remove_machine
@@ -51,7 +51,7 @@ def remove(cloud: Cloud, place: Place, groups: Iterable[str], *, run: str = "", 
         for nic in found.nics:
             _remove_nic(cloud, group, str(nic.name), tell)
         for disk in found.disks:
-            discard_disk(cloud, group, str(disk.name), str(disk.disk_state), tell)
+            discard_disk(cloud, group, str(disk.name), plain(disk.disk_state), tell)
         removed += found.names()
         left = look(cloud, group, wanted).names()
         if left:

@@ -10,6 +10,7 @@ import ssl
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,11 @@ ABSENT = ("ResourceNotFound", "NotFound", "ResourceGroupNotFound", "")
 Tell = Callable[[], None]
 
 
+def plain(value: Any) -> str:
+    """Return a word of the SDKs as text: the value of one that they know, anything else as it came, "" for none."""
+    return str(getattr(value, "value", value) or "")
+
+
 def quiet() -> None:
     """Tell nobody that an operation goes on."""
 
@@ -46,6 +52,7 @@ class Cloud:
         self.site = site
         self.stale = False  # its token was refused: who comes next begins with a new one
         self._bundle = _bundle(site.ca_bundle)
+        self._remove = weakref.finalize(self, _unlink, self._bundle)
         self._made: list[Any] = []
         self._lock = threading.RLock()
         self._kept: dict[str, tuple[float, Any]] = {}
@@ -53,7 +60,7 @@ class Cloud:
     @property
     def verify(self) -> bool | str:
         """What certificates are checked with, for clients of the same cloud."""
-        return self._bundle.name if self._bundle is not None else True
+        return str(self._bundle) if self._bundle is not None else True
 
     @cached_property
     def compute(self) -> Any:
@@ -155,9 +162,7 @@ class Cloud:
             for one in self._made:
                 one.close()
             self._made.clear()
-            if self._bundle is not None:
-                self._bundle.close()
-                self._bundle = None
+            self._remove()
 
     def _client(self, kind: Any) -> Any:
         with self._lock:
@@ -211,16 +216,21 @@ def _credential(site: CloudSite, verify: bool | str) -> Any:
     return managed
 
 
-def _bundle(pem: str) -> Any:
-    """Return an open file with the CAs of this host and the site's, None where there is none of its own."""
+def _bundle(pem: str) -> Path | None:
+    """Make a file with the CAs of this host and the site's, None where there is none of its own."""
     if not pem:
         return None
     public = ssl.get_default_verify_paths().cafile
     known = Path(public).read_text() if public and Path(public).is_file() else ""
-    file = tempfile.NamedTemporaryFile("w", prefix="farshore-ca-", suffix=".pem")  # noqa: SIM115, closed with the cloud
-    file.write(f"{known}\n{pem}\n")
-    file.flush()
-    return file
+    descriptor, name = tempfile.mkstemp(prefix="farshore-ca-", suffix=".pem")
+    with os.fdopen(descriptor, "w") as file:
+        file.write(f"{known}\n{pem}\n")
+    return Path(name)
+
+
+def _unlink(path: Path | None) -> None:
+    if path is not None:
+        path.unlink(missing_ok=True)
 
 
 _CLOUDS: dict[CloudSite, Cloud] = {}

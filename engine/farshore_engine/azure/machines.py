@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from farshore_engine.azure.cloud import LOOK, POLL_SECONDS, Cloud, Tell, quiet
+from farshore_engine.azure.cloud import LOOK, POLL_SECONDS, Cloud, Tell, plain, quiet
 from farshore_engine.azure.faults import CAPACITY_CODES, NO_CAPACITY, QUOTA
 from farshore_engine.azure.network import address_of, group_of
 from farshore_engine.azure.place import Place
@@ -68,8 +68,8 @@ def make_machine(cloud: Cloud, place: Place, parts: Parts, sizes: Sequence[Size]
     known = settled(cloud, place, tell)
     if known is not None:
         place.check_own("machine", known)
-        failure = power_state(cloud, place.group, place.name)[1] if known.provisioning_state == "Failed" else ""
-        tried = str(known.hardware_profile.vm_size)
+        failure = power_state(cloud, place.group, place.name)[1] if plain(known.provisioning_state) == "Failed" else ""
+        tried = plain(known.hardware_profile.vm_size)
         if failure in CAPACITY_CODES:
             notes.append(f"{tried}: {failure}")
             remove_machine(cloud, place.group, place.name, tell)
@@ -146,7 +146,7 @@ def settled(cloud: Cloud, place: Place, tell: Tell = quiet) -> Any:
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         found = find_machine(cloud, place.group, place.name)
-        if found is None or str(found.provisioning_state) not in CHANGING:
+        if found is None or plain(found.provisioning_state) not in CHANGING:
             return found
         tell()
         if time.monotonic() > deadline:

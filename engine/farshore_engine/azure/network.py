@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from farshore_engine.azure.cloud import Cloud, Tell, quiet
+from farshore_engine.azure.cloud import Cloud, Tell, plain, quiet
 from farshore_engine.azure.place import NAME, OWNER, RUN, US, Place
 from farshore_engine.contract.faults import StopFault, WaitFault
 
@@ -127,7 +127,7 @@ def ensure_nic(cloud: Cloud, place: Place, tell: Tell = quiet) -> Any:
     )
     if found is not None:
         place.check_own("network interface", found)
-        if found.provisioning_state == "Succeeded":
+        if plain(found.provisioning_state) == "Succeeded":
             return found
     if place.target.isolated:
         subnet = isolated_subnet(cloud, place, tell)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from farshore_engine.azure.cloud import Cloud
+from farshore_engine.azure.cloud import Cloud, plain
 from farshore_engine.contract.faults import StopFault
 
 GENERAL = re.compile(r"^Standard_(B|D|E|F)(\d+)([a-z]*)(?:_v(\d+))?$")
@@ -131,10 +131,10 @@ def _size(sku: Any, region: str) -> Size:
             zones |= set(place.zones or ())
     restricted, closed = "", set()
     for one in sku.restrictions or ():
-        if str(one.type) == "Zone" or str(getattr(one.type, "value", one.type)) == "Zone":
+        if plain(one.type) == "Zone":
             closed |= set((one.restriction_info.zones if one.restriction_info else None) or ())
         else:
-            restricted = str(getattr(one.reason_code, "value", one.reason_code) or "restricted")
+            restricted = plain(one.reason_code) or "restricted"
     return Size(
         name=str(sku.name),
         family=str(sku.family),

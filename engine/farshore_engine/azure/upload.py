@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from azure.core.exceptions import AzureError
 
-from farshore_engine.azure.cloud import TIMES, Cloud, Tell
+from farshore_engine.azure.cloud import TIMES, Cloud, Tell, plain
 from farshore_engine.azure.disks import UPLOADING, CloudDisk, create_disk, discard_disk, find_disk, grant_write, revoke
 from farshore_engine.azure.faults import code_of, fault_of
 from farshore_engine.azure.place import Place
@@ -58,12 +58,12 @@ def upload(cloud: Cloud, place: Place, disk: CloudDisk, footer: Footer, report: 
         StopFault: it refuses, or what has the disk's name is not ours.
     """
     found = find_disk(cloud, place, disk.name)
-    if found is not None and found.disk_state not in UPLOADING:
+    if found is not None and plain(found.disk_state) not in UPLOADING:
         return Uploaded(_complete(found, disk))
     done = _noted(disk.image, found)
     if found is not None and done is None:
         # What was written to it is unknown, or was of another version of the staged disk.
-        discard_disk(cloud, place.group, disk.name, str(found.disk_state), tell)
+        discard_disk(cloud, place.group, disk.name, plain(found.disk_state), tell)
         found = None
     if found is None:
         found = create_disk(cloud, place, disk, tell)
@@ -75,7 +75,7 @@ def upload(cloud: Cloud, place: Place, disk: CloudDisk, footer: Footer, report: 
         blob.put(disk.size, footer.encode())
     revoke(cloud, place.group, disk.name, tell)
     ended = find_disk(cloud, place, disk.name)
-    if ended is None or ended.disk_state in UPLOADING:
+    if ended is None or plain(ended.disk_state) in UPLOADING:
         raise WaitFault(f"the upload of disk {disk.name} does not end", "It is tried again", reason="UploadOpen")
     forget_upload(disk.image)
     return Uploaded(str(ended.id), sent)

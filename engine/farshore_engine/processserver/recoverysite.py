@@ -105,17 +105,17 @@ class RecoverySite:
         qemu = shutil.which(QEMU) is not None
         with self._lock:
             found = [(self._targets[name], known) for name, (_, known) in self._found.items() if name in self._targets]
-        obstacles = [
-            obstacle for target, known in found for obstacle in _obstacles(target, known, free, memory, qemu=qemu)
+        in_the_way = [
+            obstacle for target, known in found for obstacle in obstacles(target, known, free, memory, qemu=qemu)
         ]
-        obstacles.sort(key=lambda one: (not one.hard, one.machine_id, one.reason))
+        in_the_way.sort(key=lambda one: (not one.hard, one.machine_id, one.reason))
         return RecoveryReport(
             disk_free_bytes=free,
             memory_free_bytes=memory,
             qemu=qemu,
             machines=tuple(machine_names(self._runtime.run_dir)),
             opened=sum(1 for _, known in found if known.opened),
-            obstacles=tuple(obstacles[:MOST_OBSTACLES]),
+            obstacles=tuple(in_the_way[:MOST_OBSTACLES]),
         )
 
     def stop(self) -> None:
@@ -180,13 +180,14 @@ def look_at(target: RecoveryTarget) -> Findings:
     )
 
 
-def _obstacles(target: RecoveryTarget, found: Findings, free: int, memory: int, *, qemu: bool) -> list[Obstacle]:
+def obstacles(target: RecoveryTarget, found: Findings, free: int, memory: int, *, qemu: bool) -> list[Obstacle]:
+    """Return what is in the way of a machine on a host with so many bytes free on disk and in memory."""
     name = target.machine_id
     if found.fault is not None:
         text = f"its newest point cannot be opened at the recovery site: {found.fault}"
         hard = isinstance(found.fault, StopFault)  # a store that is away for the moment may be back when it counts
         return [Obstacle(machine_id=name, reason="NotReadable", message=text, hard=hard)]
-    obstacles = [
+    found_here = [
         Obstacle(machine_id=name, reason=one.name, message=_told(one), hard=True)
         for one in found.checks
         if one.result is CheckResult.ERROR
@@ -194,21 +195,21 @@ def _obstacles(target: RecoveryTarget, found: Findings, free: int, memory: int, 
     cloud = target.site is not None
     if found.bootable and not qemu and not cloud:
         text = f"it boots from its own disk, and {QEMU} is not installed at the recovery site: install qemu-system-x86"
-        obstacles.append(Obstacle(machine_id=name, reason="NoQEMU", message=text, hard=True))
+        found_here.append(Obstacle(machine_id=name, reason="NoQEMU", message=text, hard=True))
     if found.disk_bytes > free:
         text = (
             f"its disks may take {_gib(found.disk_bytes)} GiB, and {_gib(free)} GiB are free at the recovery site: "
             "make room where the process server keeps its state"
         )
-        obstacles.append(Obstacle(machine_id=name, reason="NoRoom", message=text, hard=False))
+        found_here.append(Obstacle(machine_id=name, reason="NoRoom", message=text, hard=False))
     wanted = (target.memory_mib or max(found.memory_bytes >> 20, LEAST_MEMORY_MIB)) << 20
     if found.bootable and wanted > memory and not cloud:
         text = (
             f"it gets {_gib(wanted)} GiB of memory, and {_gib(memory)} GiB are free at the recovery site: add memory, "
             "or set spec.target.memory"
         )
-        obstacles.append(Obstacle(machine_id=name, reason="NoMemory", message=text, hard=False))
-    return obstacles
+        found_here.append(Obstacle(machine_id=name, reason="NoMemory", message=text, hard=False))
+    return found_here
 
 
 def _told(check: Check) -> str:

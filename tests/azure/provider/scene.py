@@ -74,6 +74,7 @@ class Scene:
     told: list[str] = field(default_factory=list)
     progress: Callable[[int | None, str], None] | None = None
     site_changes: dict[str, Any] = field(default_factory=dict)
+    own: Path | None = None  # where the process server has its state, if that is not beside the vault
 
     def __post_init__(self) -> None:
         if not self.point:
@@ -124,7 +125,7 @@ class Scene:
 
     @property
     def context(self) -> TaskContext:
-        return context_of(self.directory, self._progress)
+        return context_of(self.own or self.directory, self._progress)
 
     def task(self, kind: TaskKind, **given: Any) -> TaskAssignment:
         wanted: dict[str, Any] = {"machine_id": "shop.web", "machine_name": self.machine_name}

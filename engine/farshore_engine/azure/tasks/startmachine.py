@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from farshore_engine.azure.cleanup import remove
+from farshore_engine.azure.cloud import plain
 from farshore_engine.azure.disks import UPLOADING, find_disk
 from farshore_engine.azure.machines import Made, Parts, machine_address, make_machine, settled
 from farshore_engine.azure.machines import start_machine as ensure_running
@@ -36,7 +37,7 @@ def begin_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
         )
     tell = telling(context, f"starting {scene.place.name}")
     machine = ensure_running(scene.cloud, at(scene.place, found), tell)
-    return started(scene, Made(machine, str(machine.hardware_profile.vm_size)))
+    return started(scene, Made(machine, plain(machine.hardware_profile.vm_size)))
 
 
 def make(task: TaskAssignment, context: TaskContext) -> TaskResult:
@@ -48,9 +49,9 @@ def make(task: TaskAssignment, context: TaskContext) -> TaskResult:
     with vault_of(task) as vault:
         point = vault.find(task.input.point)
     known = settled(scene.cloud, scene.place, tell)
-    if known is not None and known.provisioning_state != "Failed":
+    if known is not None and plain(known.provisioning_state) != "Failed":
         machine = ensure_running(scene.cloud, scene.place, tell)
-        made = Made(machine, str(machine.hardware_profile.vm_size))
+        made = Made(machine, plain(machine.hardware_profile.vm_size))
     else:
         made = _made(task, scene, point, context)
     if any(scene.directory.glob("disk-*.raw")):
@@ -91,7 +92,7 @@ def _made(task: TaskAssignment, scene: Scene, point: StoredPoint, context: TaskC
     disks = [_uploaded(scene, number) for number in range(len(point.manifest.disks))]
     boot = next((disk for disk in disks if disk.os_type), disks[0])
     data = [disk for disk in disks if disk is not boot]
-    generation = str(getattr(boot.hyper_v_generation, "value", boot.hyper_v_generation) or "V1")
+    generation = plain(boot.hyper_v_generation) or "V1"
     needs = needs_of(task, point.manifest.machine, generation, len(data))
     sizes = choose(list_sizes(scene.cloud), needs, scene.place.target.size)
     scene.note()
@@ -117,6 +118,6 @@ def needs_of(task: TaskAssignment, described: MachineDescription, generation: st
 def _uploaded(scene: Scene, number: int) -> Any:
     name = scene.place.disk(number)
     found = find_disk(scene.cloud, scene.place, name)
-    if found is None or found.disk_state in UPLOADING:
+    if found is None or plain(found.disk_state) in UPLOADING:
         raise StopFault(f"disk {name} is not uploaded", "Start the run anew", reason="DiskMissing")
     return found
