@@ -14,6 +14,7 @@ class Timing:
     reference_retry: timedelta = timedelta(seconds=8)  # a missing secret shows as resolved within ten seconds
     resync: timedelta = timedelta(minutes=5)  # everything is looked at again, whatever the watch said
     lease_poll: timedelta = timedelta(seconds=4)
+    site_recovery: timedelta = timedelta(seconds=15)  # between two looks at the vaults of engine siteRecovery
     lease_lost: timedelta = timedelta(seconds=20)  # four missed heartbeats; with the poll it shows within 30 s
     reassign_after: timedelta = timedelta(minutes=2)  # a process server that is away for longer loses its machines
     let_go_after: timedelta = timedelta(minutes=10)  # deletion stops waiting for a source that is out of reach

@@ -104,12 +104,18 @@ def test_what_no_waiting_heals_is_stalled_with_its_remedy(world: Installation, n
         "metadata": {"name": "asr"},
         "spec": {
             "engine": "siteRecovery",
-            "azure": {"subscription": "s", "resourceGroup": "r", "vaultName": "v", "cacheStorageAccount": "c"},
+            "azure": {
+                "subscription": "s",
+                "resourceGroup": "r",
+                "vaultName": "v",
+                "cacheStorageAccount": "c",
+                "credentialsSecretRef": {"name": "asr-login"},
+            },
         },
     }
     world.apply(namespace, vault)
-    refused = world.wait(RecoveryVault, namespace, "asr", lambda found: condition(found, "Stalled") == "True")
-    assert "not in this release" in message(refused)
+    waits = world.wait(RecoveryVault, namespace, "asr", lambda found: reason(found) == "SecretNotFound")
+    assert "asr-login" in message(waits)
 
 
 def test_counts_follow_and_a_spec_change_is_observed(world: Installation, namespace: str) -> None:

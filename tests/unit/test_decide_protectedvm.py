@@ -125,7 +125,7 @@ def test_the_report_of_a_former_server_says_nothing_of_today() -> None:
 @pytest.mark.parametrize(
     ("changes", "health", "reason"),
     [
-        pytest.param({"vault": vault("siteRecovery")}, "Stalled", "EngineNotAvailable", id="engine"),
+        pytest.param({"vault": vault("siteRecovery"), "login": None}, "Ready", "Protected", id="no-login-needed"),
         pytest.param({"policy": None}, "Reconciling", "ReplicationPolicyNotFound", id="no-policy"),
         pytest.param({"login": None}, "Reconciling", "NoLogin", id="no-login"),
         pytest.param({"servers": (AWAY, SHORE)}, "Reconciling", "ProcessServerNotConnected", id="server-away"),

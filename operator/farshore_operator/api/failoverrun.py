@@ -111,6 +111,8 @@ class RunMember(Model):
     """Provider of the site where it is recovered; absent for local."""
     target: CloudTarget | None = None
     """What it becomes in the cloud where it is recovered; absent for provider local."""
+    engine: Word | None = None
+    """Engine that moves it, where that is not native; absent for native."""
     delete_points: bool | None = None
     """Whether a commit deletes the machine's points, as its policy said when the run started; absent for no."""
 

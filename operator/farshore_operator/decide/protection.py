@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from farshore_engine.contract.assignment import Desired, InstallMode
-from farshore_engine.contract.replication import Churn, ReplicationReport, State
+from farshore_engine.contract.replication import CheckResult, Churn, ReplicationReport, State
 from farshore_operator.api.protectedvm import FailoverReady, Place, ProtectionPhase
 from farshore_operator.api.protectedvm import Verdict as ReadyVerdict
 from farshore_operator.decide import machineruns, placephase
@@ -14,7 +14,7 @@ from farshore_operator.decide.assignment import Placement
 from farshore_operator.decide.consistencygroup import conflict
 from farshore_operator.decide.observedvm import ObservedVM
 from farshore_operator.decide.references import ObjectUse, Problem, SecretUse, problems, summary
-from farshore_operator.engines.capabilities import AGENT_FOR, FACTS, NO_WINDOWS
+from farshore_operator.engines.capabilities import AGENT_FOR, FACTS, LACKING, NO_WINDOWS, Capability
 from farshore_operator.report.conditions import Health, Seen, Verdict, ready, stalled, waiting
 
 AGENT_INSTALLED = "AgentInstalled"
@@ -24,6 +24,7 @@ FAILOVER_READY = "FailoverReady"
 CHURN_FITS = "ChurnFitsLink"
 COMMITTED = "Committed"
 CONSISTENCY_GROUP = "ConsistencyGroup"
+REPLICATION_HEALTHY = "ReplicationHealthy"
 
 _NO_LOGIN = (
     "there is no SSH login for the installation of the agent: set spec.source.credentialsSecretRef, "
@@ -63,7 +64,14 @@ def refusal(observed: ObservedVM) -> Problem | None:
         )
     if AGENT_FOR[observed.vm.spec.source.os_type] not in facts.capabilities:
         return Problem("WindowsNotSupported", NO_WINDOWS)
+    if observed.vm.spec.consistency_group and Capability.CONSISTENCY_GROUP not in facts.capabilities:
+        return Problem("ConsistencyGroupNotSupported", LACKING[Capability.CONSISTENCY_GROUP])
     return None
+
+
+def has(observed: ObservedVM, wanted: Capability) -> bool:
+    """Tell whether the engine of the machine's vault can do something; one that is not known can do all."""
+    return observed.vault is None or wanted in FACTS[observed.vault.spec.engine].capabilities
 
 
 def missing(observed: ObservedVM) -> tuple[Problem, ...]:
@@ -75,10 +83,11 @@ def missing(observed: ObservedVM) -> tuple[Problem, ...]:
         ObjectUse("spec.source.siteRef", "Site", spec.source.site_ref.name, observed.source_site is not None),
         ObjectUse("spec.target.siteRef", "Site", spec.target.site_ref.name, observed.target_site is not None),
     ]
-    if observed.login is not None:
+    own = has(observed, Capability.OWN_SERVERS)
+    if observed.login is not None and own:
         uses.append(observed.login)
     found = problems(namespace, uses)
-    if observed.login is None and observed.source_site is not None and spec.source.install is InstallMode.PUSH:
+    if own and observed.login is None and observed.source_site is not None and spec.source.install is InstallMode.PUSH:
         found += (Problem("NoLogin", _NO_LOGIN.format(site=spec.source.site_ref.name)),)
     return found + tuple(
         Problem(problem.reason, f"RecoveryVault {spec.vault_ref.name}: {problem.message}")
@@ -129,6 +138,8 @@ def conditions(situation: Situation) -> tuple[Seen, ...]:
     seen = [_agent(report), _initial(report), _rpo(observed, report, situation.now), _failover(situation.readiness)]
     if report is not None and report.churn is not None:
         seen.append(_churn(report.churn))
+    if report is not None and not has(observed, Capability.OWN_SERVERS):
+        seen.append(_healthy(report))
     if observed.vm.spec.consistency_group:
         seen.append(_group(observed, observed.vm.spec.consistency_group))
     if machineruns.life(observed).standing.place not in (Place.SOURCE, Place.FAILED_BACK):
@@ -136,6 +147,17 @@ def conditions(situation: Situation) -> tuple[Seen, ...]:
         text = "the failover is final" if done else "the failover can still be judged: commit it when all is well"
         seen.append(Seen(COMMITTED, done, "Committed" if done else "AwaitingCommit", text))
     return tuple(seen)
+
+
+def _healthy(report: ReplicationReport) -> Seen:
+    """Tell what the engine's service says of the machine, with its cause and remedy."""
+    wrong = [one for one in report.checks if one.result in (CheckResult.ERROR, CheckResult.WARNING)]
+    if not wrong:
+        return Seen(REPLICATION_HEALTHY, True, "Healthy", "no health error is reported")
+    more = f" (and {len(wrong) - 1} more: see status.replication.checks)" if len(wrong) > 1 else ""
+    severe = any(one.result is CheckResult.ERROR for one in wrong)
+    text = f"{wrong[0].message}. {wrong[0].remedy}{more}"
+    return Seen(REPLICATION_HEALTHY, not severe, wrong[0].name, text)
 
 
 def next_step(situation: Situation, health: Verdict) -> str | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from farshore_operator.api import FailoverRun
+from farshore_operator.api import FailoverRun, Site
 from farshore_operator.api.failoverrun import RunKind
 from farshore_operator.api.protectedvm import FailoverBlocker, FailoverReady, Place, Verdict
+from farshore_operator.api.site import Provider
 from farshore_operator.decide import history, machineruns
 from farshore_operator.decide.blocker import Blocker
 from farshore_operator.decide.naming import MACHINE_NAME_LENGTH, bounded, machine_id
@@ -81,6 +82,8 @@ def _target(observed: ObservedVM) -> list[Blocker]:
     namespace, name = observed.vm.metadata.namespace, observed.vm.spec.target.site_ref.name
     if observed.target_site is None:
         return [Blocker("SiteNotFound", f"spec.target.siteRef names Site {namespace}/{name}, which does not exist")]
+    if not _own(observed):
+        return _service_target(observed.target_site)
     cannot = cannot_recover(observed.target_site.spec.provider, name)
     if cannot:
         return [Blocker("ProviderNotSupported", cannot)]
@@ -99,6 +102,23 @@ def _target(observed: ObservedVM) -> list[Blocker]:
         return [Blocker("CannotRunMachines", text)]
     text = f"no process server of recovery site {name} is connected ({names}): start one"
     return [Blocker("RecoveryProcessServerNotConnected", text)]
+
+
+def _own(observed: ObservedVM) -> bool:
+    """Tell whether process servers of ours recover the machine."""
+    vault = observed.vault
+    return vault is None or Capability.OWN_SERVERS in FACTS[vault.spec.engine].capabilities
+
+
+def _service_target(site: Site) -> list[Blocker]:
+    """Return what is wrong with the target of a machine that Site Recovery recovers: that it is not in Azure."""
+    if site.spec.provider is Provider.AZURE:
+        return []
+    text = (
+        f"target site {site.metadata.name} has provider {site.spec.provider}, and Site Recovery recovers to Azure "
+        "only: name a Site of provider azure, or use a RecoveryVault of engine native"
+    )
+    return [Blocker("ProviderNotSupported", text)]
 
 
 def _points(observed: ObservedVM, now: datetime) -> list[Blocker]:
@@ -121,7 +141,7 @@ def _points(observed: ObservedVM, now: datetime) -> list[Blocker]:
 def _recovery_site(observed: ObservedVM) -> tuple[Blocker, ...]:
     """Return what the recovery site lacks, as its process server sees it."""
     server, site = recovery_server(observed), observed.target_site
-    if server is None or site is None:
+    if server is None or site is None or not _own(observed):
         return ()
     meta, target = observed.vm.metadata, observed.vm.spec.target
     name = bounded((target.name or meta.name).lower(), MACHINE_NAME_LENGTH)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from farshore_engine.contract.replication import KeyReport
+from farshore_engine.contract.siterecovery import SiteRecoveryReport
 from farshore_operator.api import RecoveryVault
-from farshore_operator.api.recoveryvault import KeyRotation, RecoveryVaultStatus, VaultPhase
+from farshore_operator.api.recoveryvault import Engine, KeyRotation, RecoveryVaultStatus, VaultPhase
 from farshore_operator.decide.decision import Decision, Outcome
 from farshore_operator.decide.references import SecretUse, problems, summary
 from farshore_operator.engines.capabilities import FACTS
@@ -15,6 +16,8 @@ from farshore_operator.report.conditions import Health, Seen, Verdict, ready, se
 
 RETRY = timedelta(seconds=8)
 KEYS_ROTATED = "KeysRotated"
+SERVER_CONNECTED = "ServerConnected"
+SITE_RECOVERY_HEALTHY = "SiteRecoveryHealthy"
 _PHASES = {Health.READY: VaultPhase.READY, Health.RECONCILING: VaultPhase.PENDING, Health.STALLED: VaultPhase.FAILED}
 
 
@@ -40,11 +43,14 @@ def decide(observed: ObservedVault, now: datetime) -> Decision[RecoveryVaultStat
     facts = FACTS[vault.spec.engine]
     status = RecoveryVaultStatus(
         observed_generation=meta.generation,
-        conditions=settle(vault.status.conditions, verdict, rotation(observed), meta.generation, now),
+        conditions=settle(
+            vault.status.conditions, verdict, (*rotation(observed), *infrastructure(vault)), meta.generation, now
+        ),
         phase=_PHASES[verdict.health],
         machines=observed.machines,
         keys=_keys(observed),
         capabilities=tuple(sorted(facts.capabilities)),
+        site_recovery=vault.status.site_recovery,
     )
     return Decision(status, (), RETRY if verdict.health is Health.RECONCILING else None)
 
@@ -58,7 +64,40 @@ def judge(vault: RecoveryVault, secrets: tuple[SecretUse, ...]) -> Verdict:
     if missing:
         problem = summary(missing)
         return waiting(problem.reason, problem.message)
+    if vault.spec.engine is Engine.SITE_RECOVERY:
+        return _driven(vault.status.site_recovery)
     return ready(message="everything that it refers to is there")
+
+
+def _driven(report: SiteRecoveryReport | None) -> Verdict:
+    """Return what the driver of Site Recovery says of the vault."""
+    if report is None:
+        return waiting("LookingAtVault", "Site Recovery is about to be asked")
+    if not report.reason:
+        return ready(message="machines can replicate into it")
+    text = f"{report.message}. {report.remedy}" if report.remedy else report.message
+    return (waiting if report.waits else stalled)(report.reason, text)
+
+
+def infrastructure(vault: RecoveryVault) -> tuple[Seen, ...]:
+    """Return how the configuration servers and appliances of a vault of Site Recovery are."""
+    report = vault.status.site_recovery
+    if report is None or vault.spec.engine is not Engine.SITE_RECOVERY or not report.exists:
+        return ()
+    names = ", ".join(one.name for one in report.appliances)
+    away = [one.name for one in report.appliances if not one.connected]
+    if not report.appliances:
+        server = Seen(SERVER_CONNECTED, False, "NoServerRegistered", f"{report.message}. {report.remedy}")
+    elif away:
+        server = Seen(SERVER_CONNECTED, False, "ServerNotConnected", f"Site Recovery does not hear of {away[0]}")
+    else:
+        server = Seen(SERVER_CONNECTED, True, "Connected", f"Site Recovery hears of {names}")
+    if not report.checks:
+        return (server, Seen(SITE_RECOVERY_HEALTHY, True, "Healthy", "Site Recovery reports no health error"))
+    first = report.checks[0]
+    more = f" (and {len(report.checks) - 1} more)" if len(report.checks) > 1 else ""
+    text = f"{first.message}. {first.remedy}{more}"
+    return (server, Seen(SITE_RECOVERY_HEALTHY, False, first.name, text))
 
 
 def rotation(observed: ObservedVault) -> tuple[Seen, ...]:

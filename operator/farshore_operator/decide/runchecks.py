@@ -8,6 +8,7 @@ from farshore_operator.decide import failback, readiness
 from farshore_operator.decide.observedvm import ObservedVM
 from farshore_operator.decide.runjournal import Journal
 from farshore_operator.decide.runsteps import StepName, on, sequence
+from farshore_operator.decide.servicesteps import refusals
 
 RECOVERS = (RunKind.TEST_FAILOVER, RunKind.FAILOVER)
 
@@ -21,7 +22,7 @@ def prerequisites(journal: Journal) -> tuple[Check, ...]:
             text = f"ProtectedVM {member.protected_vm} does not exist any more"
             checks.append(Check(name=member.protected_vm, result=CheckResult.ERROR, message=text))
             continue
-        found = [*_blockers(journal, member, machine), *_nobody(journal, member)]
+        found = [*_refused(journal, member), *_blockers(journal, member, machine), *_nobody(journal, member)]
         checks += found
         if not found:
             text = f"{member.protected_vm} can be recovered by {member.process_server}"
@@ -30,6 +31,15 @@ def prerequisites(journal: Journal) -> tuple[Check, ...]:
     phase = StepPhase.FAILED if errors else StepPhase.SUCCEEDED
     journal.set(StepName.PREREQUISITES, "", phase, message="; ".join(errors) or None)
     return tuple(checks)
+
+
+def _refused(journal: Journal, member: RunMember) -> list[Check]:
+    """Find what the engine of a machine cannot do."""
+    name = member.protected_vm
+    return [
+        Check(name=f"{name}.{lacks}NotSupported", result=CheckResult.ERROR, message=f"{name}: {text}")
+        for lacks, text in refusals(journal.observed.run.spec, member)
+    ]
 
 
 def _blockers(journal: Journal, member: RunMember, machine: ObservedVM) -> list[Check]:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from farshore_engine.contract.assignment import Direction
 from farshore_engine.contract.points import Selector
-from farshore_engine.contract.tasks import TaskPhase
+from farshore_engine.contract.tasks import TaskKind, TaskPhase
 from farshore_operator.api import Task
 from farshore_operator.api.failoverplan import Mode
 from farshore_operator.api.failoverrun import RunKind, RunMember, Step, StepPhase
@@ -122,6 +122,7 @@ def _ask(journal: Journal, member: RunMember, rule: StepRule) -> None:
     assert rule.kind is not None, "a step that is watched has no task"
     run, name = journal.observed.run, member.protected_vm
     selector = final_point(journal, member)
+    notes = journal.observed.notes if rule.kind is TaskKind.CLEAN_UP else None
     spec = TaskSpec(
         kind=rule.kind,
         process_server=on(rule, member),
@@ -135,7 +136,7 @@ def _ask(journal: Journal, member: RunMember, rule: StepRule) -> None:
             rule,
             point=journal.point(member),
             selector=selector or member.recovery_point or "",
-        ),
+        ).model_copy(update={"notes": notes or ""}),
         deadline=journal.now + limit(run.spec, member, rule),
     )
     labels = {RUN_LABEL: label(run.metadata.name), MACHINE_LABEL: label(name)}

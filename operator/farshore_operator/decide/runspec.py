@@ -14,6 +14,7 @@ from farshore_operator.api.failoverplan import Mode, Overrides, ShutdownSource
 from farshore_operator.api.failoverrun import FailoverRunSpec, Owner, RunGroup, RunKind, RunMember
 from farshore_operator.api.hook import Hooks
 from farshore_operator.api.probe import Probe
+from farshore_operator.api.recoveryvault import Engine
 from farshore_operator.api.resource import Resource
 from farshore_operator.api.site import Provider
 from farshore_operator.decide import machineruns
@@ -135,6 +136,7 @@ def _member(chosen: Chosen, run: str, choices: Choices) -> RunMember:
         memory=own.memory or target.memory or (defaults.memory if defaults else None),
         size=own.size or target.size or (defaults.size if defaults else None),
         recovery_point=own.recovery_point,
+        engine=engine_of(observed),
         **_cloud(chosen, run, choices.kind, network),
     )
 
@@ -149,6 +151,12 @@ def _cloud(chosen: Chosen, run: str, kind: RunKind, network: str | None) -> dict
         return {}
     isolated = drill and network == _own_network(run)
     return {"provider": site.spec.provider.value, "target": target.model_copy(update={"isolated": isolated})}
+
+
+def engine_of(observed: ObservedVM) -> str | None:
+    """Return the engine that moves a machine, None for native."""
+    engine = observed.vault.spec.engine if observed.vault is not None else Engine.NATIVE
+    return None if engine is Engine.NATIVE else engine.value
 
 
 def _vault_epoch(observed: ObservedVM) -> int:

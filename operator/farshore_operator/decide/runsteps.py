@@ -17,6 +17,7 @@ from farshore_operator.api.failoverrun import FailoverRunSpec, RunKind, RunMembe
 from farshore_operator.api.site import Provider
 from farshore_operator.decide.probes import asked_of, questions, time_for
 from farshore_operator.decide.runinputs import journalled
+from farshore_operator.decide.servicesteps import by_service
 
 MIB = 1024 * 1024
 PROBE_TIMEOUT = timedelta(minutes=5)
@@ -99,6 +100,21 @@ RULES = {
         StepRule(StepName.CLEAN_UP, TaskKind.CLEAN_UP, Side.RECOVERY, _DAY),
     )
 }
+
+
+def _service(kind: TaskKind) -> tuple[StepRule, ...]:
+    """Return the steps of a member that Site Recovery moves in one call of this kind."""
+    move = StepRule(StepName.START_MACHINE, kind, Side.RECOVERY, 4 * timedelta(hours=1))
+    return (RULES[StepName.SELECT_POINT], move, RULES[StepName.PROBE])
+
+
+BY_SERVICE = {
+    RunKind.TEST_FAILOVER: _service(TaskKind.TEST_FAILOVER),
+    RunKind.FAILOVER: _service(TaskKind.FAILOVER),
+    RunKind.CHANGE_POINT: _service(TaskKind.CHANGE_POINT),
+    RunKind.COMMIT: (StepRule(StepName.RECORD, TaskKind.COMMIT, Side.RECOVERY, _DAY),),
+}
+"""The steps of a member whose engine moves it by itself; the other kinds of runs are refused at their start."""
 PINNING = (StepName.SELECT_POINT, StepName.CLEAN_UP)
 """Steps that name the pin of their own run."""
 
@@ -109,6 +125,8 @@ def sequence(spec: FailoverRunSpec, member: RunMember | None = None) -> tuple[St
     Members differ where a run is undone, and by a recovery point of their own; without one, the steps are those of a
     member that nothing was done to.
     """
+    if by_service(member):
+        return BY_SERVICE.get(spec.kind, ())
     match spec.kind:
         case RunKind.TEST_FAILOVER:
             return _rules([*_latest(spec, member), *_recover(member)])
@@ -230,7 +248,8 @@ def task_input(
     asked = asked_of(spec, member) if name is StepName.PROBE else ()
     return TaskInput(
         machine_id=member.machine_id,
-        selector=(selector or spec.recovery_point) if name is StepName.SELECT_POINT else "",
+        selector=(selector or spec.recovery_point) if name is StepName.SELECT_POINT or _moves(rule) else "",
+        shutdown=_moves(rule) and spec.shutdown_source is not ShutdownSource.NEVER,
         point=point,
         pin=_pin(spec, run, name),
         epoch=_epoch(member, name),
@@ -249,6 +268,10 @@ def task_input(
         target=member.target if rule.side is Side.RECOVERY else None,
         journal=RunEntry(run=run, step=name.value, spec=journalled(spec)),
     )
+
+
+def _moves(rule: StepRule) -> bool:
+    return rule.kind is TaskKind.FAILOVER
 
 
 def source_machine(member: RunMember, rule: StepRule) -> str:

@@ -18,6 +18,16 @@ class Capability(StrEnum):
     KEY_VAULT = "KeyVault"
     TEST_FAILOVER = "TestFailover"
     FAILOVER = "Failover"
+    OWN_SERVERS = "OwnServers"  # our process servers do the work: they log in to machines, and move their bytes
+    PLANNED_FAILOVER = "PlannedFailover"
+    REQUIRED_SHUTDOWN = "RequiredShutdown"  # a failover ends when the source cannot be switched off
+    ABORT = "Abort"
+    REPROTECT = "Reprotect"
+    FAILBACK = "Failback"
+    CHOSEN_PROBES = "ChosenProbes"  # questions to the recovered machine
+    CONSISTENCY_GROUP = "ConsistencyGroup"
+    KEEP_POINTS = "KeepPoints"  # a commit leaves the recovery points
+    PAUSE = "Pause"
 
 
 @dataclass(frozen=True)
@@ -39,13 +49,56 @@ FACTS = {
                 Capability.KEY_VAULT,
                 Capability.TEST_FAILOVER,
                 Capability.FAILOVER,
+                Capability.OWN_SERVERS,
+                Capability.PLANNED_FAILOVER,
+                Capability.REQUIRED_SHUTDOWN,
+                Capability.ABORT,
+                Capability.REPROTECT,
+                Capability.FAILBACK,
+                Capability.CHOSEN_PROBES,
+                Capability.CONSISTENCY_GROUP,
+                Capability.KEEP_POINTS,
+                Capability.PAUSE,
             }
         ),
     ),
     Engine.SITE_RECOVERY: EngineFacts(
-        False, frozenset(), "Engine siteRecovery is not in this release: use engine: native"
+        True,
+        frozenset({Capability.LINUX_AGENT, Capability.WINDOWS_AGENT, Capability.TEST_FAILOVER, Capability.FAILOVER}),
     ),
 }
+
+LACKING = {
+    Capability.PLANNED_FAILOVER: (
+        "Site Recovery has no planned failover of physical machines: set mode to unplanned, with shutdownSource "
+        "BestEffort and recoveryPoint Latest"
+    ),
+    Capability.REQUIRED_SHUTDOWN: (
+        "Site Recovery fails over also when the source cannot be switched off: set shutdownSource to BestEffort or "
+        "Never"
+    ),
+    Capability.ABORT: (
+        "Site Recovery cannot undo a failover: change the recovery point, or commit; the source machine can be "
+        "started at its site by hand once the recovered one is stopped"
+    ),
+    Capability.REPROTECT: (
+        "Site Recovery does not replicate physical machines back to Azure Stack Hub: bring the machine home by its "
+        "VHDs, as docs/concepts/site-recovery.md says, or protect it with a RecoveryVault of engine native"
+    ),
+    Capability.FAILBACK: (
+        "Site Recovery does not fail physical machines back to Azure Stack Hub: bring the machine home by its VHDs, as "
+        "docs/concepts/site-recovery.md says, or protect it with a RecoveryVault of engine native"
+    ),
+    Capability.CHOSEN_PROBES: (
+        "with engine siteRecovery nobody of Farshore is in the network of the recovered machine to ask it: remove the "
+        "probes, or ask in an http or job hook after the group"
+    ),
+    Capability.CONSISTENCY_GROUP: (
+        "points of several machines at one instant are not taken with engine siteRecovery: remove "
+        "spec.consistencyGroup, or use a RecoveryVault of engine native"
+    ),
+}
+"""What to say and to do when an engine does not have a capability that is asked for."""
 
 AGENT_FOR = {OSType.LINUX: Capability.LINUX_AGENT, OSType.WINDOWS: Capability.WINDOWS_AGENT}
 

@@ -45,7 +45,13 @@ class Kind:
 
 _ALL = (
     Kind(api.Site, observe_site.observe, site.decide, site.fold),
-    Kind(api.RecoveryVault, observe_recoveryvault.observe, recoveryvault.decide, recoveryvault.fold),
+    Kind(
+        api.RecoveryVault,
+        observe_recoveryvault.observe,
+        recoveryvault.decide,
+        recoveryvault.fold,
+        frozenset({"siteRecovery"}),
+    ),
     Kind(api.ReplicationPolicy, observe_replicationpolicy.observe, replicationpolicy.decide, replicationpolicy.fold),
     Kind(
         api.ProcessServer,

@@ -17,11 +17,14 @@ import structlog
 from farshore_engine.contract.faults import Fault
 from farshore_operator.act.effects import Effects
 from farshore_operator.act.perform import Performer
+from farshore_operator.engines.siterecovery.driver import Driver
 from farshore_operator.handlers.fanout import dependents, relevant
 from farshore_operator.handlers.kinds import KINDS
 from farshore_operator.handlers.queue import Key, WorkQueue
 from farshore_operator.handlers.reconcile import Reconciler, Result
+from farshore_operator.handlers.siterecovery import drive
 from farshore_operator.handlers.vitals import Vitals
+from farshore_operator.kube import siterecovery
 from farshore_operator.kube.cache import Cache
 from farshore_operator.kube.client import Client, Json
 from farshore_operator.kube.events import Recorder
@@ -55,10 +58,12 @@ class Runtime:
         self._performer = Performer(Effects(client, self._cache, _now, settings.timing))
         writer = StatusWriter(client, self._cache, Recorder(client, instance), self.metrics)
         self._reconciler = Reconciler(self._world, self._performer, writer)
+        wishes = siterecovery.Wishes(self._cache, client.under(siterecovery.MANAGER), settings.namespaces)
+        self._driver = Driver(wishes, _now)
         self._vitals = Vitals(self.metrics, self._world)
         self._queue = WorkQueue(time.monotonic)
         self._failures: dict[Key, int] = {}
-        self._pool = ThreadPoolExecutor(settings.workers + 2, "reconcile")
+        self._pool = ThreadPoolExecutor(settings.workers + 3, "reconcile")
         self._tasks: list[asyncio.Task[None]] = []
         self._listed = asyncio.Event()
         self._polled = asyncio.Event()
@@ -73,6 +78,7 @@ class Runtime:
             "resync": self._resync_forever(),
             "heartbeats": self._poll_heartbeats(),
             "pulse": self._beat(),
+            "site recovery": drive(self._driver, self._listed, self._in_thread, self._settings.timing.site_recovery),
         }
         loops |= {f"worker {number}": self._work() for number in range(self._settings.workers)}
         self._tasks = [asyncio.create_task(_told(name, loop), name=name) for name, loop in loops.items()]

@@ -64,6 +64,10 @@ class Client:
         self._api = api
         self.manager = manager
 
+    def under(self, manager: str) -> Client:
+        """Return a client of the same connection with another field manager."""
+        return Client(self._api, manager)
+
     @property
     def server(self) -> str:
         """The API server's address."""

@@ -23,6 +23,8 @@ from farshore_operator.decide.consistencygroup import peers
 from farshore_operator.decide.machineruns import ordered
 from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
 from farshore_operator.decide.references import SecretUse
+from farshore_operator.engines.capabilities import FACTS, Capability
+from farshore_operator.engines.siterecovery import naming
 from farshore_operator.kube.client import Json
 from farshore_operator.observe import history
 from farshore_operator.observe.recoveryvault import vault_secrets
@@ -45,7 +47,7 @@ def observe(world: World, vm: ProtectedVM) -> ObservedVM:
         source_site=source,
         target_site=world.find(Site, namespace, spec.target.site_ref.name),
         login=_login(world, vm, source),
-        servers=server_facts(world, namespace),
+        servers=driven(vm, vault) or server_facts(world, namespace),
         runs=ordered(runs),
         timing=world.timing,
         drill_max_age=_drill_max_age(world, vm),
@@ -103,6 +105,17 @@ def server_facts(world: World, namespace: str) -> tuple[ServerFacts, ...]:
     )
     return tuple(
         _facts(world, server, load[server.metadata.name], now) for server in world.all(ProcessServer, namespace)
+    )
+
+
+def driven(vm: ProtectedVM, vault: RecoveryVault | None) -> tuple[ServerFacts, ...]:
+    """Return who serves a machine whose engine needs no process servers: the operator's driver, at both sites."""
+    if vault is None or Capability.OWN_SERVERS in FACTS[vault.spec.engine].capabilities:
+        return ()
+    name, spec = naming.driver(vault.metadata.name), vm.spec
+    return tuple(
+        ServerFacts(name, site, registered=True, connected=True, load=0, can_run_machines=True)
+        for site in (spec.source.site_ref.name, spec.target.site_ref.name)
     )
 
 

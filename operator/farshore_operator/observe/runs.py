@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from farshore_operator.api import FailoverPlan, FailoverRun, ProcessServer, ProtectedVM, Task, TestFailover
+from farshore_operator.api import (
+    FailoverPlan,
+    FailoverRun,
+    ProcessServer,
+    ProtectedVM,
+    RecoveryVault,
+    Task,
+    TestFailover,
+)
 from farshore_operator.api.failoverplan import ActiveSite, Member
 from farshore_operator.api.failoverrun import RunKind, RunPhase
 from farshore_operator.decide.hooks import rolls_back
@@ -15,6 +23,8 @@ from farshore_operator.decide.references import ObjectUse, Problem, problems
 from farshore_operator.decide.runjournal import ObservedRun
 from farshore_operator.decide.runspec import AS_PLANNED, Chosen
 from farshore_operator.decide.testfailover import ObservedDrill, clean_up_at, clean_up_due, run_name
+from farshore_operator.engines.capabilities import FACTS, Capability
+from farshore_operator.engines.siterecovery import naming
 from farshore_operator.kube.client import Json
 from farshore_operator.observe import history, jobs, protectedvm
 from farshore_operator.observe.origin import requests
@@ -41,7 +51,7 @@ def observe_run(world: World, run: FailoverRun) -> ObservedRun:
         run=run,
         tasks={task.metadata.name: task for task in tasks},
         machines=machines,
-        connected=connected,
+        connected=connected | _drivers(world, namespace),
         clean_up=_clean_up(world, run, drill),
         clean_up_at=clean_up_at(drill, run) if drill else None,
         notes=drill.spec.notes if drill else None,
@@ -49,6 +59,15 @@ def observe_run(world: World, run: FailoverRun) -> ObservedRun:
         called_off=_called_off(world, run),
         approvals=jobs.approvals(world, run),
         jobs=jobs.jobs(world, run),
+    )
+
+
+def _drivers(world: World, namespace: str) -> frozenset[str]:
+    """Return the names under which the operator itself takes tasks: those of vaults without process servers."""
+    return frozenset(
+        naming.driver(vault.metadata.name)
+        for vault in world.all(RecoveryVault, namespace)
+        if Capability.OWN_SERVERS not in FACTS[vault.spec.engine].capabilities
     )
 
 

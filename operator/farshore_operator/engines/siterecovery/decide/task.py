@@ -140,6 +140,10 @@ def _journal(_: TaskView, __: datetime) -> tuple[str, TaskResult]:
     return "Site Recovery keeps no journal of runs", TaskResult()
 
 
+def _report(_: TaskView, __: datetime) -> tuple[str, TaskResult]:
+    return "Site Recovery keeps no reports: it is in the FailoverRun", TaskResult()
+
+
 def _probe(view: TaskView, _: datetime) -> tuple[str, TaskResult]:
     """Tell what Site Recovery says of the recovered machine: the operator reaches no network of machines."""
     item = view.item
@@ -256,6 +260,7 @@ _AT_ONCE: dict[TaskKind, Callable[[TaskView, datetime], tuple[str, TaskResult]]]
     TaskKind.PREFLIGHT: _preflight,
     TaskKind.SELECT_POINT: _select,
     TaskKind.READ_JOURNAL: _journal,
+    TaskKind.WRITE_REPORT: _report,
     TaskKind.PROBE_MACHINE: _probe,
 }
 _MOVES: dict[TaskKind, Move] = {
