@@ -1,5 +1,5 @@
 # Every target sets up what it needs, once, in $FARSHORE_CACHE (~/.cache/farshore); a second run starts in seconds.
-.PHONY: help demo test test-unit lint bench soak crds dev-up dev-down venv packages tools clean clean-cache
+.PHONY: help demo test test-unit test-azure lint bench soak crds dev-up dev-down venv packages tools clean clean-cache
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -11,11 +11,14 @@ help: ## List the targets
 demo: tools ## Protect, drill, move and bring home two real machines on this host; KEEP=1 leaves everything up
 	@$(PY) -m tests.demo $(if $(KEEP),--keep)
 
-test: tools ## Run all tests: unit, contract, machine, cluster, e2e
+test: tools ## Run all tests: unit, contract, azure, machine, cluster, e2e
 	@$(PY) tests/run_suites.py
 
 test-unit: venv ## Run the tests that take seconds
 	@$(PY) -m pytest -q tests/unit
+
+test-azure: tools ## Run the tests against the simulated Azure
+	@$(PY) tests/run_suites.py azure
 
 lint: venv ## Check style, types and the imports between packages
 	@tests/setup/lint

@@ -20,9 +20,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
-SUITES = ("unit", "contract", "machine", "cluster", "e2e")
+SUITES = ("unit", "contract", "azure", "machine", "cluster", "e2e")
 AT_ONCE = 2
-LONGEST_FIRST = ("machine", "cluster", "e2e", "unit", "contract")
+LONGEST_FIRST = ("machine", "cluster", "e2e", "azure", "unit", "contract")
 """The order in which suites are begun, so that those that run side by side end at about the same time."""
 NEED_ROOT = ("machine", "e2e")
 NO_TESTS = 5

@@ -52,7 +52,7 @@ def test_the_last_line_is_the_total(
 
 def test_an_unknown_suite_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_suites.main(["unti"]) == 2
-    assert "unknown suite unti; there are unit, contract, machine, cluster, e2e" in capsys.readouterr().err
+    assert "unknown suite unti; there are unit, contract, azure, machine, cluster, e2e" in capsys.readouterr().err
 
 
 def test_what_needs_root_is_said_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

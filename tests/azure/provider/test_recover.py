@@ -12,13 +12,20 @@ from tests.azure.provider.scene import Scene, ours
 from tests.azuresim import AzureSim
 from tests.azuresim.compute.state import Machine
 
+from farshore_engine.azure.tasks import probemachine, startmachine
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.site import CloudTarget
 from farshore_engine.contract.tasks import TaskKind
 
 
+def free_port() -> int:
+    """Return a port that nobody listens at, and that needs no root."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
 @contextlib.contextmanager
-def ssh_servers(sim: AzureSim) -> Iterator[list[Machine]]:
+def ssh_servers(sim: AzureSim, port: int) -> Iterator[list[Machine]]:
     """Let every machine that starts greet at its address, as an SSH server does."""
     started: list[Machine] = []
     sockets: list[socket.socket] = []
@@ -32,7 +39,7 @@ def ssh_servers(sim: AzureSim) -> Iterator[list[Machine]]:
 
     def start(machine: Machine) -> None:
         started.append(machine)
-        listener = socket.create_server((machine.addresses[0], 22))
+        listener = socket.create_server((machine.addresses[0], port))
         sockets.append(listener)
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
 
@@ -46,16 +53,21 @@ def ssh_servers(sim: AzureSim) -> Iterator[list[Machine]]:
             one.close()
 
 
-def test_a_machine_is_recovered_answers_and_is_removed_without_a_trace(scene: Scene, sim: AzureSim) -> None:
+def test_a_machine_is_recovered_answers_and_is_removed_without_a_trace(
+    scene: Scene, sim: AzureSim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setattr(startmachine, "SSH", port)
+    monkeypatch.setattr(probemachine, "SSH", port)
     scene.target = CloudTarget(private_ip="127.55.0.77", tags={"team": "shop"})
-    with ssh_servers(sim) as started:
+    with ssh_servers(sim, port) as started:
         hydrated = scene.do(TaskKind.HYDRATE)
         assert hydrated.disks_verified
         uploaded = scene.do(TaskKind.UPLOAD_DISKS)
         result = scene.do(TaskKind.START_MACHINE)
         (machine,) = started
         assert (machine.name, machine.addresses, machine.tags["team"]) == ("web-01", ("127.55.0.77",), "shop")
-        assert (result.machine_kind, result.address, result.port) == ("azure", "127.55.0.77", 22)
+        assert (result.machine_kind, result.address, result.port) == ("azure", "127.55.0.77", port)
         assert result.disk_paths == uploaded.disk_paths
         scene.check_disks(uploaded.disk_paths)
         assert not scene.staged(), "the staged disks are not needed any more"
