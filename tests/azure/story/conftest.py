@@ -1,0 +1,81 @@
+"""Both simulated clouds and a way to play the tutorial in them; slow things are as fast as they can be."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretBytes, SecretStr
+from tests.azure.story.clouds import Clouds, site_of
+from tests.azure.story.machines import Actor
+from tests.azure.story.runs import AZURE, HUB
+from tests.azure.story.tutorial import Story
+from tests.azuresim import AzureSim
+from tests.azuresim.hub import hub
+
+from farshore_engine.azure import cloud as cloud_module
+from farshore_engine.azurestack.mastertarget import Host
+from farshore_engine.azurestack.resourcemanager import ResourceManager
+from farshore_engine.azurestack.setting import HubSetting
+from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, VaultAccess
+from farshore_engine.contract.site import CloudProvider
+from farshore_engine.processserver import taskrunner
+from farshore_engine.processserver.tasks import finalpoint
+
+KEY = secrets.token_bytes(32)
+Perform = Callable[..., Story]
+
+
+@pytest.fixture(scope="module")
+def clouds() -> Iterator[Clouds]:
+    """A Hub and Azure, on addresses of this host's own that no other test uses."""
+    net = f"127.{100 + secrets.randbelow(100)}"
+    actors = [Actor(name, f"{net}.1.{10 + at}", f"{net}.0.{10 + at}") for at, name in enumerate(("web", "db"))]
+    with hub() as source, AzureSim() as azure:
+        made = Clouds(source, azure, net, actors)
+        try:
+            yield made
+        finally:
+            made.answering.stop_all()
+            cloud_module.close_clouds()
+
+
+@pytest.fixture
+def perform(clouds: Clouds, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Perform]:
+    """Begin a performance with a vault in a directory, or with the one that is given."""
+    monkeypatch.setattr(cloud_module, "POLL_SECONDS", 0)
+    monkeypatch.setitem(cloud_module.TIMES, "retry_backoff_factor", 0)
+    monkeypatch.setattr(taskrunner, "RETRY_FIRST", 0.01)
+    monkeypatch.setattr(taskrunner, "RETRY_MOST", 0.01)
+    monkeypatch.setattr(taskrunner, "ASKED_MOST", 0.01)
+    monkeypatch.setattr(finalpoint, "SILENT_FOR", 0.0)
+    monkeypatch.setattr(finalpoint, "CONNECT", 0.2)
+    at_the_hub = HubSetting(
+        Host(addresses=lambda: (clouds.server_address,), device=clouds.device, appears=0),
+        lambda site: ResourceManager(site, poll_every=0, retry_backoff_factor=0, retry_total=2),
+    )
+    sites = {
+        HUB: site_of(clouds.hub, CloudProvider.AZURE_STACK_HUB), AZURE: site_of(clouds.azure, CloudProvider.AZURE),
+    }  # fmt: skip
+    performed: list[Story] = []
+
+    def begin(vault: VaultAccess | None = None, *, together: bool = False, actors: int = 2) -> Story:
+        number = len(performed)
+        fresh = [Actor(one.name, one.home, one.away) for one in clouds.actors[:actors]]
+        own = Clouds(clouds.hub, clouds.azure, clouds.net, fresh, clouds.answering)
+        storage = DirectoryAccess(path=tmp_path / f"vault-{number}")
+        access = vault or VaultAccess(name="v", storage=storage, key=SecretBytes(KEY))
+        performed.append(Story.begin(own, sites, access, tmp_path / f"servers-{number}", at_the_hub, together=together))
+        return performed[-1]
+
+    yield begin
+    for story in performed:
+        story.end()
+
+
+def blob_vault(account_url: str, container: str, key: str) -> VaultAccess:
+    """A vault in a container."""
+    storage = AzureBlobAccess(account_url=account_url, container=container, account_key=SecretStr(key))
+    return VaultAccess(name="v", storage=storage, key=SecretBytes(KEY))
