@@ -60,7 +60,7 @@ def doctor(
     if bool(vm) == bool(address):
         raise StopFault("name a ProtectedVM, or give --address, not both", "`farshore status` lists the machines")
     if address:
-        checks = _from_here(_source(address, port, user, key, ask_password), _parse_data_port(data_port))
+        checks = _from_here(source_of(address, port, user, key, ask_password), _parse_data_port(data_port))
     else:
         checks = _from_process_server(vm, namespace, timeout)
     _show(vm or address, checks, output)
@@ -130,7 +130,8 @@ def _from_here(source: Source, data_port: DataPort | None) -> Sequence[Check]:
     return PushInstaller().preflight(source, data_port).checks
 
 
-def _source(address: str, port: int, user: str, key: Path | None, ask_password: bool) -> Source:
+def source_of(address: str, port: int, user: str, key: Path | None, ask_password: bool) -> Source:
+    """Return a machine with its login, as options name it."""
     from pydantic import SecretStr
 
     from farshore_engine.contract.assignment import Source, SSHCredentials

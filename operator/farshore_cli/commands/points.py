@@ -40,7 +40,7 @@ def points(
     from farshore_cli.pointtable import point_table
     from farshore_cli.status import utc_now
 
-    found, damaged, rules = _read(vm, namespace, explain=explain)
+    found, damaged, rules = read_points(vm, namespace, explain=explain)
     reasons = explained(found, rules, utc_now()) if rules is not None else None
     shown = found[:newest] if newest else found
     if output is Format.JSON:
@@ -64,9 +64,10 @@ def explained(found: Sequence[RecoveryPoint], rules: Retention, now: datetime) -
     return retain(found, RetentionRules.of(rules), now)
 
 
-def _read(
+def read_points(
     vm: str, namespace: str, *, explain: bool
 ) -> tuple[list[RecoveryPoint], Sequence[DamagedSlot], Retention | None]:
+    """Read the points of a machine from its vault, newest first, and, to `explain` them, its policy's retention."""
     from farshore_cli.status import utc_now
     from farshore_engine.vault.stores import open_machine
     from farshore_operator.api import ProtectedVM
