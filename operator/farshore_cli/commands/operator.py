@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -21,10 +22,13 @@ def operator(
     log_level: Annotated[LogLevel, typer.Option(help="What to log, and what is graver.")] = LogLevel.INFO,
     log_format: Annotated[LogFormat, typer.Option(help="How to log.")] = LogFormat.JSON,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Reconciliations that run side by side.")] = 8,
+    azure_interval: Annotated[
+        float, typer.Option(min=0.2, help="Seconds between two looks at vaults of engine siteRecovery.")
+    ] = 15.0,
 ) -> None:
     """Run the operator: converge the cluster's Farshore resources until it is told to stop."""
     from farshore_operator.main import run
-    from farshore_operator.settings import Settings
+    from farshore_operator.settings import Settings, Timing
 
     run(
         Settings(
@@ -34,5 +38,6 @@ def operator(
             log_level=log_level,
             log_format=log_format,
             workers=workers,
+            timing=Timing(site_recovery=timedelta(seconds=azure_interval)),
         )
     )

@@ -1,0 +1,173 @@
+"""Engine siteRecovery as its users see it: manifests in, the operator drives a simulated Azure, bytes compared."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.identity import ClientSecretCredential
+from azure.mgmt.compute import ComputeManagementClient
+from tests.azuresim import AzureSim, seeds
+from tests.azuresim.siterecovery import SiteRecovery, SourceMachine, siterecovery
+from tests.cluster.chart_world import SYSTEM
+from tests.cluster.operator_process import Installation, Manifest, condition, message
+
+from farshore_cli.dev.workload import workload
+from farshore_operator.api import FailoverPlan, FailoverRun, ProtectedVM, RecoveryVault, TestFailover
+from farshore_operator.api.failoverrun import RunPhase
+from farshore_operator.api.protectedvm import ProtectionPhase
+
+GROUP, VAULT = "contosoRG", "ContosoVMVault"
+
+
+class Quick(Installation):
+    """The product with a driver that looks every half a second."""
+
+    def start_operator(self) -> None:
+        swap = {"--health-port=8080": "--health-port=0"}
+        found = workload(self.plane, SYSTEM, "farshore-operator", self.directory, replace=swap)
+        self._operator = replace(found, command=(*found.command, "--azure-interval=0.5")).start()
+
+
+@dataclass
+class Cloud:
+    sim: AzureSim
+    sr: SiteRecovery
+    folder: Path
+    network: str
+    storage: str
+
+    def machine(self, name: str, ip: str) -> SourceMachine:
+        path = self.folder / f"{name}.img"
+        path.write_bytes(random.Random(name).randbytes(300_000) + bytes(1_700_000))
+        return self.sr.world.machine(name, ip, [path])
+
+    def vm_bytes(self, name: str, length: int) -> bytes:
+        from tests.azuresim.compute.state import compute
+
+        found = compute(self.sim)
+        path = found.files.path(found.attached(found.machine(name))[0][1])
+        with path.open("rb") as file:
+            return file.read(length)
+
+    def vm_names(self) -> list[str]:
+        given = self.sim.credential()
+        credential = ClientSecretCredential(
+            given.tenant_id, given.client_id, given.client_secret, authority=given.authority,
+            disable_instance_discovery=True, connection_verify=str(self.sim.ca_bundle),
+        )  # fmt: skip
+        client = ComputeManagementClient(credential, self.sim.subscription, **self.sim.client_options())
+        return sorted(str(one.name) for one in client.virtual_machines.list(GROUP))
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    with AzureSim() as sim:
+        sr = siterecovery(sim)
+        sim.group(GROUP)
+        network = seeds.vnet(sim, GROUP, "vnet", "10.9.0.0/16", {"default": "10.9.0.0/24"})
+        seeds.vnet(sim, GROUP, "testvnet", "10.9.0.0/16", {"default": "10.9.0.0/24"})
+        account = sim.seed(
+            "PUT",
+            f"/subscriptions/{sim.subscription}/resourceGroups/{GROUP}/providers/Microsoft.Storage/storageAccounts/logs",
+            {"location": "westeurope", "sku": {"name": "Standard_LRS"}, "kind": "StorageV2"},
+        )
+        vault = sr.vault(GROUP, VAULT, classic=True)
+        sr.unified_setup(vault, "cs1")
+        path = f"/subscriptions/{sim.subscription}/resourceGroups/{GROUP}/providers/Microsoft.Storage/storageAccounts/"
+        assert account is not None
+        yield Cloud(sim, sr, tmp_path, str(network), f"{path}logs")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with Quick(tmp_path_factory.mktemp("siterecovery")) as up:
+        yield up
+
+
+def _made(kind: str, name: str, spec: dict[str, Any]) -> Manifest:
+    return {"apiVersion": "farshore.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def _ground(cloud: Cloud) -> list[Manifest]:
+    given = cloud.sim.credential()
+    where = {
+        "subscription": cloud.sim.subscription, "resourceGroup": GROUP,
+        "resourceManagerEndpoint": cloud.sim.endpoint, "authorityHost": given.authority,
+        "caBundle": Path(cloud.sim.ca_bundle).read_text(), "credentialsSecretRef": {"name": "asr-login"},
+    }  # fmt: skip
+    login = {"tenantId": given.tenant_id, "clientId": given.client_id, "clientSecret": given.client_secret}
+    defaults = {"network": "vnet", "subnet": "default", "size": "Standard_D2s_v3", "diskType": "Standard_LRS"}
+    return [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "asr-login"}, "stringData": login},
+        _made("RecoveryVault", "asr", {
+            "engine": "siteRecovery", "azure": {**where, "vaultName": VAULT, "cacheStorageAccount": cloud.storage},
+        }),
+        _made("Site", "stack", {"provider": "local"}),
+        _made("Site", "azure", {
+            "provider": "azure", "azure": {**where, "region": "westeurope"}, "drillNetwork": "testvnet",
+            "defaults": defaults,
+        }),
+        _made("ReplicationPolicy", "gold", {"appConsistentInterval": "1h"}),
+    ]  # fmt: skip
+
+
+def _machine(name: str, ip: str, **more: Any) -> Manifest:
+    spec = {
+        "source": {"siteRef": {"name": "stack"}, "address": ip}, "policyRef": {"name": "gold"},
+        "vaultRef": {"name": "asr"}, "target": {"siteRef": {"name": "azure"}, "name": f"{name}-dr"}, **more,
+    }  # fmt: skip
+    return _made("ProtectedVM", name, spec)
+
+
+def test_two_machines_are_protected_drilled_failed_over_and_committed(world: Installation, cloud: Cloud) -> None:
+    namespace = world.namespace(f"asr-{secrets.token_hex(3)}")
+    machines = {name: cloud.machine(name, ip) for name, ip in (("web1", "10.0.0.11"), ("db1", "10.0.0.12"))}
+    world.apply(namespace, *_ground(cloud), *(_machine(name, one.ip) for name, one in machines.items()))
+    for name in machines:
+        vm = world.wait(ProtectedVM, namespace, name, lambda vm: vm.status.phase is ProtectionPhase.PROTECTED, 90)
+        assert condition(vm, "ReplicationHealthy") == "True" and condition(vm, "Ready") == "True", message(vm)
+        world.wait(
+            ProtectedVM, namespace, name,
+            lambda vm: vm.status.failover_ready is not None and vm.status.failover_ready.verdict.value == "Ready",
+        )  # fmt: skip
+    vault = world.wait(RecoveryVault, namespace, "asr", lambda vault: condition(vault, "Ready") == "True")
+    assert condition(vault, "ServerConnected") == "True"
+
+    world.apply(namespace, _made("TestFailover", "drill", {"protectedVMRef": {"name": "web1"}, "notes": "looks good"}))
+    drill = world.wait(TestFailover, namespace, "drill", lambda one: condition(one, "Ready") == "True", 60)
+    assert cloud.vm_names() == ["web1-dr-test"]
+    world.admin.delete(_resource("TestFailover"), namespace, "drill")
+    world.wait_gone(TestFailover, namespace, "drill", 60)
+    run = world.wait(FailoverRun, namespace, str(drill.status.run), lambda r: r.status.phase is RunPhase.CLEANED_UP, 60)
+    assert run.status.phase is RunPhase.CLEANED_UP and cloud.vm_names() == []
+
+    plan = {"groups": [{"name": "all", "members": [{"name": "web1"}, {"name": "db1"}]}], "mode": "planned"}
+    world.apply(namespace, _made("FailoverPlan", "shop", plan))
+    world.wait(FailoverPlan, namespace, "shop", lambda one: condition(one, "Ready") == "True")
+    world.apply(namespace, _made("FailoverPlan", "shop", {**plan, "mode": "unplanned", "activeSite": "recovery"}))
+    for name, machine in machines.items():
+        world.wait(ProtectedVM, namespace, name, lambda vm: vm.status.phase is ProtectionPhase.FAILED_OVER, 90)
+        assert not machine.powered_on
+        assert cloud.vm_bytes(f"{name}-dr", 300_000) == machine.disks[0].path.read_bytes()[:300_000]
+    moved = world.get(ProtectedVM, namespace, "web1")
+    assert moved.status.standing is not None
+    committed = {**plan, "mode": "unplanned", "activeSite": "recovery", "commit": moved.status.standing.run}
+    world.apply(namespace, _made("FailoverPlan", "shop", committed))
+    for name in machines:
+        world.wait(ProtectedVM, namespace, name, lambda vm: vm.status.phase is ProtectionPhase.COMMITTED, 60)
+    world.check_invariants(namespace)
+    assert cloud.vm_names() == ["db1-dr", "web1-dr"]
+    secret = cloud.sim.credential().client_secret
+    assert secret not in world.operator_log(100_000)
+
+
+def _resource(kind: str) -> Any:
+    from farshore_operator.kube.resources import BY_KIND
+
+    return BY_KIND[kind]
