@@ -39,7 +39,8 @@ class Server:
 class DiskChoice:
     """Which disks to protect, by id or kernel name. An empty `include` means all; `exclude` wins.
 
-    `names` has serial number and id of each disk that a recovered machine cannot give the id that it has in the vault.
+    `names` has serial number, or name of what is on it, and id of each disk that a recovered machine cannot give the id
+    that it has in the vault.
     """
 
     include: tuple[str, ...] = ()

@@ -37,6 +37,7 @@ class Disk:
     sector: int = 512
     replicated: bool = True
     presence: str = ""  # changes when the disk is taken away and one comes back under the same name
+    content: str = ""  # what its partition table or file system is called; goes where the disk's bytes go
 
     @property
     def tracked(self) -> TrackedDisk:
@@ -68,13 +69,14 @@ def stable_id(directory: Path, path: str, head: bytes) -> str:
     if wwid := _attribute(directory, "wwid", "device/wwid"):
         return _clean(f"wwn-{wwid}")
     serial = _attribute(directory, "serial", "device/serial")
-    content = _content_id(head)
+    content = content_id(head)
     if serial and not (len(serial) >= LEAST_SERIAL and content.startswith(serial)):
         return _clean(f"serial-{serial}")
     return content or f"name-{Path(path).name}"
 
 
-def _content_id(head: bytes) -> str:
+def content_id(head: bytes) -> str:
+    """Return the name that a disk's first bytes give it: of its partition table, else its file system; "" for none."""
     if table := disk_signature(head):
         return table
     found = signature_of(head)
@@ -128,6 +130,7 @@ def _inspect(directory: Path, dev: Path) -> Disk | None:
         model=_attribute(directory, "device/model"),
         sector=sector,
         presence=_presence(directory),
+        content=content_id(head),
     )
 
 
@@ -140,7 +143,8 @@ def find_disks(
     """Return all whole disks that could be protected, by name. Loop devices count only where there is nothing else.
 
     When every word of `only` is the name or path of a disk, be it there or not, no other disk is touched: one that
-    hangs and is none of our business must not hold up the protection of the rest. `names` has ids by serial number.
+    hangs and is none of our business must not hold up the protection of the rest. `names` has ids by serial number,
+    or by the name of what is on a disk.
     """
     nodes = _names(sys_block, only)
     for pattern in (WHOLE_DISK, LOOP):
@@ -174,8 +178,9 @@ def follow(before: Iterable[Disk], found: Iterable[Disk]) -> list[Disk]:
 
 
 def named(disks: Iterable[Disk], names: Mapping[str, str]) -> list[Disk]:
-    """Return the disks, those with one of the serial numbers under the id that belongs to it."""
-    return [replace(disk, id=names.get(disk.serial, disk.id)) for disk in disks]
+    """Return the disks, those with one of the serial numbers, or of the names of contents, under the id that belongs
+    to it. A cloud gives its disks serial numbers of its own; what is on them came from the vault."""
+    return [replace(disk, id=names.get(disk.serial) or names.get(disk.content) or disk.id) for disk in disks]
 
 
 def _with_distinct_ids(disks: list[Disk]) -> list[Disk]:

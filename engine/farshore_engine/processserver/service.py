@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from farshore_engine.azure.tasks.scene import disk_names
 from farshore_engine.azurestack.setting import HubSetting
 from farshore_engine.blocks.memory import keep_freed_memory
 from farshore_engine.contract.assignment import MachineAssignment, Source
@@ -294,7 +295,13 @@ class ProcessServer:
             data_port=self._reached_by,
             report=self._control_plane.report_machine,
             cadence=self._settings.cadence,
-            disk_names=lambda source: self._runtime.disk_names(source.address),
+            disk_names=self._disk_names,
+        )
+
+    def _disk_names(self, source: Source) -> tuple[tuple[str, str], ...]:
+        """Return what tells a recovered machine's disks by their ids, wherever it was recovered by us."""
+        return self._runtime.disk_names(source.address) or disk_names(
+            self._settings.state_dir / "machines", source.address
         )
 
     def _reached_by(self, source: Source) -> DataPort:

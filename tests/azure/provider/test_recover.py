@@ -6,16 +6,20 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.azure.provider.scene import Scene, ours
 from tests.azuresim import AzureSim
 from tests.azuresim.compute.state import Machine
 
+from farshore_engine.agent.disks import Disk, content_id, named
+from farshore_engine.agent.signatures import HEAD_SIZE
 from farshore_engine.azure.tasks import probemachine, startmachine
+from farshore_engine.azure.tasks.scene import disk_names
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.site import CloudTarget
-from farshore_engine.contract.tasks import TaskKind
+from farshore_engine.contract.tasks import GuestPreparation, NetworkSettings, TaskKind
 
 
 def free_port() -> int:
@@ -63,6 +67,8 @@ def test_a_machine_is_recovered_answers_and_is_removed_without_a_trace(
     with ssh_servers(sim, port) as started:
         hydrated = scene.do(TaskKind.HYDRATE)
         assert hydrated.disks_verified
+        wanted = GuestPreparation(azure=True, network=NetworkSettings())
+        assert scene.do(TaskKind.PREPARE_GUEST, preparation=wanted).point is not None
         uploaded = scene.do(TaskKind.UPLOAD_DISKS)
         result = scene.do(TaskKind.START_MACHINE)
         (machine,) = started
@@ -77,6 +83,19 @@ def test_a_machine_is_recovered_answers_and_is_removed_without_a_trace(
     assert ours(sim) == []
     assert {one.split()[0] for one in cleaned.removed} >= {"machine", "network", "disk"}
     assert any("resource group rg" in one for one in cleaned.looked_for)
+
+
+def test_the_agent_of_a_machine_in_azure_is_told_its_disks_by_what_is_on_them(scene: Scene, tmp_path: Path) -> None:
+    """Azure gives its disks serial numbers of its own: without this, all disks would be copied back anew."""
+    boot = scene.disks["disk-os"]
+    boot[440:444] = (0x11, 0x22, 0x33, 0x44)
+    again = Scene(scene.sim, tmp_path / "other", disks=scene.disks)
+    result = again.recover()
+    names = dict(disk_names(again.context.machines_dir, result.address))
+    (known,) = [disk for disk in names.values() if disk == "disk-os"]
+    there = Disk("wwn-naa.60022480", "sda", "/dev/sda", 8, 0, boot.size, content=content_id(boot[:HEAD_SIZE].tobytes()))
+    empty = Disk("wwn-naa.60022481", "sdb", "/dev/sdb", 8, 16, boot.size)
+    assert [disk.id for disk in named([there, empty], names)] == [known, "wwn-naa.60022481"]
 
 
 def test_only_what_is_not_zero_is_sent(scene: Scene, sim: AzureSim) -> None:

@@ -71,16 +71,32 @@ class Scene:
         """Return the resource groups where the machine may be: the target's, the one that was noted, the site's."""
         return tuple(dict.fromkeys((self.place.group, self._noted(), self.place.site.resource_group)))
 
-    def note(self) -> None:
-        """Write down where the machine is made, for tasks that do not say it."""
+    def note(self, **facts: Any) -> None:
+        """Write down where the machine is made, and what else is known of it, for tasks that do not say it."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_private(self.directory / NOTE, json.dumps({"group": self.place.group}).encode())
+        known = {**noted(self.directory), "group": self.place.group, **facts}
+        write_private(self.directory / NOTE, json.dumps(known).encode())
 
     def _noted(self) -> str:
-        try:
-            return str(json.loads((self.directory / NOTE).read_text())["group"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return self.place.group
+        return str(noted(self.directory).get("group", self.place.group))
+
+
+def noted(directory: Path) -> dict[str, Any]:
+    """Return what was written down of a machine: `group`, `address`, `disks` (ids in the vault by contents' names)."""
+    try:
+        found = json.loads((directory / NOTE).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def disk_names(machines_dir: Path, address: str) -> tuple[tuple[str, str], ...]:
+    """Return name of the content and id of the disks of the machine that was recovered at an address, for its agent."""
+    for note in sorted(machines_dir.glob(f"*/{NOTE}")):
+        found = noted(note.parent)
+        if found.get("address") == address and isinstance(found.get("disks"), dict):
+            return tuple(sorted((str(name), str(disk)) for name, disk in found["disks"].items()))
+    return ()
 
 
 def telling(context: TaskContext, sentence: str) -> Callable[[], None]:

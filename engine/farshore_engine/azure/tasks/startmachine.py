@@ -73,9 +73,11 @@ def started(scene: Scene, made: Made) -> TaskResult:
     said = [f"size {made.size}"]
     if made.notes:
         said.append(f"others were not to be had: {'; '.join(made.notes)}")
+    address = machine_address(scene.cloud, machine)
+    scene.note(address=address)
     return TaskResult(
         machine_kind=KIND,
-        address=machine_address(scene.cloud, machine),
+        address=address,
         port=SSH,
         disk_paths=tuple(str(one.managed_disk.id) for one in disks if one.managed_disk is not None),
         evidence="; ".join(said),

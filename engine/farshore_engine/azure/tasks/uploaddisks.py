@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from farshore_engine.agent.disks import content_id
+from farshore_engine.agent.signatures import HEAD_SIZE
 from farshore_engine.azure.disks import CloudDisk, boot_disk, disk_size
 from farshore_engine.azure.tasks.scene import Scene
 from farshore_engine.azure.upload import Uploaded, upload
@@ -26,7 +28,7 @@ def upload_disks(task: TaskAssignment, context: TaskContext) -> TaskResult:
         disks = (profile.os_disk, *(profile.data_disks or ()))
         return TaskResult(point=point.summary, disk_paths=tuple(str(one.managed_disk.id) for one in disks))
     wanted = _wanted(scene, point)
-    scene.note()
+    scene.note(disks=_names(wanted))
     total, before, sent, ids = sum(disk.size for disk in wanted), 0, 0, []
     meter = ProgressMeter()
     for disk in wanted:
@@ -52,6 +54,15 @@ def _wanted(scene: Scene, point: StoredPoint) -> tuple[CloudDisk, ...]:
         )
         for number, (disk, file) in enumerate(zip(point.manifest.disks, files, strict=True))
     )
+
+
+def _names(disks: tuple[CloudDisk, ...]) -> dict[str, str]:
+    """Return the ids in the vault by what the disks' contents are called, where that tells them apart."""
+    found: dict[str, list[str]] = {}
+    for disk in disks:
+        with disk.image.open("rb") as file:
+            found.setdefault(content_id(file.read(HEAD_SIZE).ljust(HEAD_SIZE, b"\0")), []).append(disk.vault_id)
+    return {name: ids[0] for name, ids in found.items() if name and len(ids) == 1}
 
 
 def _upload(
