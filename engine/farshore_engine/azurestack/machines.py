@@ -71,29 +71,39 @@ class Machines:
         return self.get(next(iter(owners.values()))) if owners else None
 
     def find(self, name: str, address: str = "") -> Machine | None:
-        """Return a machine by its name in the site's group, else the one of that name elsewhere, else by its address.
+        """Return a machine by its name in the site's group, else by its private address, else by its name elsewhere.
+
+        Elsewhere a name alone tells little: where the address is known, the machine must have it.
 
         Raises:
-            StopFault: several groups have one of that name and none has the address.
+            StopFault: several groups have one of that name, and the address is not known.
         """
         if name and (machine := self.get(self.id_of(name))) is not None:
             return machine
-        named = [
-            str(one["id"])
-            for one in self.manager.all(f"{self._subscription}/providers/{MACHINES}")
-            if name and str(one["name"]).lower() == name.lower()
-        ]
-        if len(named) == 1:
-            return self.get(named[0])
-        if _is_address(address) and (machine := self.at([address])) is not None:
-            return machine
-        if named:
+        if _is_address(address):
+            return self._of_several(name, address)
+        named = self._named(name)
+        if len(named) > 1:
             raise StopFault(
                 f"{len(named)} resource groups of the subscription have a machine {name}",
                 "Give one of them another name, or make its group the site's: spec.azureStackHub.resourceGroup",
                 reason="MachineAmbiguous",
             )
-        return None
+        return self.get(named[0]) if named else None
+
+    def _of_several(self, name: str, address: str) -> Machine | None:
+        """Return the machine that has the address; of several, the one of that name."""
+        for machine_id in self._named(name):
+            machine = self.get(machine_id)
+            if machine is not None and address in machine.addresses:
+                return machine
+        return self.at([address])
+
+    def _named(self, name: str) -> list[str]:
+        if not name:
+            return []
+        bodies = self.manager.all(f"{self._subscription}/providers/{MACHINES}")
+        return [str(one["id"]) for one in bodies if str(one["name"]).lower() == name.lower()]
 
     def power(self, machine_id: str) -> PowerState | None:
         """Return whether a machine runs, None if there is none of that id."""

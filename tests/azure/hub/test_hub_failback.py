@@ -77,6 +77,30 @@ def test_a_machine_that_runs_is_left_alone(world: World) -> None:
     assert not [one for one in world.sim.calls if one.method in CHANGES and one.plane == "arm"]
 
 
+def test_another_machine_that_has_the_address_now_is_left_alone(world: World) -> None:
+    world.seed()
+    machine = compute(world.sim).machine("shop")
+    world.sim.seed("DELETE", machine.id)
+    nic = machine.properties["networkProfile"]["networkInterfaces"][0]["id"]
+    other = seeds.disk(world.sim, GROUP, "stranger-os", os_type="Linux")
+    seeds.machine(world.sim, GROUP, "stranger", other, [nic], size="Standard_D2_v2", running=False)
+    with pytest.raises(StopFault) as found:
+        world.step(TaskKind.WRITE_BACK)
+    assert found.value.reason == "AnotherMachine" and "spec.source.machine: stranger" in found.value.remedy
+    assert compute(world.sim).power_of("stranger") == "deallocated"
+
+
+def test_a_machine_with_other_disks_is_left_alone(world: World) -> None:
+    world.seed()
+    disk = compute(world.sim).disk("shop-data")
+    compute(world.sim).machine("shop").properties["storageProfile"]["dataDisks"][0]["diskSizeGB"] = 8
+    disk.properties.update(diskSizeGB=8, diskSizeBytes=8 << 30)
+    with pytest.raises(StopFault) as found:
+        world.step(TaskKind.WRITE_BACK)
+    assert found.value.reason == "DisksDiffer" and "shop-data 8 GiB" in found.value.message
+    assert compute(world.sim).power_of("shop") == "stopped"
+
+
 def test_there_is_no_machine_to_start_while_its_disks_are_half_written(world: World) -> None:
     world.seed()
     world.step(TaskKind.WRITE_BACK)

@@ -57,8 +57,10 @@ def test_a_machine_of_another_group_is_found_by_its_name(sim: AzureSim, machines
     sim.group("other")
     disk, nic = seeds.disk(sim, "other", "far-os", os_type="Linux"), seeds.nic(sim, "other", "far", subnet, "10.1.0.9")
     seeds.machine(sim, "other", "far", disk, [nic], size=SIZE)
-    found = machines.find("far")
-    assert found is not None and found.resource_group == "other"
+    for address in ("", "far.example", "10.1.0.9"):
+        found = machines.find("far", address)
+        assert found is not None and found.resource_group == "other"
+    assert machines.find("far", "10.1.0.10") is None, "it is another one of that name"
 
 
 def test_an_address_that_two_networks_use_is_ambiguous(sim: AzureSim, machines: Machines, subnet: str) -> None:

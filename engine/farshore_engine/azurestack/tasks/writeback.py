@@ -11,6 +11,7 @@ import json
 import time
 
 from farshore_engine.azurestack.definition import Definition
+from farshore_engine.azurestack.machine import GIB, Machine
 from farshore_engine.azurestack.newmachine import NewMachine, Order
 from farshore_engine.azurestack.takenapart import is_noted
 from farshore_engine.azurestack.tasks.stage import Stage, done_note, staged
@@ -50,6 +51,7 @@ def _apart(stage: Stage, point: StoredPoint) -> tuple[Definition, str]:
     """Return the definition of the machine, which is taken apart, and what is to be said of it."""
     machine = stage.machine()
     if machine is not None:
+        _is_it(stage, machine, point)
         stage.context.progress(None, f"taking {machine.name} apart: its disks and interfaces stay")
         definition = stage.apart.take(machine)
         lost = f"; its extensions are to be installed again: {', '.join(definition.extensions)}"
@@ -70,6 +72,32 @@ def _apart(stage: Stage, point: StoredPoint) -> tuple[Definition, str]:
     definition = NewMachine(stage.machines, order).define()
     stage.apart.keep(definition)
     return definition, f"{stage.name} was gone: new disks were made for it"
+
+
+def _is_it(stage: Stage, machine: Machine, point: StoredPoint) -> None:
+    """Refuse to touch a machine that may be another one, which has the old one's address now.
+
+    Raises:
+        StopFault: it has another name, or disks of other sizes than the point.
+    """
+    if machine.name.lower() != stage.name.lower():
+        raise StopFault(
+            f"the machine at {', '.join(machine.addresses)} is {machine.name}, and {stage.name} is to be written back",
+            f"If it is the same one, set spec.source.machine: {machine.name}; if not, give it another address",
+            reason="AnotherMachine",
+        )
+    left = [disk.size_bytes // GIB for disk in machine.disks]
+    for disk in point.manifest.disks:
+        size = -(-disk.size_bytes // GIB)
+        if 0 not in left and size not in left:
+            have = ", ".join(f"{disk.name} {disk.size_bytes // GIB} GiB" for disk in machine.disks)
+            raise StopFault(
+                f"{machine.name} has no disk of the {size} GiB that {disk.name} of the point has; it has {have}",
+                "Give the machine the disks that it had, or take it away for a new one to be made",
+                reason="DisksDiffer",
+            )
+        if size in left:
+            left.remove(size)
 
 
 def _address(task: TaskAssignment, point: StoredPoint) -> str:
