@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from azure.identity import ClientSecretCredential
 from azure.mgmt.compute import ComputeManagementClient
 from tests.azuresim import AzureSim, seeds
-from tests.azuresim.siterecovery import SiteRecovery, SourceMachine, siterecovery
+from tests.azuresim.siterecovery import SiteRecovery, SourceMachine, Target, protected, siterecovery
 from tests.cluster.chart_world import SYSTEM
 from tests.cluster.operator_process import Installation, Manifest, condition, message
 
@@ -171,3 +172,22 @@ def _resource(kind: str) -> Any:
     from farshore_operator.kube.resources import BY_KIND
 
     return BY_KIND[kind]
+
+
+def test_a_machine_that_is_protected_already_is_imported_unchanged(world: Installation, cloud: Cloud) -> None:
+    namespace = world.namespace(f"asr-{secrets.token_hex(3)}")
+    vault = next(iter(cloud.sr.vaults.values()))
+    server = next(iter(vault.fabrics.values()))
+    group = f"/subscriptions/{cloud.sim.subscription}/resourceGroups/{GROUP}"
+    target = Target(group, cloud.network, "default", vm_name="old-dr", log_storage={"": cloud.storage})
+    protected(cloud.sr, vault, server, cloud.machine("Old.Server", "10.0.0.21"), target, name="made-by-hand")
+    world.apply(namespace, *_ground(cloud))
+    world.wait(RecoveryVault, namespace, "asr", lambda vault: condition(vault, "Ready") == "True", 60)
+    before = len(cloud.sim.calls)
+    words = ("import", "site-recovery", "asr", "--source-site", "stack", "--target-site", "azure", "-n", namespace)
+    written = world.farshore(*words).stdout
+    world.apply(namespace, *yaml.safe_load_all(written))
+    vm = world.wait(ProtectedVM, namespace, "old-server", lambda vm: vm.status.phase is ProtectionPhase.PROTECTED, 60)
+    assert vm.spec.target.name == "old-dr" and vm.status.replication is not None
+    assert [one.path for one in cloud.sim.calls[before:] if one.method != "GET" and one.plane == "arm"] == []
+    assert "means it already" in world.farshore(*words).stderr

@@ -25,7 +25,8 @@ from farshore_operator.decide.cloudtarget import cloud_target
 from farshore_operator.decide.naming import machine_id
 from farshore_operator.engines.siterecovery import naming
 from farshore_operator.engines.siterecovery.settings import VaultSettings
-from farshore_operator.engines.siterecovery.wishes import BrokenWish, MachineWish, TargetWish, TaskWish, VaultWish
+from farshore_operator.engines.siterecovery.target import TargetWish
+from farshore_operator.engines.siterecovery.wishes import BrokenWish, MachineWish, TaskWish, VaultWish
 from farshore_operator.kube.appliance.logins import cloud_login
 from farshore_operator.kube.appliance.reports import dump
 from farshore_operator.kube.cache import Cache
@@ -90,7 +91,7 @@ class Wishes:
         meta, known = vault.metadata, azure.site_recovery or SiteRecoverySettings()
         report = vault.status.site_recovery or SiteRecoveryReport()
         try:
-            credential = self._credential(meta.namespace, azure)
+            credential = credential_of(self._client, meta.namespace, azure)
         except Fault as fault:
             told = report.model_copy(
                 update={"reason": fault.reason, "message": fault.message, "remedy": fault.remedy, "waits": True}
@@ -102,16 +103,7 @@ class Wishes:
         yield VaultWish(
             namespace=meta.namespace,
             name=meta.name,
-            settings=VaultSettings(
-                azure.subscription,
-                azure.resource_group,
-                azure.vault_name,
-                azure.region or "",
-                (azure.resource_manager_endpoint or "").rstrip("/"),
-                azure.authority_host or "",
-                azure.ca_bundle or "",
-                credential,
-            ),
+            settings=settings_of(azure, credential),
             appliance=known.appliance or "",
             process_server=known.process_server or "",
             linux_account=known.linux_account or "",
@@ -123,20 +115,6 @@ class Wishes:
             tasks=self._tasks(vault),
             report=report,
         )
-
-    def _credential(self, namespace: str, azure: AzureVault) -> CloudCredential | None:
-        ref = azure.credentials_secret_ref
-        if ref is None:
-            return None
-        field = "spec.azure.credentialsSecretRef"
-        body = self._client.get(SECRET, namespace, ref.name)
-        if body is None:
-            raise WaitFault(
-                f"{field} names Secret {ref.name}, which does not exist", f"Create it, or correct {field}",
-                reason="SecretNotFound",
-            )  # fmt: skip
-        values = {key: base64.b64decode(text) for key, text in (body.get("data") or {}).items()}
-        return cloud_login(values, ref.name, field)
 
     def _machines(self, vault: RecoveryVault) -> tuple[tuple[MachineWish, ...], tuple[BrokenWish, ...]]:
         machines, broken = [], []
@@ -247,6 +225,38 @@ class Wishes:
         name = ProtectedVM.of(body).spec.target.site_ref.name
         site = self._cache.get(Site.definition.kind, namespace, name)
         return _network_id(Site.of(site), target) if site is not None else ""
+
+
+def settings_of(azure: AzureVault, credential: CloudCredential | None) -> VaultSettings:
+    """Return how a vault is reached."""
+    return VaultSettings(
+        azure.subscription,
+        azure.resource_group,
+        azure.vault_name,
+        azure.region or "",
+        (azure.resource_manager_endpoint or "").rstrip("/"),
+        azure.authority_host or "",
+        azure.ca_bundle or "",
+        credential,
+    )
+
+
+def credential_of(client: Client, namespace: str, azure: AzureVault) -> CloudCredential | None:
+    """Return the principal of a vault, None for the identity of whoever runs this.
+
+    Raises:
+        Fault: its Secret does not exist, lacks a key, or cannot be read.
+    """
+    ref = azure.credentials_secret_ref
+    if ref is None:
+        return None
+    field = "spec.azure.credentialsSecretRef"
+    body = client.get(SECRET, namespace, ref.name)
+    if body is None:
+        text = f"{field} names Secret {ref.name}, which does not exist"
+        raise WaitFault(text, f"Create it, or correct {field}", reason="SecretNotFound")
+    values = {key: base64.b64decode(text) for key, text in (body.get("data") or {}).items()}
+    return cloud_login(values, ref.name, field)
 
 
 def _group_id(site: Site, group: str) -> str:

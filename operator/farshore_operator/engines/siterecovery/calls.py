@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from farshore_engine.contract.assignment import Policy
 from farshore_operator.engines.siterecovery.facts import Appliance, Item, Protectable
-from farshore_operator.engines.siterecovery.wishes import TargetWish
+from farshore_operator.engines.siterecovery.target import TargetWish
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,9 @@ class Driver:
         found = reading.appliances(client) if exists else ()
         chosen = vaults.choose(wish, found)
         policies = reading.policies(client, chosen) if chosen is not None else {}
-        verdict = vaults.decide(vaults.VaultView(wish, exists, found, policies, jobs), now)
+        items = reading.items(client) if exists else ()
+        has = frozenset(one.name for one in wish.machines if find(items, one.machine_id, one.address) is not None)
+        verdict = vaults.decide(vaults.VaultView(wish, exists, found, policies, jobs, has), now)
         report, call = verdict.report, verdict.call
         if call is not None:
             # A call that was begun before a restart, and not recorded, shows as a job only.
@@ -115,7 +117,7 @@ class Driver:
             report = report.model_copy(update={"operations": (*report.operations, begun(call, job, now))})
         if news.vault(wish.report, report):
             self._control.report_vault(wish.namespace, wish.name, report)
-        return Scene(client, wish, chosen, policies, reading.items(client)) if exists else None
+        return Scene(client, wish, chosen, policies, items) if exists else None
 
     def _tell_vault(self, wish: VaultWish, fault: Fault) -> None:
         update = {"reason": fault.reason, "message": fault.message, "remedy": fault.remedy}

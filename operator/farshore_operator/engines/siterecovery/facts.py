@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from farshore_engine.contract.points import RecoveryPoint
 from farshore_engine.contract.replication import Disk
+from farshore_operator.engines.siterecovery.target import TargetWish
 
 
 class Scenario(StrEnum):
@@ -112,6 +113,8 @@ class Item:
     target_address: str = ""
     protectable: str = ""
     switched_to: str = ""
+    windows: bool = False
+    target: TargetWish | None = None
 
     @property
     def recovered(self) -> bool:
@@ -161,6 +164,8 @@ class PolicyFacts:
     id: str
     name: str
     mapped: frozenset[str] = frozenset()
+    keep_minutes: int = 0
+    app_minutes: int = 0
 
 
 @dataclass(frozen=True)

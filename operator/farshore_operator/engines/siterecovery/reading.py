@@ -90,6 +90,7 @@ def policies(client: VaultClient, of: Appliance) -> dict[str, PolicyFacts]:
             one.id,
             one.name,
             frozenset({of.container}) if paired.get(one.name.lower()) == "Paired" else frozenset(),
+            *translate.policy_minutes(one),
         )
         for one in found
     }

@@ -17,6 +17,7 @@ from farshore_operator.engines.siterecovery.facts import (
     Scenario,
 )
 from farshore_operator.engines.siterecovery.naming import last
+from farshore_operator.engines.siterecovery.target import TargetWish
 
 FABRICS = {"VMware": Scenario.CLASSIC, "InMageRcm": Scenario.MODERN}
 """Types of fabrics that physical servers replicate from, and the provider of each."""
@@ -123,6 +124,18 @@ def _classic(details: Any) -> dict[str, Any]:
         "target_name": details.recovery_azure_vm_name or "",
         "target_address": (config.recovery_static_ip_address or "") if config is not None else "",
         "switched_to": (moved.target_resource_id or "") if moved is not None else "",
+        "windows": (details.os_type or "").upper() == "WINDOWS",
+        "target": TargetWish(
+            details.recovery_azure_resource_group_id or "",
+            details.selected_recovery_azure_network_id or "",
+            (config.recovery_subnet_name or "") if config is not None else "",
+            details.recovery_azure_vm_name or "",
+            details.recovery_azure_vm_size or "",
+            next((one.replica_disk_type or "" for one in details.protected_managed_disks or ()), ""),
+            details.recovery_availability_set_id or "",
+            details.target_availability_zone or "",
+            tuple(sorted((details.target_vm_tags or {}).items())),
+        ),
     }
 
 
@@ -143,6 +156,18 @@ def _modern(details: Any) -> dict[str, Any]:
         "target_name": details.target_vm_name or "",
         "target_address": (nic.target_ip_address or "") if nic is not None else "",
         "switched_to": "",
+        "windows": (details.os_type or "").upper() == "WINDOWS",
+        "target": TargetWish(
+            details.target_resource_group_id or "",
+            details.target_network_id or "",
+            (nic.target_subnet_name or "") if nic is not None else "",
+            details.target_vm_name or "",
+            details.target_vm_size or "",
+            next((str(one.disk_type or "") for one in details.protected_disks or ()), ""),
+            details.target_availability_set_id or "",
+            details.target_availability_zone or "",
+            tuple(sorted((one.tag_name, one.tag_value) for one in details.target_vm_tags or ())),
+        ),
     }
 
 
@@ -202,3 +227,11 @@ def _after(parts: list[str], word: str) -> str:
 
 def _line(text: str) -> str:
     return " ".join(text.split()).rstrip(".")
+
+
+def policy_minutes(one: Any) -> tuple[int, int]:
+    """Return for how many minutes a policy keeps points, and how often it makes application-consistent ones."""
+    details = one.properties.provider_specific_details
+    modern = details is not None and details.instance_type == Scenario.MODERN
+    keep = getattr(details, "recovery_point_history_in_minutes" if modern else "recovery_point_history", None)
+    return keep or 0, getattr(details, "app_consistent_frequency_in_minutes", None) or 0

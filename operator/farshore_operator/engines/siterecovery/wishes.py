@@ -12,21 +12,7 @@ from farshore_engine.contract.replication import ReplicationReport
 from farshore_engine.contract.siterecovery import SiteRecoveryReport
 from farshore_engine.contract.tasks import TaskInput, TaskKind, TaskReport
 from farshore_operator.engines.siterecovery.settings import VaultSettings
-
-
-@dataclass(frozen=True)
-class TargetWish:
-    """What a machine becomes: resource ids; a field that is empty leaves the choice to Site Recovery."""
-
-    resource_group: str
-    network: str = ""
-    subnet: str = ""
-    name: str = ""
-    size: str = ""
-    disk_type: str = "StandardSSD_LRS"
-    availability_set: str = ""
-    zone: str = ""
-    tags: tuple[tuple[str, str], ...] = ()
+from farshore_operator.engines.siterecovery.target import TargetWish
 
 
 @dataclass(frozen=True)

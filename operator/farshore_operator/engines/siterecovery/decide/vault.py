@@ -23,13 +23,19 @@ KEY = "farshore cannot issue it: the portal does, under Site Recovery infrastruc
 
 @dataclass(frozen=True)
 class VaultView:
-    """A vault as it was read. `jobs` are those of the recorded operations, by name; None for one that is unknown."""
+    """A vault as it was read.
+
+    Attributes:
+        jobs: those of the recorded operations, by name; None for one that is unknown.
+        protected: the names of the machines that have an item, and a policy with it.
+    """
 
     wish: VaultWish
     exists: bool
     appliances: tuple[Appliance, ...] = ()
     policies: Mapping[str, PolicyFacts] = field(default_factory=dict)
     jobs: Mapping[str, Job | None] = field(default_factory=dict)
+    protected: frozenset[str] = frozenset()
 
 
 def decide(view: VaultView, now: datetime) -> Verdict[SiteRecoveryReport]:
@@ -75,7 +81,7 @@ def choose(wish: VaultWish, found: tuple[Appliance, ...]) -> Appliance | None:
 
 def policies_wished(view: VaultView, chosen: Appliance) -> dict[str, CreatePolicy]:
     """Return the policies that machines here need, by name."""
-    wished = [one for one in view.wish.machines if one.desired is Desired.REPLICATE]
+    wished = [one for one in view.wish.machines if one.desired is Desired.REPLICATE and one.name not in view.protected]
     named = ((naming.policy(chosen.scenario, one.policy), one.policy) for one in wished)
     return {name: CreatePolicy(name, settings, chosen) for name, settings in named}
 
