@@ -157,6 +157,14 @@ class Clouds:
         self.answering.silence(address)
         compute(sim).guest_shuts_down(machine)
 
+    def answer_again(self) -> None:
+        """Let those machines answer that run now, and no others."""
+        self.answering.stop_all()
+        for sim in (self.hub, self.azure):
+            for one in sim.store.of(MACHINES):
+                if compute(sim).power.get(one.id.lower()) == "running":
+                    self._started(sim)(compute(sim).as_machine(one))
+
     def resources(self) -> list[str]:
         """What there is in Azure, with every property but the count of changes."""
         return sorted(f"{one.kind} {one.name}" for one in self.azure.store.found.values())
@@ -169,8 +177,8 @@ class Clouds:
                 other = self.at_home(actor) if sim is self.azure else self.at_azure(actor)
                 if other == "running":
                     self.trouble.append(f"{machine.name} started while its twin of {actor.name} runs")
+            key = machine.id.lower()
             for address in machine.addresses:
-                key = machine.id.lower()
                 self.answering.start(address, lambda: compute(sim).power.get(key) == "running")
 
         return started

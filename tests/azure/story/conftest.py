@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,9 +43,16 @@ def clouds() -> Iterator[Clouds]:
             cloud_module.close_clouds()
 
 
-@pytest.fixture
-def perform(clouds: Clouds, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Perform]:
+@pytest.fixture(scope="module")
+def perform(clouds: Clouds, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Perform]:
     """Begin a performance with a vault in a directory, or with the one that is given."""
+    with pytest.MonkeyPatch.context() as patched:
+        quicken(patched)
+        yield from performing(clouds, tmp_path_factory.mktemp("story"))
+
+
+def quicken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for nothing in vain."""
     monkeypatch.setattr(cloud_module, "POLL_SECONDS", 0)
     monkeypatch.setitem(cloud_module.TIMES, "retry_backoff_factor", 0)
     monkeypatch.setattr(taskrunner, "RETRY_FIRST", 0.01)
@@ -52,6 +60,9 @@ def perform(clouds: Clouds, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setattr(taskrunner, "ASKED_MOST", 0.01)
     monkeypatch.setattr(finalpoint, "SILENT_FOR", 0.0)
     monkeypatch.setattr(finalpoint, "CONNECT", 0.2)
+
+
+def performing(clouds: Clouds, directory: Path) -> Iterator[Perform]:
     at_the_hub = HubSetting(
         Host(addresses=lambda: (clouds.server_address,), device=clouds.device, appears=0),
         lambda site: ResourceManager(site, poll_every=0, retry_backoff_factor=0, retry_total=2),
@@ -65,9 +76,11 @@ def perform(clouds: Clouds, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         number = len(performed)
         fresh = [Actor(one.name, one.home, one.away) for one in clouds.actors[:actors]]
         own = Clouds(clouds.hub, clouds.azure, clouds.net, fresh, clouds.answering)
-        storage = DirectoryAccess(path=tmp_path / f"vault-{number}")
+        storage = DirectoryAccess(path=directory / f"vault-{number}")
         access = vault or VaultAccess(name="v", storage=storage, key=SecretBytes(KEY))
-        performed.append(Story.begin(own, sites, access, tmp_path / f"servers-{number}", at_the_hub, together=together))
+        performed.append(
+            Story.begin(own, sites, access, directory / f"servers-{number}", at_the_hub, together=together)
+        )
         return performed[-1]
 
     yield begin
@@ -79,3 +92,16 @@ def blob_vault(account_url: str, container: str, key: str) -> VaultAccess:
     """A vault in a container."""
     storage = AzureBlobAccess(account_url=account_url, container=container, account_key=SecretStr(key))
     return VaultAccess(name="v", storage=storage, key=SecretBytes(KEY))
+
+
+def secrets_of(story: Story) -> list[str]:
+    """Every secret that was used: of principals, tokens, signatures of disks, the vault's keys."""
+    found = [KEY.hex(), base64.b64encode(KEY).decode()]
+    storage = story.stage.vault.storage
+    if isinstance(storage, AzureBlobAccess) and storage.account_key is not None:
+        found.append(storage.account_key.get_secret_value())
+    for sim in (story.clouds.hub, story.clouds.azure):
+        found += [one.secret for one in sim.tokens.principals.values()]
+        found += list(sim.tokens.given)
+        found += [one.query["sig"] for one in sim.calls if "sig" in one.query]
+    return [one for one in found if one]

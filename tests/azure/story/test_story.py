@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.azure.story.clouds import AZURE_GROUP
-from tests.azure.story.conftest import Perform, blob_vault
+from tests.azure.story.conftest import Perform, blob_vault, secrets_of
 from tests.azure.story.tutorial import Story
 from tests.contract.blob_container import blob_container
 
@@ -26,42 +26,45 @@ def check_alive(story: Story, point: dict[str, str], *, away: bool) -> None:
 def test_the_tutorial_from_step_1_to_failback(perform: Perform, azurite: Any, container_name: str) -> None:
     with blob_container(azurite, container_name):
         story = perform(blob_vault(azurite.account_url, container_name, azurite.key), together=True)
-        clouds, actors = story.clouds, story.clouds.actors
-        before = clouds.resources()
-        story.replicate()
-        newest = {actor.name: actor.points[-1].name for actor in actors}
+        with story.said.listening():
+            clouds, actors = story.clouds, story.clouds.actors
+            before = clouds.resources()
+            story.replicate()
+            newest = {actor.name: actor.points[-1].name for actor in actors}
 
-        drill = story.drill()
-        for actor in actors:
-            name = f"{actor.at_azure}-{drill.name}"
-            assert clouds.azure_content(actor, name) == actor.content[newest[actor.name]]
-            assert clouds.at_home(actor) == "running", "a drill does not touch the machine"
-            assert "isolated" in drill.results[StepName.PROBE, actor.name].evidence
-        story.stage.clean_up(drill)
-        assert clouds.resources() == before, "nothing is left of a drill"
+            drill = story.drill()
+            for actor in actors:
+                name = f"{actor.at_azure}-{drill.name}"
+                assert clouds.azure_content(actor, name) == actor.content[newest[actor.name]]
+                assert clouds.at_home(actor) == "running", "a drill does not touch the machine"
+                assert "isolated" in drill.results[StepName.PROBE, actor.name].evidence
+            story.stage.clean_up(drill)
+            assert clouds.resources() == before, "nothing is left of a drill"
 
-        written = {actor.name: clouds.home_content(actor) for actor in actors}
-        moved = story.fail_over()
-        assert moved.points != newest, "Latest takes along what no point had yet"
-        check_alive(story, moved.points, away=True)
-        for actor in actors:
-            assert actor.content[moved.points[actor.name]] == written[actor.name]
-            assert moved.results[StepName.PROBE, actor.name].address == actor.away
+            written = {actor.name: clouds.home_content(actor) for actor in actors}
+            moved = story.fail_over()
+            assert moved.points != newest, "Latest takes along what no point had yet"
+            check_alive(story, moved.points, away=True)
+            for actor in actors:
+                assert actor.content[moved.points[actor.name]] == written[actor.name]
+                assert moved.results[StepName.PROBE, actor.name].address == actor.away
 
-        changed = story.change_point(moved)
-        assert changed.points == newest
-        check_alive(story, changed.points, away=True)
+            changed = story.change_point(moved)
+            assert changed.points == newest
+            check_alive(story, changed.points, away=True)
 
-        story.commit(changed)
-        story.write_in_azure(0)
-        story.reprotect(changed)
-        story.write_in_azure(1)
+            story.commit(changed)
+            story.write_in_azure(0)
+            story.reprotect(changed)
+            story.write_in_azure(1)
 
-        home = story.fail_back(changed)
-        check_alive(story, home.points, away=False)
-        for actor in actors:
-            written_back = home.results[StepName.WRITE_BACK, actor.name].bytes_written or 0
-            assert 0 < written_back < (2 << 20), "only what differs was written"
-        story.commit(home, "commit-2")
-        assert clouds.resources() == before, f"nothing that is ours is left in {AZURE_GROUP}"
-        check_alive(story, home.points, away=False)
+            home = story.fail_back(changed)
+            check_alive(story, home.points, away=False)
+            for actor in actors:
+                written_back = home.results[StepName.WRITE_BACK, actor.name].bytes_written or 0
+                assert 0 < written_back < (2 << 20), "only what differs was written"
+            story.commit(home, "commit-2")
+            assert clouds.resources() == before, f"nothing that is ours is left in {AZURE_GROUP}"
+            check_alive(story, home.points, away=False)
+        assert len(story.said.lines) > 1000, "logs are listened to"
+        assert not story.said.leaks(secrets_of(story))

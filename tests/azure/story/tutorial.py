@@ -1,19 +1,18 @@
-"""The tutorial as acts, one after the other: replicate, drill, fail over, change the point, commit, reprotect, fail back.
+"""The tutorial as acts: replicate, drill, fail over, change the point, commit, reprotect, fail back.
 
-An act that fails is ended as a person would end it: a drill is cleaned up, a move is undone. `Story.play` tells how far
-it came.
+Runs are carried out by the process servers; what the tutorial leaves to the machines themselves is done here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.azure.story.clouds import Clouds
-from tests.azure.story.machines import MIB, Actor, Content, first_content
-from tests.azure.story.runs import AZURE, HUB, Failed, Run, Stage
+from tests.azure.story.machines import MIB, Actor, first_content
+from tests.azure.story.runs import AZURE, HUB, Run, Stage
 from tests.azure.story.servers import Clock, Said, Server
 
 from farshore_engine.azurestack.setting import HubSetting
@@ -31,8 +30,8 @@ class Story:
     clouds: Clouds
     stage: Stage
     said: Said
-    failures: list[Failed] = field(default_factory=list)
-    at_failover: dict[str, Content] = field(default_factory=dict)
+    directory: Path
+    """Of the process servers."""
 
     @classmethod
     def begin(
@@ -54,7 +53,7 @@ class Story:
             clouds, servers, sites, vault, {actor.name: actor for actor in clouds.actors}, clock,
             lambda actor: story.reverse_point(actor, again=True), together=together,
         )  # fmt: skip
-        story = cls(clouds, stage, said)
+        story = cls(clouds, stage, said, state)
         for name, take in ((HUB, story.point), (AZURE, story.reverse_point)):
 
             def take_point(machine: str, seconds: float, make: Callable[[Actor], Any] = take) -> RecoveryPoint:
