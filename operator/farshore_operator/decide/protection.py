@@ -58,10 +58,6 @@ def refusal(observed: ObservedVM) -> Problem | None:
     if vault is None:
         return None
     facts = FACTS[vault.spec.engine]
-    if not facts.available:
-        return Problem(
-            "EngineNotAvailable", f"vault {vault.metadata.name} has engine {vault.spec.engine}. {facts.remedy}"
-        )
     if AGENT_FOR[observed.vm.spec.source.os_type] not in facts.capabilities:
         return Problem("WindowsNotSupported", NO_WINDOWS)
     if observed.vm.spec.consistency_group and Capability.CONSISTENCY_GROUP not in facts.capabilities:

@@ -73,8 +73,6 @@ def _vault(observed: ObservedVM) -> list[Blocker]:
     if observed.vault is None:
         use = ObjectUse("spec.vaultRef", "RecoveryVault", spec.vault_ref.name, exists=False)
         return [Blocker(problem.reason, problem.message) for problem in problems(namespace, (use,))]
-    if Capability.FAILOVER not in FACTS[observed.vault.spec.engine].capabilities:
-        return [Blocker("EngineNotAvailable", FACTS[observed.vault.spec.engine].remedy)]
     return [Blocker(problem.reason, problem.message) for problem in problems(namespace, observed.vault_secrets)]
 
 

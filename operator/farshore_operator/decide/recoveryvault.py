@@ -57,9 +57,6 @@ def decide(observed: ObservedVault, now: datetime) -> Decision[RecoveryVaultStat
 
 def judge(vault: RecoveryVault, secrets: tuple[SecretUse, ...]) -> Verdict:
     """Return whether machines can replicate into the vault."""
-    facts = FACTS[vault.spec.engine]
-    if not facts.available:
-        return stalled("EngineNotAvailable", facts.remedy)
     missing = problems(vault.metadata.namespace, secrets)
     if missing:
         problem = summary(missing)

@@ -32,16 +32,13 @@ class Capability(StrEnum):
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What is true of an engine in this release; `available` False refuses it altogether, with the remedy."""
+    """What is true of an engine in this release."""
 
-    available: bool
     capabilities: frozenset[Capability]
-    remedy: str = ""
 
 
 FACTS = {
     Engine.NATIVE: EngineFacts(
-        True,
         frozenset(
             {
                 Capability.LINUX_AGENT,
@@ -63,7 +60,6 @@ FACTS = {
         ),
     ),
     Engine.SITE_RECOVERY: EngineFacts(
-        True,
         frozenset({Capability.LINUX_AGENT, Capability.WINDOWS_AGENT, Capability.TEST_FAILOVER, Capability.FAILOVER}),
     ),
 }
