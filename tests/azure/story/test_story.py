@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.azure.story.clouds import AZURE_GROUP
 from tests.azure.story.conftest import Perform, blob_vault, secrets_of
+from tests.azure.story.preparation import prepare
 from tests.azure.story.tutorial import Story
 from tests.contract.blob_container import blob_container
 
@@ -29,6 +30,7 @@ def test_the_tutorial_from_step_1_to_failback(perform: Perform, azurite: Any, co
         with story.said.listening():
             clouds, actors = story.clouds, story.clouds.actors
             before = clouds.resources()
+            prepare(story, story.at_the_hub)
             story.replicate()
             newest = {actor.name: actor.points[-1].name for actor in actors}
 

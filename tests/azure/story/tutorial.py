@@ -32,6 +32,7 @@ class Story:
     said: Said
     directory: Path
     """Of the process servers."""
+    at_the_hub: HubSetting
 
     @classmethod
     def begin(
@@ -53,7 +54,7 @@ class Story:
             clouds, servers, sites, vault, {actor.name: actor for actor in clouds.actors}, clock,
             lambda actor: story.reverse_point(actor, again=True), together=together,
         )  # fmt: skip
-        story = cls(clouds, stage, said, state)
+        story = cls(clouds, stage, said, state, at_the_hub)
         for name, take in ((HUB, story.point), (AZURE, story.reverse_point)):
 
             def take_point(machine: str, seconds: float, make: Callable[[Actor], Any] = take) -> RecoveryPoint:
