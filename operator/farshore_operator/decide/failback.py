@@ -6,6 +6,7 @@ from farshore_operator.api.failoverplan import Mode
 from farshore_operator.api.failoverrun import RunKind, RunMember
 from farshore_operator.api.protectedvm import Place
 from farshore_operator.decide import lifecycle, machineruns
+from farshore_operator.decide.cloudtarget import defaults_of
 from farshore_operator.decide.naming import machine_id
 from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
 from farshore_operator.decide.references import Problem
@@ -74,4 +75,5 @@ def member(chosen: Chosen) -> RunMember:
         epoch=max(assignment.epoch if assignment else 0, machineruns.fenced(observed)),
         source_machine=where.machine if where else home_name,
         target_name=home_name,
+        target=defaults_of(observed.source_site) if observed.source_site is not None else None,
     )
