@@ -64,7 +64,7 @@ def test_the_driver_can_end_in_every_look_and_begins_nothing_twice(classic: Scen
     assert classic.cloud.vm_names() == ["web1-dr"]
 
 
-@pytest.mark.parametrize("crash", range(1, 34, 3))
+@pytest.mark.parametrize("crash", range(1, 34, 5))
 def test_a_crash_at_each_place_is_healed(classic: Scene, crash: int) -> None:
     classic.control.trap = Trap(crash)
     _short(classic)

@@ -8,13 +8,15 @@ between any two lines here begins nothing twice: what was begun and not recorded
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TypeVar
 
 import structlog
 
 from farshore_engine.contract.faults import Fault, WaitFault
 from farshore_engine.contract.replication import ReplicationReport, State
+from farshore_engine.contract.siterecovery import SiteRecoveryReport
 from farshore_engine.contract.tasks import TaskPhase, TaskReport
 from farshore_operator.engines.siterecovery import naming, reading
 from farshore_operator.engines.siterecovery.calls import Call
@@ -30,6 +32,8 @@ from farshore_operator.engines.siterecovery.settings import VaultSettings
 from farshore_operator.engines.siterecovery.wishes import ControlPlane, MachineWish, TaskWish, VaultWish
 
 log = structlog.get_logger(__name__)
+AT_REST = (State.REPLICATING, State.STOPPED)
+ReportT = TypeVar("ReportT", SiteRecoveryReport, ReplicationReport, TaskReport)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,16 @@ class Scene:
     appliance: Appliance | None
     policies: dict[str, PolicyFacts]
     items: tuple[Item, ...]
+
+
+REST = timedelta(minutes=1)
+"""How often a machine that replicates without news is looked at in detail, at least."""
+EACH = timedelta(seconds=1.2)
+"""By how much that grows with each machine: Resource Manager counts how much is read in an hour."""
+
+
+class NotReportedError(WaitFault):
+    """The control plane did not take a report: Azure is not to blame, and what is next is seen in the next look."""
 
 
 class Driver:
@@ -65,6 +79,7 @@ class Driver:
         self._carry_out = carry_out
         self._now = now
         self._clients: dict[VaultSettings, VaultClient] = {}
+        self._seen: dict[str, tuple[MachineWish, Item | None, datetime]] = {}
 
     def look(self) -> float | None:
         """Look at every vault once; return the seconds for which Azure asks to be left alone, None for no wish.
@@ -85,12 +100,21 @@ class Driver:
             faults = [self._machine(scene, one) for one in wish.machines]
             faults += [self._task(scene, one) for one in wish.tasks]
             return _pause(faults)
+        except NotReportedError as fault:
+            log.warning("site recovery: a report could not be written", vault=wish.name, cause=fault.message)
+            return None
         except Fault as fault:
             log.warning("site recovery: the vault could not be served", vault=wish.name, cause=fault.message)
             self._tell_vault(wish, fault)
             return _pause([fault])
 
     # the vault
+
+    def _report(self, publish: Callable[[str, str, ReportT], None], namespace: str, name: str, report: ReportT) -> None:
+        try:
+            publish(namespace, name, report)
+        except Fault as fault:
+            raise NotReportedError(fault.message, fault.remedy, reason=fault.reason) from fault
 
     def _client(self, wish: VaultWish) -> VaultClient:
         if wish.settings not in self._clients:
@@ -116,14 +140,14 @@ class Driver:
             job = job or self._perform(client, wish, call)
             report = report.model_copy(update={"operations": (*report.operations, begun(call, job, now))})
         if news.vault(wish.report, report):
-            self._control.report_vault(wish.namespace, wish.name, report)
+            self._report(self._control.report_vault, wish.namespace, wish.name, report)
         return Scene(client, wish, chosen, policies, items) if exists else None
 
     def _tell_vault(self, wish: VaultWish, fault: Fault) -> None:
         update = {"reason": fault.reason, "message": fault.message, "remedy": fault.remedy}
         report = wish.report.model_copy(update={**update, "waits": isinstance(fault, WaitFault)})
         if report != wish.report:
-            self._control.report_vault(wish.namespace, wish.name, report)
+            self._report(self._control.report_vault, wish.namespace, wish.name, report)
 
     def _broken(self, wish: VaultWish) -> None:
         for one in wish.broken:
@@ -139,12 +163,14 @@ class Driver:
             if known is None or (known.message, known.remedy) != (report.message, report.remedy):
                 kept = known.operation if known is not None else None
                 report = report.model_copy(update={"updated_at": self._now(), "operation": kept})
-                self._control.report_machine(wish.namespace, one.name, report)
+                self._report(self._control.report_machine, wish.namespace, one.name, report)
 
     # machines
 
     def _machine(self, scene: Scene, wish: MachineWish) -> Fault | None:
         now, client = self._now(), scene.client
+        if self._settled(scene, wish, now):
+            return None
         try:
             job = self._job(client, wish.report)
             item = self._item(scene, wish.machine_id, wish.address, job)
@@ -166,7 +192,20 @@ class Driver:
             self._machine_fault(scene, wish, fault)
             return fault
         self._publish_machine(scene.wish, wish, report)
+        self._seen[wish.machine_id] = (wish, _listed(scene, wish), now)
         return None
+
+    def _settled(self, scene: Scene, wish: MachineWish, now: datetime) -> bool:
+        """Tell whether a machine replicates as it did when it was last looked at, a short while ago.
+
+        What is remembered for it saves questions only: a driver that remembers nothing asks them.
+        """
+        known, report = self._seen.get(wish.machine_id), wish.report
+        if known is None or report is None or report.operation is not None or report.state not in AT_REST:
+            return False
+        seen, listed, at = known
+        rest = max(REST, EACH * len(scene.wish.machines))
+        return seen == wish and listed == _listed(scene, wish) and now - at < rest
 
     def _machine_fault(self, scene: Scene, wish: MachineWish, fault: Fault) -> None:
         """Tell a refusal at the machine; what only has to be waited for leaves its last report as it is."""
@@ -182,7 +221,7 @@ class Driver:
 
     def _publish_machine(self, vault: VaultWish, wish: MachineWish, report: ReplicationReport) -> None:
         if news.machine(wish.report, report):
-            self._control.report_machine(vault.namespace, wish.name, report)
+            self._report(self._control.report_machine, vault.namespace, wish.name, report)
 
     def _policy(self, scene: Scene, wish: MachineWish) -> PolicyFacts | None:
         if scene.appliance is None:
@@ -221,7 +260,7 @@ class Driver:
             report, call = verdict.report, verdict.call
             if call is not None:
                 if not claimed:  # before the call: what Azure does from now on, it does for this task
-                    self._control.report_task(scene.wish.namespace, wish.name, report)
+                    self._report(self._control.report_task, scene.wish.namespace, wish.name, report)
                 job_name = self._perform(client, scene.wish, call)
                 report = report.model_copy(update={"operation": begun(call, job_name, now)})
         except WaitFault as fault:
@@ -230,7 +269,7 @@ class Driver:
         except Fault as fault:
             report = _failed(wish, fault, now)
         if report != wish.report:
-            self._control.report_task(scene.wish.namespace, wish.name, report)
+            self._report(self._control.report_task, scene.wish.namespace, wish.name, report)
         return None
 
     def _perform(self, client: VaultClient, wish: VaultWish, call: Call) -> str:
@@ -248,6 +287,12 @@ def find(items: Sequence[Item], machine_id: str, address: str) -> Item | None:
     same = [one for one in items if address and one.address == address]
     found = sorted({one.id: one for one in (*own, *same)}.values(), key=lambda one: bool(one.switched_to))
     return found[0] if found else None
+
+
+def _listed(scene: Scene, wish: MachineWish) -> Item | None:
+    """Return what a list shows of a machine, but for its heartbeat."""
+    found = find(scene.items, wish.machine_id, wish.address)
+    return replace(found, heartbeat=None) if found is not None else None
 
 
 def _failed(wish: TaskWish, fault: Fault, now: datetime) -> TaskReport:
