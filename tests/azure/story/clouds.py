@@ -15,6 +15,8 @@ from tests.azuresim import AzureSim, seeds
 from tests.azuresim.compute.state import Machine, compute
 
 from farshore_engine.azurestack.machine import AttachedDisk
+from farshore_engine.contract.assignment import Source
+from farshore_engine.contract.faults import WaitFault
 from farshore_engine.contract.site import CloudCredential, CloudProvider, CloudSite
 
 HUB_GROUP, AZURE_GROUP, NETWORK = "factory", "contosoRG", "shore"
@@ -156,6 +158,16 @@ class Clouds:
         """The machine cuts its own power: nothing of it answers any more."""
         self.answering.silence(address)
         compute(sim).guest_shuts_down(machine)
+
+    def shutdown(self, source: Source, asked: Callable[[], None]) -> bool:
+        """What a machine does that is asked over SSH to power off; there is none where it does not run."""
+        for actor in self.actors:
+            for sim, name, address in ((self.hub, actor.name, actor.home), (self.azure, actor.at_azure, actor.away)):
+                if source.address == address and _power(sim, name) == "running":
+                    asked()
+                    self.power_off(sim, name, address)
+                    return True
+        raise WaitFault(f"{source.address} does not answer", "Look at it", reason="Unreachable")
 
     def answer_again(self) -> None:
         """Let those machines answer that run now, and no others."""

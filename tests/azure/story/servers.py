@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import structlog
 
 from farshore_engine.azurestack.setting import HubSetting
+from farshore_engine.contract.assignment import Source
 from farshore_engine.contract.tasks import TaskAssignment, TaskPhase, TaskReport, TaskResult
 from farshore_engine.machines.runtime import MachineRuntime
 from farshore_engine.processserver.installer import DataPort
@@ -91,6 +92,14 @@ class _Handler(logging.Handler):
             self._said.keep("".join(traceback.format_exception(*record.exc_info)))
 
 
+class Login(Protocol):
+    """What of the installer is needed: machines that are asked over SSH to power off."""
+
+    def shutdown(self, source: Source, asked: Callable[[], None]) -> bool:
+        """As `Installer.shutdown`."""
+        ...
+
+
 class Desk:
     """The control plane as a task runner sees it: hears reports."""
 
@@ -136,13 +145,14 @@ class Server:
         said: Said,
         clock: Clock,
         hub: HubSetting,
+        login: Login,
         take: Callable[[str, float], Any],
         take_last: Callable[[str, float, bool, float], HeldPoint],
     ) -> None:
         self.name = name
         state.mkdir(parents=True, exist_ok=True)
         context = TaskContext(
-            machines_dir=state / "machines", runtime=MachineRuntime(state / "run"), installer=cast(Any, None),
+            machines_dir=state / "machines", runtime=MachineRuntime(state / "run"), installer=cast(Any, login),
             data_port=lambda: DataPort(name, 9443), take_point=take, now=clock.now, progress=lambda *_: None,
             take_last=take_last, hub=hub,
         )  # fmt: skip

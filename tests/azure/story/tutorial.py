@@ -64,7 +64,7 @@ class Story:
             def take_last(machine: str, hold: float, power_off: bool, seconds: float) -> HeldPoint:
                 return story.last_point(actors[machine])
 
-            servers[name] = Server(name, state / name, said, clock, at_the_hub, take_point, take_last)
+            servers[name] = Server(name, state / name, said, clock, at_the_hub, clouds, take_point, take_last)
         for number, actor in enumerate(clouds.actors):
             clouds.seed_machine(actor, first_content(number))
         return story
