@@ -49,6 +49,8 @@ def checks_of(site: Site, secret: Values | None) -> tuple[Check, ...]:
         StopFault: it is not in a cloud that is checked.
     """
     from farshore_engine.azure.readiness import check_site
+    from farshore_engine.azurestack.readiness import check_site as check_hub
+    from farshore_engine.azurestack.resourcemanager import ResourceManager
     from farshore_engine.contract.site import CloudTarget
     from farshore_operator.api.site import Provider
     from farshore_operator.decide.cloudtarget import cloud_site, credentials_ref, defaults_of
@@ -57,9 +59,12 @@ def checks_of(site: Site, secret: Values | None) -> tuple[Check, ...]:
     ref, field = credentials_ref(site)
     login = cloud_login(secret, ref.name, field) if ref is not None and secret is not None else None
     cloud = cloud_site(site, login)
+    if cloud is not None and site.spec.provider is Provider.AZURE_STACK_HUB:
+        with ResourceManager(cloud) as manager:
+            return check_hub(manager)
     if cloud is None or site.spec.provider is not Provider.AZURE:
         raise StopFault(
-            f"site {site.metadata.name} has provider {site.spec.provider}; this is for provider azure",
+            f"site {site.metadata.name} has provider {site.spec.provider}; this is for azure and azureStackHub",
             "For a machine of another site: farshore doctor VM",
             reason="NotInAzure",
         )

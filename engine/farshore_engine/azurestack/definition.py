@@ -90,7 +90,7 @@ def definition_of(machine: Machine) -> Definition:
         "networkInterfaces": [{"id": nic.id, "properties": {"primary": nic.primary}} for nic in machine.nics]
     }
     body = {name: machine.body[name] for name in TOP if machine.body.get(name)}
-    if kind := (machine.body.get("identity") or {}).get("type"):
+    if (kind := (machine.body.get("identity") or {}).get("type")) == "SystemAssigned":
         body["identity"] = {"type": kind}
     extensions = [str(one.get("name") or "") for one in machine.body.get("resources") or []]
     return Definition(machine.id, {**body, "properties": kept}, tuple(one for one in extensions if one))

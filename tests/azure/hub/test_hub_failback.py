@@ -303,3 +303,14 @@ def test_a_definition_fits_into_tags_or_nothing_is_touched(world: World) -> None
     assert from_tags({name: tag for name, tag in tags.items() if name != "farshore-definition-0"}) is None
     with pytest.raises(StopFault, match="not touched"):
         to_tags(definition, MOST_TAGS)
+
+
+def test_no_secret_and_no_token_is_logged_on_the_way(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    world.seed()
+    world.sim.faults.throttle("PATCH", "*", retry_after=0)
+    world.step(TaskKind.WRITE_BACK)
+    world.step(TaskKind.START_SOURCE)
+    told = caplog.text + "".join(world.said)
+    assert told and world.sim.me.secret not in told
+    assert not [one for one in world.sim.tokens.given if one in told]
