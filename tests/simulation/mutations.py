@@ -218,7 +218,7 @@ MUTATIONS: dict[str, Mutation] = {
     "pins-unseen": Mutation(pins_unseen, faults.only(faults.kill_drill)),
     "flight-unseen": Mutation(flight_unseen, faults.only(faults.cut_link, faults.kill_agent, faults.vault_flaky)),
     "no-fence": Mutation(no_fence, faults.only(faults.fence, faults.reassign)),
-    "base-unseen": Mutation(base_unseen, faults.only(faults.reassign, faults.stall_server)),
+    "base-unseen": Mutation(base_unseen, faults.only(faults.reassign, faults.stall_server), seeds=400),
     "any-vaults-spool": Mutation(any_vaults_spool, faults.only(faults.replace_vault)),
     "one-bitmap": Mutation(one_bitmap, faults.only(faults.reassign, faults.lose_spool)),
     "hand-forgotten": Mutation(hand_forgotten, faults.only(faults.cut_link)),
