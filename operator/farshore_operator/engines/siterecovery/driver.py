@@ -27,6 +27,7 @@ from farshore_operator.engines.siterecovery.decide import task as tasks
 from farshore_operator.engines.siterecovery.decide import vault as vaults
 from farshore_operator.engines.siterecovery.decide.verdict import begun
 from farshore_operator.engines.siterecovery.facts import Appliance, Item, Job, Points, PolicyFacts
+from farshore_operator.engines.siterecovery.finding import find
 from farshore_operator.engines.siterecovery.perform import perform
 from farshore_operator.engines.siterecovery.settings import VaultSettings
 from farshore_operator.engines.siterecovery.wishes import ControlPlane, MachineWish, TaskWish, VaultWish
@@ -253,6 +254,7 @@ class Driver:
             machine = next((one for one in scene.wish.machines if one.name == wish.machine), None)
             job = self._job(client, wish.report)
             item = self._item(scene, wish.input.machine_id, machine.address if machine is not None else "", job)
+            item = self._dated(client, item)
             epoch = machine.epoch if machine is not None else 0
             points = self._points(scene, item, epoch)
             view = tasks.TaskView(wish, item, points, job, wish.network)
@@ -272,21 +274,17 @@ class Driver:
             self._report(self._control.report_task, scene.wish.namespace, wish.name, report)
         return None
 
+    def _dated(self, client: VaultClient, item: Item | None) -> Item | None:
+        """Let a drill that waits say when it began, by its job where the item does not tell."""
+        if item is None or item.drill != tasks.WAITING or item.last_drill is not None or not item.job:
+            return item
+        job = reading.job(client, item.job)
+        return replace(item, last_drill=job.started) if job is not None else item
+
     def _perform(self, client: VaultClient, wish: VaultWish, call: Call) -> str:
         job = self._carry_out(client, call)
         log.info("site recovery: call", vault=wish.name, call=call.name, subject=call.subject, job=job)
         return job
-
-
-def find(items: Sequence[Item], machine_id: str, address: str) -> Item | None:
-    """Return a machine's item: that of our name, else one of its address that was made before it was ours to name.
-
-    A machine that was switched to the modernized experience has two for a while; the one that it left comes last.
-    """
-    own = [one for one in items if one.name.lower() == naming.item(machine_id)]
-    same = [one for one in items if address and one.address == address]
-    found = sorted({one.id: one for one in (*own, *same)}.values(), key=lambda one: bool(one.switched_to))
-    return found[0] if found else None
 
 
 def _listed(scene: Scene, wish: MachineWish) -> Item | None:

@@ -184,13 +184,20 @@ def _cleaned(view: TaskView) -> bool:
     item = view.item
     if item is None or item.drill in ("", "None", "MarkedForDeletion"):
         return True
-    own = view.wish.run_began is not None and item.last_drill is not None
-    return item.drill == WAITING and not (
-        own and item.last_drill is not None and item.last_drill >= (view.wish.run_began or item.last_drill) - CLOCKS
-    )
+    if item.drill != WAITING or item.last_drill is None:
+        return False
+    began_at = view.wish.run_began
+    return began_at is not None and item.last_drill < began_at - CLOCKS
 
 
 def _clean(view: TaskView, item: Item) -> Call:
+    if item.last_drill is None or view.wish.run_began is None:
+        raise StopFault(
+            f"it is not known when the test failover of {item.friendly} that waits for its clean-up was begun, so "
+            "neither whether this run made it",
+            "Clean it up in the vault if it did",
+            reason="TestFailoverUnknown",
+        )
     return CleanUpTest(item, view.wish.input.notes or f"cleaned up by Farshore, run {view.wish.run}")
 
 
