@@ -149,8 +149,9 @@ def _refusal(what: str, error: HttpResponseError) -> Fault:
         return StopFault(text, GROW, reason=QUOTA)
     if code in RULES:
         rule = RULES[code]
-        made = WaitFault if rule.waits else StopFault
-        return made(text, rule.remedy, reason=rule.reason)
+        if rule.waits:
+            return WaitFault(text, rule.remedy, reason=rule.reason, retry_after=retry_after(error))
+        return StopFault(text, rule.remedy, reason=rule.reason)
     if status in TRANSIENT or status == 409 or code in ("Canceled", "OperationCanceled"):
         return WaitFault(text, "", reason=BUSY if status == 409 else "AzureFailed", retry_after=retry_after(error))
     if status == 404:

@@ -76,10 +76,6 @@ class Scene:
     site_changes: dict[str, Any] = field(default_factory=dict)
     own: Path | None = None  # where the process server has its state, if that is not beside the vault
 
-    def __post_init__(self) -> None:
-        if not self.point:
-            self.point = self.take_point()
-
     @property
     def site(self) -> CloudSite:
         given = self.sim.credential()
@@ -128,6 +124,7 @@ class Scene:
         return context_of(self.own or self.directory, self._progress)
 
     def task(self, kind: TaskKind, **given: Any) -> TaskAssignment:
+        self.point = self.point or self.take_point()
         wanted: dict[str, Any] = {"machine_id": "shop.web", "machine_name": self.machine_name}
         wanted |= {"point": self.point, "target": self.target}
         return TaskAssignment(

@@ -151,6 +151,7 @@ def test_a_machine_with_uefi_asks_for_generation_2(scene: Scene) -> None:
 
 def test_the_process_server_reports_what_is_in_the_way(scene: Scene, sim: AzureSim, tmp_path: Path) -> None:
     sim.parts["compute"].limits["cores"] = 1
+    scene.take_point()
     target = RecoveryTarget(machine_id="shop.web", vault=scene.vault, name="web-01", site=scene.site)
     found = look_at(target)
     assert found.opened
