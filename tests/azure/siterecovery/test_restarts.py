@@ -72,7 +72,7 @@ def test_a_crash_at_each_place_is_healed(classic: Scene, crash: int) -> None:
     assert {k: n for k, n in done.items() if n != 1} == {} and len(done) == EXPECTED, done
 
 
-FAULTS: dict[str, Callable[[Scene, str, str], None]] = {
+FAULTS: dict[str, Callable[[Scene, str, str], object]] = {
     "throttled": lambda s, m, p: s.cloud.sim.faults.throttle(m, p, retry_after=1),
     "unavailable": lambda s, m, p: s.cloud.sim.faults.server_error(m, p, status=503),
     "conflict": lambda s, m, p: s.cloud.sim.faults.conflict(m, p),
