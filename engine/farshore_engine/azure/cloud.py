@@ -62,6 +62,11 @@ class Cloud:
         """What certificates are checked with, for clients of the same cloud."""
         return str(self._bundle) if self._bundle is not None else True
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options for clients of the same cloud's data: patience, and what certificates are checked with."""
+        return {**TIMES, "connection_verify": self.verify}
+
     @cached_property
     def compute(self) -> Any:
         """Machines, disks, sizes, quotas."""

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from azure.core.exceptions import AzureError
 
-from farshore_engine.azure.cloud import TIMES, Cloud, Tell, plain
+from farshore_engine.azure.cloud import Cloud, Tell, plain
 from farshore_engine.azure.disks import UPLOADING, CloudDisk, create_disk, discard_disk, find_disk, grant_write, revoke
 from farshore_engine.azure.faults import code_of, fault_of
 from farshore_engine.azure.place import Place
@@ -210,7 +210,8 @@ class _Blob:
         from azure.storage.blob import BlobClient
 
         url = grant_write(self.cloud, self.group, self.name, ACCESS_SECONDS)
-        options: dict[str, Any] = {**TIMES, "connection_verify": self.cloud.verify}
+        # The client would wait 15 seconds before it tries a second time.
+        options: dict[str, Any] = {**self.cloud.options, "initial_backoff": 1, "increment_base": 2}
         return BlobClient.from_blob_url(url, **options)
 
 
