@@ -5,6 +5,7 @@ from __future__ import annotations
 from farshore_engine.azure.machines import stop_machine
 from farshore_engine.azure.tasks.scene import Scene, telling
 from farshore_engine.azure.tasks.startmachine import at, begin_machine
+from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
 from farshore_engine.processserver.tasks.context import TaskContext
 from farshore_engine.processserver.tasks.finalpoint import final_point as final_point_here
@@ -18,9 +19,16 @@ def shutdown_source(task: TaskAssignment, context: TaskContext) -> TaskResult:
 
 
 def final_point(task: TaskAssignment, context: TaskContext) -> TaskResult:
-    """See `Executor`. The agent cuts the power while the machine is frozen; then Azure is told to leave it off."""
+    """See `Executor`. The agent cuts the power while the machine is frozen; then Azure is told to leave it off.
+
+    If Azure refuses that, the machine is off all the same: a step that failed now would hide that from who undoes it.
+    """
     result = final_point_here(task, context)
-    _stopped(task, context)
+    try:
+        _stopped(task, context)
+    except StopFault as fault:
+        said = f"{result.evidence}; Azure could not be told to leave it off: {fault.message}"
+        return result.model_copy(update={"evidence": said})
     return result
 
 
