@@ -20,7 +20,7 @@ STANDS = ("epoch", "base", "content", "points")
 """What changes of an actor."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Bookmark:
     """Everything as it was when it was made. `directories` are those of the vault and of the process servers."""
 

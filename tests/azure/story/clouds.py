@@ -76,7 +76,7 @@ class Answering:
                         connection.sendall(b"SSH-2.0-shop\r\n")
 
 
-@dataclass
+@dataclass(repr=False)
 class Clouds:
     """Both simulators, seeded; `trouble` collects what must never be seen while the story goes on."""
 

@@ -53,6 +53,7 @@ TROUBLES = (
     Trouble("token expired", ALL, lambda sim, n: sim.faults.expire_token("*", "*", nth=n, revoke=True)),
     Trouble("quota", MAKES, lambda sim, n: sim.faults.quota("*", "*", nth=n)),
     Trouble("policy", MAKES, lambda sim, n: sim.faults.policy("*", "*", nth=n)),
+    Trouble("forbidden", CHANGES, lambda sim, n: sim.faults.refuse("*", "*", 403, "AuthorizationFailed", nth=n)),
 )
 
 
@@ -80,7 +81,7 @@ def sample(every: Sequence[Case], most: int) -> list[Case]:
 
 def _marks(case: Case) -> tuple[tuple[tuple[str, ...], int], ...]:
     """Return what makes a case like another, and how much it does."""
-    method, path = case.call.split()
+    method, _, path = case.call.partition(" ")
     kind = "/".join(path.split("/")[:2] + path.split("/")[3:])
     by_kind, by_method = ("kind", method, kind), ("method", method)
     return (("fault", case.trouble.name), 8), (by_kind, 6), (("act", case.act, str(case.hub)), 4), (by_method, 1)

@@ -39,7 +39,7 @@ def first_content(seed: int) -> Content:
     return bytes(system), bytes(data)
 
 
-@dataclass
+@dataclass(repr=False)
 class Actor:
     """One machine, where it stands in the circle of its life, and every point that was made of it.
 

@@ -52,7 +52,7 @@ class Run:
         return any((step, member) in self.results for step in steps)
 
 
-@dataclass
+@dataclass(repr=False)
 class Stage:
     """Everything that runs are carried out with."""
 

@@ -44,7 +44,7 @@ class Clock:
             return self._now
 
 
-@dataclass
+@dataclass(repr=False)
 class Said:
     """Every line that was logged, every report, and every exception with its traceback."""
 

@@ -23,7 +23,7 @@ from farshore_engine.processserver.lastpoint import HeldPoint
 from farshore_operator.api.failoverrun import RunKind
 
 
-@dataclass
+@dataclass(repr=False)
 class Story:
     """One performance, from seeded clouds and an empty vault."""
 
@@ -33,6 +33,8 @@ class Story:
     directory: Path
     """Of the process servers."""
     at_the_hub: HubSetting
+    before: list[str]
+    """What there is in Azure before Step 1."""
 
     @classmethod
     def begin(
@@ -54,7 +56,7 @@ class Story:
             clouds, servers, sites, vault, {actor.name: actor for actor in clouds.actors}, clock,
             lambda actor: story.reverse_point(actor, again=True), together=together,
         )  # fmt: skip
-        story = cls(clouds, stage, said, state, at_the_hub)
+        story = cls(clouds, stage, said, state, at_the_hub, clouds.resources())
         for name, take in ((HUB, story.point), (AZURE, story.reverse_point)):
 
             def take_point(machine: str, seconds: float, make: Callable[[Actor], Any] = take) -> RecoveryPoint:
