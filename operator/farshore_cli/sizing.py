@@ -131,14 +131,15 @@ def kept_changes(average: float, disk_bytes: int, retention: Retention) -> float
     """Return the bytes of changes that all kept points hold together, at most.
 
     Every point of `keep_all` is kept, so all that changed in it is. Each point of a tier holds what changed since the
-    one before it, and never more than the disks.
+    one before it, and never more than the disks; those that lie among the points of a closer tier are counted there.
     """
-    keep_all = retention.keep_all.total_seconds()
-    found = average * keep_all
+    covered = retention.keep_all.total_seconds()
+    found = average * covered
     counts = {"hourly": retention.hourly, "daily": retention.daily, "weekly": retention.weekly}
     for tier, spacing in TIERS:
-        older = max(0.0, counts[tier] - keep_all / spacing)  # the younger ones are among those of `keep_all`
+        older = max(0.0, counts[tier] - covered / spacing)  # the younger ones are among those counted before
         found += older * min(disk_bytes, average * spacing)
+        covered = max(covered, counts[tier] * spacing)
     return found
 
 
