@@ -255,4 +255,4 @@ class DiskWatch:
 
 
 def _protected(disks: Iterable[Disk]) -> list[Disk]:
-    return [replace(d, serial="", model="") for d in disks if d.replicated]
+    return [replace(d, serial="", model="", content="") for d in disks if d.replicated]
