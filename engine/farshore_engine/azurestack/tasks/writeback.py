@@ -8,7 +8,6 @@ disks are written for a new machine in the same place.
 from __future__ import annotations
 
 import json
-import time
 
 from farshore_engine.azurestack.definition import Definition
 from farshore_engine.azurestack.machine import GIB, Machine
@@ -18,16 +17,14 @@ from farshore_engine.azurestack.tasks.stage import Stage, done_note, staged
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.site import CloudTarget
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
-from farshore_engine.hydrate.compare import rewrite
-from farshore_engine.hydrate.verify import verify
-from farshore_engine.hydrate.windows import Progress
-from farshore_engine.machines.spec import DiskFile
 from farshore_engine.processserver.identity import write_private
-from farshore_engine.processserver.progress import ProgressMeter, pace
 from farshore_engine.processserver.tasks.context import TaskContext, vault_of
 from farshore_engine.processserver.tasks.owndisks import match_disks
+from farshore_engine.processserver.tasks.writeback import write_disks
 from farshore_engine.vault.machine import StoredPoint
 from farshore_engine.vault.reader import PointReader
+
+NOT_KEPT = "The Hub's storage does not return what was written: ask its operator"
 
 
 def write_back(task: TaskAssignment, context: TaskContext) -> TaskResult:
@@ -41,7 +38,7 @@ def write_back(task: TaskAssignment, context: TaskContext) -> TaskResult:
         definition, said = _apart(stage, point)
         context.progress(None, f"attaching {len(definition.disks)} disks of {stage.name}")
         places = match_disks(point.manifest.disks, stage.place(definition))
-        result = _written(PointReader(vault, point), places, context)
+        result = write_disks(PointReader(vault, point), places, context, NOT_KEPT)
     result = result.model_copy(update={"point": point.summary, "evidence": said})
     write_private(note, json.dumps(mark | {"result": result.model_dump_json()}).encode())
     return result
@@ -105,32 +102,3 @@ def _address(task: TaskAssignment, point: StoredPoint) -> str:
     mine = task.source.address if task.source is not None else ""
     known = [one.split("/")[0] for nic in point.manifest.machine.interfaces for one in nic.addresses]
     return mine if mine in known else next((one for one in known if ":" not in one), "")
-
-
-def _written(reader: PointReader, places: dict[str, DiskFile], context: TaskContext) -> TaskResult:
-    moved = written = before = 0
-    meter, total = ProgressMeter(), sum(disk.size_bytes for disk in reader.disks)
-    for disk in reader.disks:
-
-        def tell(progress: Progress, name: str = disk.name, base: int = before) -> None:
-            meter.note(time.monotonic(), total, base + progress.done)
-            percent = (base + progress.done) * 100 // max(1, total)
-            context.progress(min(99, percent), f"writing disk {name} back: {pace(meter)}")
-
-        found = rewrite(reader, disk.id, places[disk.id].path, report=tell)
-        moved, written, before = moved + found.fetched, written + found.written, before + disk.size_bytes
-    for disk in reader.disks:
-        context.progress(99, f"verifying disk {disk.name}")
-        if wrong := verify(reader, disk.id, places[disk.id].path):
-            raise StopFault(
-                f"{places[disk.id].path} differs from the point at blocks {wrong[:5]} behind the write",
-                "The Hub's storage does not return what was written: ask its operator",
-                reason="DiskDiffers",
-            )
-    return TaskResult(
-        bytes_moved=moved,
-        bytes_written=written,
-        disk_bytes=total,
-        disks_verified=True,
-        disk_paths=tuple(str(places[disk.id].path) for disk in reader.disks),
-    )

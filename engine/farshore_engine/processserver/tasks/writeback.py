@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from farshore_engine.contract.faults import StopFault
@@ -43,37 +44,48 @@ def write_back(task: TaskAssignment, context: TaskContext) -> TaskResult:
             files = {file.id: file for file in disk_files(point, _own_dir(task, context))}
         for disk in point.manifest.disks:
             _check(disk, files[disk.id])
-        moved = written = 0
-        meter, total, before = ProgressMeter(), sum(disk.size_bytes for disk in reader.disks), 0
         for disk in reader.disks:
+            files[disk.id].path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        made = write_disks(
+            reader, files, context, "This host's storage does not return what was written: use another disk"
+        )
+    result = made.model_copy(update={"point": point.summary})
+    write_private(_note(task, context), json.dumps(_mark(task) | {"result": result.model_dump_json()}).encode())
+    return result
 
-            def tell(progress: Progress, name: str = disk.name, base: int = before) -> None:
-                meter.note(time.monotonic(), total, base + progress.done)
-                percent = (base + progress.done) * 100 // max(1, total)
-                context.progress(min(99, percent), f"writing disk {name} back: {pace(meter)}")
 
-            path = files[disk.id].path
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            found = rewrite(reader, disk.id, path, report=tell)
-            moved, written, before = moved + found.fetched, written + found.written, before + disk.size_bytes
-        for disk in reader.disks:
-            context.progress(99, f"verifying disk {disk.name}")
-            if wrong := verify(reader, disk.id, files[disk.id].path):
-                raise StopFault(
-                    f"{files[disk.id].path} differs from the point at blocks {wrong[:5]} behind the write",
-                    "This host's storage does not return what was written: use another disk",
-                    reason="DiskDiffers",
-                )
-    result = TaskResult(
-        point=point.summary,
+def write_disks(reader: PointReader, files: Mapping[str, DiskFile], context: TaskContext, remedy: str) -> TaskResult:
+    """Write what differs of a point's disks onto `files`, by the disks' ids, and compare all of them with the point.
+
+    Raises:
+        StopFault: the storage does not return what was written; `remedy` says what to do about it.
+    """
+    moved = written = before = 0
+    meter, total = ProgressMeter(), sum(disk.size_bytes for disk in reader.disks)
+    for disk in reader.disks:
+
+        def tell(progress: Progress, name: str = disk.name, base: int = before) -> None:
+            meter.note(time.monotonic(), total, base + progress.done)
+            percent = (base + progress.done) * 100 // max(1, total)
+            context.progress(min(99, percent), f"writing disk {name} back: {pace(meter)}")
+
+        found = rewrite(reader, disk.id, files[disk.id].path, report=tell)
+        moved, written, before = moved + found.fetched, written + found.written, before + disk.size_bytes
+    for disk in reader.disks:
+        context.progress(99, f"verifying disk {disk.name}")
+        if wrong := verify(reader, disk.id, files[disk.id].path):
+            raise StopFault(
+                f"{files[disk.id].path} differs from the point at blocks {wrong[:5]} behind the write",
+                remedy,
+                reason="DiskDiffers",
+            )
+    return TaskResult(
         bytes_moved=moved,
         bytes_written=written,
         disk_bytes=total,
         disks_verified=True,
         disk_paths=tuple(str(files[disk.id].path) for disk in reader.disks),
     )
-    write_private(_note(task, context), json.dumps(_mark(task) | {"result": result.model_dump_json()}).encode())
-    return result
 
 
 def new_disks(task: TaskAssignment, context: TaskContext) -> bool:
