@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from farshore_engine.azure.checks import Wish, check
+from farshore_engine.azure.checks import check
 from farshore_engine.azure.cloud import cloud_of
+from farshore_engine.azure.machinechecks import Wish
 from farshore_engine.azure.place import Place
 from farshore_engine.azure.sizes import Needs
 from farshore_engine.contract.assignment import RecoveryTarget
