@@ -37,7 +37,6 @@ class FileSystem:
         self.names: dict[str, File] = {}
         self.durable: dict[str, File] = {}
         self.directories: set[str] = {"/"}
-        self.syncs_data = True  # False builds in a fault: what is behind a file's first record is never synced
         self._open: dict[int, tuple[File | None, str]] = {}
         self._places: dict[int, int] = {}
 
@@ -96,8 +95,6 @@ class FileSystem:
         self.world.give_way()
         file, name = self._open[descriptor]
         if file is not None:
-            if file.synced and not self.syncs_data:
-                return
             file.synced, file.since = bytes(file.data), []
             return
         inside = name.rstrip("/") + "/"
