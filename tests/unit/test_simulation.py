@@ -20,6 +20,7 @@ CHOSEN = (
     "clear-after-read",
     "manifest-first",
     "no-fence",
+    "no-fsync",
     "no-mark-at-queue",
     "one-bitmap",
     "sweep-as-first-decided",
