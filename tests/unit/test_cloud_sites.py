@@ -12,12 +12,13 @@ from farshore_engine.contract.site import CloudProvider
 from farshore_engine.contract.tasks import TaskKind
 from farshore_operator.api import Site
 from farshore_operator.api.failoverplan import Overrides
-from farshore_operator.api.failoverrun import FailoverRunSpec, RunKind
+from farshore_operator.api.failoverrun import FailoverRunSpec, FailoverRunStatus, RunKind, RunPhase, Step, StepPhase
 from farshore_operator.api.site import Provider
 from farshore_operator.api.target import DiskType, Target, TargetDefaults
 from farshore_operator.decide.observedvm import ObservedVM
 from farshore_operator.decide.runspec import Choices, Chosen, freeze
 from farshore_operator.decide.runsteps import RULES, StepName, preparation, sequence, task_input
+from farshore_operator.decide.runundo import account
 
 LOGIN = {"tenantId": b"tenant", "clientId": b"client", "clientSecret": b"very-secret\n"}
 
@@ -133,3 +134,38 @@ def test_a_login_that_does_not_resolve_is_named_and_waited_for(secret: dict[str,
 def test_without_a_secret_the_identity_of_the_host_is_used() -> None:
     (task,) = resolve(world()).tasks
     assert task.site.credential is None
+
+
+@pytest.mark.parametrize("kind", ["PrepareGuest", "ProbeMachine"])
+def test_a_step_in_a_cloud_is_told_where_the_machine_answers(kind: str) -> None:
+    """It was known by its name alone, and asked at port 22, where the machine's name at a Hub is another."""
+    bodies = world()
+    bodies[0]["spec"]["source"]["port"] = 2222
+    next(one for one in bodies if one["kind"] == "Task")["spec"]["kind"] = kind
+    (task,) = resolve(bodies).tasks
+    assert (task.source.address, task.source.port) == ("10.0.0.4", 2222)
+    local = [*objects(), *(one for one in bodies if one["kind"] == "Task")]
+    assert resolve(local).tasks[0].source is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "kind", "phase"),
+    [
+        pytest.param("azureStackHub", RunKind.ABORT, RunPhase.SUCCEEDED, id="a failback that was undone"),
+        pytest.param("azureStackHub", RunKind.FAILBACK, RunPhase.FAILED, id="a failback that failed"),
+        pytest.param(None, RunKind.ABORT, RunPhase.SUCCEEDED, id="at home is no Hub"),
+    ],
+)
+def test_who_undoes_a_failback_is_told_what_is_left_at_the_hub(
+    provider: str | None, kind: RunKind, phase: RunPhase
+) -> None:
+    spec = frozen(machine(in_azure()))
+    member = spec.members[0].model_copy(update={"provider": provider, "target_site": "stack", "target_name": "web"})
+    undoes = RunKind.FAILBACK if kind is RunKind.ABORT else None
+    spec = spec.model_copy(update={"kind": kind, "members": (member,), "undoes": undoes})
+    steps = (Step(name="FinalPoint", member=member.protected_vm, phase=StepPhase.SUCCEEDED),)
+    told = account("run-1", spec, FailoverRunStatus(phase=phase, steps=steps)) or ""
+    if provider is None:
+        assert "taken apart" not in told
+    else:
+        assert "At site stack machine web is off, or taken apart" in told and "the next failback goes on" in told

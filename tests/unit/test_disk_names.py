@@ -12,6 +12,7 @@ from farshore_engine.agent.config import parse
 from farshore_engine.agent.disks import Disk, named, stable_id
 from farshore_engine.agent.signatures import HEAD_SIZE
 from farshore_engine.contract.assignment import Source
+from farshore_engine.contract.faults import StopFault
 from farshore_engine.machines.directory import MachineDirectory
 from farshore_engine.machines.qemu_command import SERIAL_LENGTH, QemuSpec, serial_of
 from farshore_engine.machines.runtime import MachineRuntime
@@ -19,7 +20,7 @@ from farshore_engine.machines.saved import save
 from farshore_engine.machines.spec import DiskFile, MachineKind
 from farshore_engine.processserver.installer import AgentIdentity, DataPort
 from farshore_engine.processserver.push.install import agent_config
-from farshore_engine.processserver.tasks.owndisks import match_disks
+from farshore_engine.processserver.tasks.owndisks import can_be_told, match_disks
 from farshore_engine.vault.records import PointDisk
 
 GUID = uuid.UUID("0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9")
@@ -104,3 +105,48 @@ def test_disks_are_told_apart_by_what_is_on_them_whatever_their_order(tmp_path: 
     ]
     found = match_disks(pointed, files)
     assert [found[disk.id].id for disk in pointed] == ["disk1", "disk0"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        pytest.param((4096, 8192, 12288), {"serial-a": 0, "serial-b": 2}, id="only one has the size"),
+        pytest.param((4096, 12288), {"serial-a": 0, "serial-b": 1}, id="as many as there are: by place"),
+        pytest.param((4096, 12288, 12288), None, id="two have the size"),
+    ],
+)
+def test_a_machine_with_disks_that_are_not_replicated(
+    sizes: tuple[int, ...], expected: dict[str, int] | None, tmp_path: Path
+) -> None:
+    files = [DiskFile(tmp_path / str(number), f"own{number}") for number in range(len(sizes))]
+    for file, size in zip(files, sizes, strict=True):
+        file.path.write_bytes(bytes(size))
+    pointed = [
+        PointDisk(id=name, name=name, size_bytes=size) for name, size in (("serial-a", 4096), ("serial-b", 12288))
+    ]
+    if expected is None:
+        with pytest.raises(StopFault, match="the machine has"):
+            match_disks(pointed, files)
+    else:
+        assert match_disks(pointed, files) == {name: files[at] for name, at in expected.items()}
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("pointed", "sizes", "told"),
+    [
+        pytest.param({"serial-a": GIB, "serial-b": GIB}, (GIB, GIB), True, id="as many: by place"),
+        pytest.param({"serial-a": GIB}, (GIB, 2 * GIB), True, id="more, of other sizes"),
+        pytest.param({"serial-a": GIB}, (GIB, GIB), False, id="more, of the same size"),
+        pytest.param({"gpt-1": GIB}, (GIB, GIB), True, id="more, and what is on it tells"),
+        pytest.param({"serial-a": GIB}, (0, 0), False, id="more, of unknown size"),
+        pytest.param({"serial-a": GIB, "serial-b": GIB}, (GIB,), False, id="fewer"),
+    ],
+)
+def test_whether_disks_will_be_known_is_told_before_they_are_looked_at(
+    pointed: dict[str, int], sizes: tuple[int, ...], told: bool
+) -> None:
+    disks = [PointDisk(id=name, name=name, size_bytes=size) for name, size in pointed.items()]
+    assert can_be_told(disks, sizes) is told

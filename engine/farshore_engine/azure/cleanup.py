@@ -10,8 +10,9 @@ from farshore_engine.azure.cloud import Cloud, Tell, plain, quiet
 from farshore_engine.azure.disks import discard_disk
 from farshore_engine.azure.faults import NOT_FOUND
 from farshore_engine.azure.machines import remove_machine
-from farshore_engine.azure.place import OWNER, RUN, US, Place
-from farshore_engine.contract.faults import Fault, WaitFault
+from farshore_engine.azure.network import group_of
+from farshore_engine.azure.place import MACHINE, OWNER, RUN, US, Place
+from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 
 Wanted = Callable[[Any], bool]
 
@@ -71,6 +72,22 @@ def looked_for(place: Place, groups: Iterable[str]) -> tuple[str, ...]:
     return tuple(
         f"machines, network interfaces and disks {tags} in resource group {group}" for group in dict.fromkeys(groups)
     )
+
+
+def groups_with(cloud: Cloud, place: Place) -> tuple[str, ...]:
+    """Return the resource groups of the subscription in which something carries the machine's tags.
+
+    Where the principal may not list the subscription, none are known.
+
+    Raises:
+        WaitFault: Azure is in trouble.
+    """
+    tagged = f"tagName eq '{MACHINE}' and tagValue eq '{place.machine_id}'"
+    try:
+        found = cloud.all("list what the machine has", lambda: cloud.resources.resources.list(filter=tagged))
+    except StopFault:
+        return ()
+    return tuple(dict.fromkeys(group_of(str(one.id)) for one in found if place.is_machines(one)))
 
 
 def look(cloud: Cloud, group: str, wanted: Wanted) -> Found:

@@ -60,7 +60,8 @@ def member(chosen: Chosen) -> RunMember:
     observed = chosen.observed
     vm, meta = observed.vm, observed.vm.metadata
     where, home, assignment = machineruns.recovered(observed), home_server(observed), vm.status.assignment
-    home_name = vm.spec.source.machine or meta.name
+    home_name, site = vm.spec.source.machine or meta.name, observed.source_site
+    target = defaults_of(site) if site is not None else None
     return RunMember(
         protected_vm=meta.name,
         uid=meta.uid,
@@ -75,5 +76,6 @@ def member(chosen: Chosen) -> RunMember:
         epoch=max(assignment.epoch if assignment else 0, machineruns.fenced(observed)),
         source_machine=where.machine if where else home_name,
         target_name=home_name,
-        target=defaults_of(observed.source_site) if observed.source_site is not None else None,
+        provider=site.spec.provider.value if site is not None and target is not None else None,
+        target=target,
     )

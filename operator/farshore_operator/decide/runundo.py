@@ -11,6 +11,7 @@ from farshore_operator.api.failoverrun import (
     RunPhase,
     StepPhase,
 )
+from farshore_operator.api.site import Provider
 from farshore_operator.decide.runsteps import StepName
 
 _DONE = {
@@ -53,7 +54,7 @@ def _half(run: str, spec: FailoverRunSpec, status: FailoverRunStatus, member: Ru
     if spec.kind in _MOVES and stopped:
         lost = "" if spec.mode is Mode.PLANNED else "; whatever it wrote after its last point is on its own disks still"
         undo = f"That can be undone: set spec.abort to {run}, and it is started again at site {member.source_site}"
-        return f"{text} {undo}{lost}."
+        return f"{text} {undo}{lost}.{_left_apart(member) if spec.kind is RunKind.FAILBACK else ''}"
     if spec.kind in _MOVES:
         return f"{text} It was not stopped at site {member.source_site}, where replication goes on if it still runs."
     if spec.kind is RunKind.ABORT and phases.get(StepName.REMOVE_RECOVERED.value) is StepPhase.SUCCEEDED:
@@ -61,10 +62,23 @@ def _half(run: str, spec: FailoverRunSpec, status: FailoverRunStatus, member: Ru
     return text
 
 
+def _left_apart(member: RunMember) -> str:
+    """Tell what becomes of a machine that a Hub may have in parts: nobody starts it on disks that are half written."""
+    if member.provider != Provider.AZURE_STACK_HUB:
+        return ""
+    return (
+        f" At site {member.target_site} machine {member.target_name} is off, or taken apart with its disks and "
+        "interfaces kept, its data disks and that of the system attached to the process server's machine: the next "
+        "failback goes on from there. To have it without one, detach the disks and make it again from them; the tags "
+        "farshore-definition-N of its interface hold its definition."
+    )
+
+
 def _undone(spec: FailoverRunSpec, member: RunMember) -> str:
     name, home = member.protected_vm, member.source_site
     if spec.undoes is RunKind.FAILBACK:
-        return f"{name} runs at site {home} again; what it wrote at site {member.target_site} meanwhile is left behind."
+        text = f"{name} runs at site {home} again; what it wrote at site {member.target_site} meanwhile is left behind."
+        return f"{text}{_left_apart(member)}"
     if member.stopped and spec.mode is Mode.PLANNED:
         text = f"{name} runs at site {home} again as it was switched off, without loss"
         return f"{text}; what the recovered machine wrote is gone."

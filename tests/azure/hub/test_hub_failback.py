@@ -101,6 +101,22 @@ def test_a_machine_with_other_disks_is_left_alone(world: World) -> None:
     assert compute(world.sim).power_of("shop") == "stopped"
 
 
+def test_a_machine_of_whose_disks_it_cannot_be_told_which_are_replicated_is_left_alone(world: World) -> None:
+    """It was taken apart first, and then it was found that nothing could be written."""
+    world.seed()
+    machine = compute(world.sim).machine("shop")
+    scratch = seeds.disk(world.sim, GROUP, "shop-scratch")
+    ids = [one["managedDisk"]["id"] for one in machine.properties["storageProfile"]["dataDisks"]]
+    disks = [
+        {"lun": lun, "createOption": "Attach", "managedDisk": {"id": one}} for lun, one in enumerate([*ids, scratch])
+    ]
+    world.sim.seed("PATCH", machine.id, {"properties": {"storageProfile": {"dataDisks": disks}}})
+    with pytest.raises(StopFault) as found:
+        world.step(TaskKind.WRITE_BACK)
+    assert found.value.reason == "DisksDiffer" and "not replicated" in found.value.remedy
+    assert compute(world.sim).power_of("shop") == "stopped"
+
+
 def test_there_is_no_machine_to_start_while_its_disks_are_half_written(world: World) -> None:
     world.seed()
     world.step(TaskKind.WRITE_BACK)

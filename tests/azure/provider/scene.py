@@ -14,7 +14,7 @@ from pydantic import SecretBytes, SecretStr
 from tests.azuresim import AzureSim, seeds
 
 from farshore_engine.blocks.grid import BLOCK_SIZE
-from farshore_engine.contract.assignment import DirectoryAccess, VaultAccess
+from farshore_engine.contract.assignment import DirectoryAccess, Source, VaultAccess
 from farshore_engine.contract.machine import BootMode, MachineDescription
 from farshore_engine.contract.points import Consistency
 from farshore_engine.contract.site import CloudCredential, CloudProvider, CloudSite, CloudTarget
@@ -74,6 +74,7 @@ class Scene:
     told: list[str] = field(default_factory=list)
     progress: Callable[[int | None, str], None] | None = None
     site_changes: dict[str, Any] = field(default_factory=dict)
+    port: int = 0  # where the machine answers over SSH; 0: nothing is told of it
     own: Path | None = None  # where the process server has its state, if that is not beside the vault
 
     @property
@@ -134,6 +135,7 @@ class Scene:
             input=TaskInput(**{**wanted, **given}),
             vault=self.vault,
             site=self.site,
+            source=Source(address="10.0.0.4", port=self.port) if self.port else None,
         )
 
     def do(self, kind: TaskKind, **given: Any) -> TaskResult:

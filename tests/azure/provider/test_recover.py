@@ -15,7 +15,6 @@ from tests.azuresim.compute.state import Machine
 
 from farshore_engine.agent.disks import Disk, content_id, named
 from farshore_engine.agent.signatures import HEAD_SIZE
-from farshore_engine.azure.tasks import probemachine, startmachine
 from farshore_engine.azure.tasks.scene import disk_names
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.site import CloudTarget
@@ -57,12 +56,8 @@ def ssh_servers(sim: AzureSim, port: int) -> Iterator[list[Machine]]:
             one.close()
 
 
-def test_a_machine_is_recovered_answers_and_is_removed_without_a_trace(
-    scene: Scene, sim: AzureSim, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    port = free_port()
-    monkeypatch.setattr(startmachine, "SSH", port)
-    monkeypatch.setattr(probemachine, "SSH", port)
+def test_a_machine_is_recovered_answers_and_is_removed_without_a_trace(scene: Scene, sim: AzureSim) -> None:
+    port = scene.port = free_port()  # as at home
     scene.target = CloudTarget(private_ip="127.55.0.77", tags={"team": "shop"})
     with ssh_servers(sim, port) as started:
         hydrated = scene.do(TaskKind.HYDRATE)

@@ -11,6 +11,8 @@ from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.site import CloudTarget
 from farshore_engine.contract.tasks import ProbeKind, ProbeSpec, TaskFailed, TaskKind
 
+VNET = "/resourceGroups/rg/providers/Microsoft.Network/virtualNetworks/shore"
+
 
 def machine_of(sim: AzureSim, name: str = "web-01") -> dict[str, object]:
     return sim.parts["compute"].machine(name).properties
@@ -100,6 +102,23 @@ def test_a_recovered_machine_is_shut_down_and_started_again(scene: Scene, sim: A
     other_run.do(TaskKind.SHUTDOWN_SOURCE, **away)
     assert other_run.do(TaskKind.START_MACHINE, target=None).disk_paths == first.disk_paths
     other_run.do(TaskKind.CLEAN_UP, target=None)
+    assert ours(sim) == []
+
+
+def test_a_machine_in_a_group_of_its_own_is_found_again_by_a_process_server_that_knows_nothing(
+    scene: Scene, sim: AzureSim
+) -> None:
+    """Who sends it home is not told its target: it was looked for in the site's group only, and left behind."""
+    sim.group("Shop")
+    scene.target = CloudTarget(resource_group="Shop", network=f"/subscriptions/{sim.subscription}{VNET}")
+    scene.recover()
+    scene.lose_staged()
+    away = {"machine_name": "", "source_machine": "web-01", "target": None}
+    other = Scene(sim, scene.directory, point=scene.point, run="commit-3")
+    assert other.do(TaskKind.SHUTDOWN_SOURCE, **away).confirmed
+    assert sim.parts["compute"].power_of("web-01") == "deallocated"
+    assert other.do(TaskKind.START_MACHINE, target=None).address
+    assert "resource group Shop" in " ".join(other.do(TaskKind.CLEAN_UP, target=None).looked_for)
     assert ours(sim) == []
 
 

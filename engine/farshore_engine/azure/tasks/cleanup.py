@@ -16,8 +16,9 @@ def clean_up(task: TaskAssignment, context: TaskContext) -> TaskResult:
     if task.input.machine_name and not task.input.keep_machine:
         scene = Scene.of(task, context)
         tell = telling(context, f"removing {scene.place.name}")
-        removed += remove(scene.cloud, scene.place, scene.groups(), tell=tell)
-        sought += looked_for(scene.place, scene.groups())
+        groups = scene.everywhere()
+        removed += remove(scene.cloud, scene.place, groups, tell=tell)
+        sought += looked_for(scene.place, groups)
         removed += remove_disks(scene.directory)
         sought.append(str(scene.directory))
     if task.input.pin and task.vault is not None:

@@ -35,9 +35,7 @@ def final_point(task: TaskAssignment, context: TaskContext) -> TaskResult:
 def start_source(task: TaskAssignment, context: TaskContext) -> TaskResult:
     """See `Executor`."""
     known = _own(task)
-    scene = Scene.of(known, context)
-    found = scene.machine()
-    if found is None or not scene.place.is_machines(found):
+    if Scene.of(known, context).recovered() is None:
         return start_here(task, context)
     return begin_machine(known, context)
 
@@ -45,8 +43,8 @@ def start_source(task: TaskAssignment, context: TaskContext) -> TaskResult:
 def _stopped(task: TaskAssignment, context: TaskContext) -> bool:
     """Stop the machine in Azure; tells whether there is one."""
     scene = Scene.of(_own(task), context)
-    found = scene.machine()
-    if found is None or not scene.place.is_machines(found):
+    found = scene.recovered()
+    if found is None:
         return False
     tell = telling(context, f"shutting {scene.place.name} down")
     stop_machine(scene.cloud, at(scene.place, found), tell)

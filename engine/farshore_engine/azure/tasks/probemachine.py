@@ -14,7 +14,7 @@ from typing import Any
 from farshore_engine.azure.machines import machine_address, power_state
 from farshore_engine.azure.network import group_of
 from farshore_engine.azure.tasks.scene import Scene
-from farshore_engine.azure.tasks.startmachine import KIND, SSH
+from farshore_engine.azure.tasks.startmachine import KIND, port_of
 from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.contract.tasks import ProbeResult, TaskAssignment, TaskFailed, TaskResult
 from farshore_engine.machines.probe import probe
@@ -31,8 +31,8 @@ REACH = "Check that the process server's network reaches the machine's subnet (p
 def probe_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
     """See `Executor`."""
     scene = Scene.of(task, context)
-    found = scene.machine()
-    if found is None or not scene.place.is_machines(found):
+    found = scene.recovered()
+    if found is None:
         raise StopFault(f"there is no machine {scene.place.name}", "Start the run anew", reason="MachineUnknown")
     group = group_of(str(found.id)) or scene.place.group
     power, failure = power_state(scene.cloud, group, scene.place.name)
@@ -61,7 +61,7 @@ def _asked(task: TaskAssignment, context: TaskContext, scene: Scene, address: st
         started=lambda: since_start(scene.directory, context),
     )
     answers = ask_all(task.input.probes, asked, lambda names: context.progress(None, f"waiting for {', '.join(names)}"))
-    result = _result(address, answers, "; ".join(f"{one.name}: {one.answer}" for one in answers))
+    result = _result(task, address, answers, "; ".join(f"{one.name}: {one.answer}" for one in answers))
     failed = [f"{one.name}: {one.answer}" for one in answers if not one.passed]
     if failed:
         raise TaskFailed(
@@ -74,42 +74,43 @@ def _asked(task: TaskAssignment, context: TaskContext, scene: Scene, address: st
 
 
 def _greeted(task: TaskAssignment, context: TaskContext, scene: Scene, address: str) -> TaskResult:
-    context.progress(None, f"waiting for an answer from {address}:{SSH}")
+    port = port_of(task)
+    context.progress(None, f"waiting for an answer from {address}:{port}")
     asked: Any = RunningMachine(
-        scene.place.name, MachineKind.QEMU, MachineState.RUNNING, address, SSH, None, Path("boot-diagnostics")
+        scene.place.name, MachineKind.QEMU, MachineState.RUNNING, address, port, None, Path("boot-diagnostics")
     )
     try:
         evidence = probe(asked, timeout=float(task.input.probe_timeout_seconds))
     except WaitFault as fault:
         raise WaitFault(
-            f"{scene.place.name} runs, and did not answer at {address}:{SSH}",
+            f"{scene.place.name} runs, and did not answer at {address}:{port}",
             f"Look at its boot diagnostics. {REACH}",
             reason=fault.reason,
         ) from fault
     said = f"{evidence.banner or 'TCP connection accepted'} after {evidence.attempts} attempts"
     seconds = since_start(scene.directory, context)
-    return _result(address, (ProbeResult(name=GREETING, passed=True, answer=said, seconds=seconds),), said)
+    return _result(task, address, (ProbeResult(name=GREETING, passed=True, answer=said, seconds=seconds),), said)
 
 
 def _isolated(task: TaskAssignment, address: str) -> TaskResult:
     said = "Azure says that it runs; nothing was asked of it, because its network is isolated"
     if task.input.probes:
-        result = TaskResult(machine_kind=KIND, address=address, port=SSH, evidence=said)
+        result = TaskResult(machine_kind=KIND, address=address, port=port_of(task), evidence=said)
         raise TaskFailed(
             "the probes cannot be asked: the drill's network is isolated",
             "Name one that the process server reaches: spec.drillNetwork of the site, or spec.network of the drill",
             reason="ProbeFailed",
             result=result,
         )
-    return TaskResult(machine_kind=KIND, address=address, port=SSH, evidence=said)
+    return TaskResult(machine_kind=KIND, address=address, port=port_of(task), evidence=said)
 
 
-def _result(address: str, answers: tuple[ProbeResult, ...], evidence: str) -> TaskResult:
+def _result(task: TaskAssignment, address: str, answers: tuple[ProbeResult, ...], evidence: str) -> TaskResult:
     return TaskResult(
         machine_kind=KIND,
         address=address,
-        port=SSH,
+        port=port_of(task),
         evidence=evidence,
         probes=answers,
-        host_key=asyncio.run(ask_host_key(address, SSH)),
+        host_key=asyncio.run(ask_host_key(address, port_of(task))),
     )

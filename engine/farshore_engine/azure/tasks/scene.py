@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from farshore_engine.azure.cleanup import groups_with
 from farshore_engine.azure.cloud import Cloud, cloud_of
 from farshore_engine.azure.machines import find_machine
 from farshore_engine.azure.place import POINT, RUN, Place
@@ -39,6 +40,17 @@ class Scene:
         """Return the machine in Azure that has the name, whoever made it; None if there is none."""
         return next((found for found in map(self._find, self.groups()) if found is not None), None)
 
+    def recovered(self) -> Any:
+        """Return the machine of that name that was recovered here, also where nobody has noted its resource group."""
+        for groups in (self.groups, self.everywhere):
+            found = next((one for one in map(self._find, groups()) if self._is_recovered(one)), None)
+            if found is not None:
+                return found
+        return None
+
+    def _is_recovered(self, found: Any) -> bool:
+        return found is not None and self.place.is_machines(found)
+
     def _find(self, group: str) -> Any:
         return find_machine(self.cloud, group, self.place.name)
 
@@ -69,7 +81,14 @@ class Scene:
 
     def groups(self) -> tuple[str, ...]:
         """Return the resource groups where the machine may be: the target's, the one that was noted, the site's."""
-        return tuple(dict.fromkeys((self.place.group, self._noted(), self.place.site.resource_group)))
+        return _distinct((self.place.group, self._noted(), self.place.site.resource_group))
+
+    def everywhere(self) -> tuple[str, ...]:
+        """Return in addition each resource group of the subscription that has something of the machine.
+
+        Whoever sends it home is not told the place that it was given, and a new process server has noted none.
+        """
+        return _distinct((*self.groups(), *groups_with(self.cloud, self.place)))
 
     def note(self, **facts: Any) -> None:
         """Write down where the machine is made, and what else is known of it, for tasks that do not say it."""
@@ -79,6 +98,14 @@ class Scene:
 
     def _noted(self) -> str:
         return str(noted(self.directory).get("group", self.place.group))
+
+
+def _distinct(groups: Iterable[str]) -> tuple[str, ...]:
+    """Return each resource group once; Azure does not mind how their names are written."""
+    found: dict[str, str] = {}
+    for group in groups:
+        found.setdefault(group.lower(), group)
+    return tuple(found.values())
 
 
 def noted(directory: Path) -> dict[str, Any]:

@@ -27,8 +27,8 @@ LEAST_MEMORY_MIB = 512
 def begin_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
     """Start the machine that is there, of whichever run; it keeps its own disks."""
     scene = Scene.of(task, context)
-    found = scene.machine()
-    if found is None or not scene.place.is_machines(found):
+    found = scene.recovered()
+    if found is None:
         raise StopFault(
             f"there is no machine {scene.place.name} of {scene.place.machine_id} in resource group "
             f"{', '.join(scene.groups())}",
@@ -37,7 +37,7 @@ def begin_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
         )
     tell = telling(context, f"starting {scene.place.name}")
     machine = ensure_running(scene.cloud, at(scene.place, found), tell)
-    return started(scene, Made(machine, plain(machine.hardware_profile.vm_size)))
+    return started(task, scene, Made(machine, plain(machine.hardware_profile.vm_size)))
 
 
 def make(task: TaskAssignment, context: TaskContext) -> TaskResult:
@@ -57,7 +57,7 @@ def make(task: TaskAssignment, context: TaskContext) -> TaskResult:
     if any(scene.directory.glob("disk-*.raw")):
         for image in scene.directory.glob("disk-*"):
             image.unlink()  # Azure has them now, and the machine writes to its own
-    return started(scene, made)
+    return started(task, scene, made)
 
 
 def start_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
@@ -65,7 +65,12 @@ def start_machine(task: TaskAssignment, context: TaskContext) -> TaskResult:
     return begin_machine(task, context) if task.input.target is None else make(task, context)
 
 
-def started(scene: Scene, made: Made) -> TaskResult:
+def port_of(task: TaskAssignment) -> int:
+    """Return where the machine answers over SSH: recovered disks bring the port of the source along."""
+    return task.source.port if task.source is not None else SSH
+
+
+def started(task: TaskAssignment, scene: Scene, made: Made) -> TaskResult:
     """Say what runs where, and why it has another size than the one that came first."""
     machine = made.machine
     profile = machine.storage_profile
@@ -78,7 +83,7 @@ def started(scene: Scene, made: Made) -> TaskResult:
     return TaskResult(
         machine_kind=KIND,
         address=address,
-        port=SSH,
+        port=port_of(task),
         disk_paths=tuple(str(one.managed_disk.id) for one in disks if one.managed_disk is not None),
         evidence="; ".join(said),
     )

@@ -19,7 +19,7 @@ from farshore_engine.contract.site import CloudTarget
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
 from farshore_engine.processserver.identity import write_private
 from farshore_engine.processserver.tasks.context import TaskContext, vault_of
-from farshore_engine.processserver.tasks.owndisks import match_disks
+from farshore_engine.processserver.tasks.owndisks import can_be_told, match_disks
 from farshore_engine.processserver.tasks.writeback import write_disks
 from farshore_engine.vault.machine import StoredPoint
 from farshore_engine.vault.reader import PointReader
@@ -83,11 +83,11 @@ def _is_it(stage: Stage, machine: Machine, point: StoredPoint) -> None:
             f"If it is the same one, set spec.source.machine: {machine.name}; if not, give it another address",
             reason="AnotherMachine",
         )
+    have = ", ".join(f"{disk.name} {disk.size_bytes // GIB} GiB" for disk in machine.disks)
     left = [disk.size_bytes // GIB for disk in machine.disks]
     for disk in point.manifest.disks:
         size = -(-disk.size_bytes // GIB)
         if 0 not in left and size not in left:
-            have = ", ".join(f"{disk.name} {disk.size_bytes // GIB} GiB" for disk in machine.disks)
             raise StopFault(
                 f"{machine.name} has no disk of the {size} GiB that {disk.name} of the point has; it has {have}",
                 "Give the machine the disks that it had, or take it away for a new one to be made",
@@ -95,6 +95,13 @@ def _is_it(stage: Stage, machine: Machine, point: StoredPoint) -> None:
             )
         if size in left:
             left.remove(size)
+    if not can_be_told(point.manifest.disks, [disk.size_bytes for disk in machine.disks]):
+        raise StopFault(
+            f"it cannot be told which disks of {machine.name} are those of the point: the point has "
+            f"{', '.join(disk.name for disk in point.manifest.disks)}, the machine has {have}",
+            "Give the machine the disks that it had, or take off for the failback those that are not replicated",
+            reason="DisksDiffer",
+        )
 
 
 def _address(task: TaskAssignment, point: StoredPoint) -> str:

@@ -49,6 +49,8 @@ LOGS_IN = (
     TaskKind.WRITE_BACK,
 )
 """Tasks that may log in to the machine of this site, or at least knock there."""
+KNOWS = (TaskKind.PREPARE_GUEST, TaskKind.PROBE_MACHINE)
+"""Tasks that in a cloud know the machine by its address and port, where another one has its name."""
 IN_CLOUD = frozenset(
     {
         TaskKind.SHUTDOWN_SOURCE,
@@ -225,7 +227,7 @@ class Resolver:
         spec = task.spec
         if spec.kind in LOGS_IN or logs_in(spec.input.probes):
             return self._here(vm)
-        if spec.kind is TaskKind.START_MACHINE:
+        if spec.kind is TaskKind.START_MACHINE or (spec.kind in KNOWS and self._task_site(task) is not None):
             # A recovered machine without a root disk of its own gets the source's login. It starts all the same
             # without: a Secret that is gone must not be in the way of a failover. One that may not be read yet is
             # waited for: a machine that was started without a login can never be protected where it runs.
