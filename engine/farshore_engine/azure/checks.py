@@ -5,7 +5,6 @@ Nothing is changed. What cannot be asked is told as that, with what Azure said.
 
 from __future__ import annotations
 
-from farshore_engine.azure.checklist import Checklist
 from farshore_engine.azure.cloud import PUBLIC, Cloud
 from farshore_engine.azure.machinechecks import (
     Wish,
@@ -18,6 +17,7 @@ from farshore_engine.azure.machinechecks import (
 )
 from farshore_engine.azure.networkchecks import address_free, network_fits
 from farshore_engine.azure.sitechecks import accounts, group_there, permitted, proxy_text, registered, states_of
+from farshore_engine.checklist import Checklist
 from farshore_engine.contract.replication import Check
 
 

@@ -77,6 +77,10 @@ class AzureBlobStore:
             ) from error
         return cls(service.get_container_client(container), deadline=deadline)
 
+    def inquire(self, what: str, request: Callable[[ContainerClient], R]) -> R:
+        """Ask the container something that is no matter of objects; raises Fault, "cannot <what> ..."."""
+        return self._retried(what, lambda _: request(self._container))
+
     def put(self, name: str, data: bytes | bytearray | memoryview, *, create_only: bool = False) -> Version:
         """See ObjectStore."""
         blob, content = self._container.get_blob_client(checked_name(name)), bytes(data)

@@ -254,6 +254,15 @@ class MachineVault:
         return None
 
 
+def check_vault(store: ObjectStore, prefix: str) -> None:
+    """Look whether there is a vault of a format that is known here; `prefix` as in `names.checked_prefix`.
+
+    Raises:
+        StopFault: there is none (NoVault), it is damaged, or newer.
+    """
+    _check_vault(store, prefix, False, _utc_now)
+
+
 def _check_vault(store: ObjectStore, prefix: str, create: bool, clock: Callable[[], datetime]) -> None:
     name = vault_file(prefix)
     try:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pydantic import SecretBytes
 
-from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, KeyVaultAccess, VaultAccess
+from farshore_engine.contract.assignment import (
+    AzureBlobAccess,
+    DirectoryAccess,
+    KeyVaultAccess,
+    PreviousKey,
+    VaultAccess,
+)
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.vault.azure_locks import LockingBlobStore
 from farshore_engine.vault.azure_store import DEADLINE
@@ -42,8 +48,12 @@ def key_ring(access: VaultAccess) -> KeyRing:
     Raises:
         StopFault: a key from a Secret is not one.
     """
-    previous = tuple(Previous(_wrapper(one.key), one.remove) for one in access.previous_keys)
-    return KeyRing(_wrapper(access.key), previous)
+    return ring_of(access.key, access.previous_keys)
+
+
+def ring_of(key: SecretBytes | KeyVaultAccess, previous: tuple[PreviousKey, ...]) -> KeyRing:
+    """Return the ring of a current key and those before it; as `key_ring`."""
+    return KeyRing(_wrapper(key), tuple(Previous(_wrapper(one.key), one.remove) for one in previous))
 
 
 def _wrapper(key: SecretBytes | KeyVaultAccess) -> KeyWrapper:

@@ -144,7 +144,7 @@ def _watch(
     machine: tuple[str, int, str, Path | None, bool], period: timedelta, every: timedelta
 ) -> tuple[list[Sample], int]:
     from farshore_cli.churn import from_machine
-    from farshore_cli.commands.doctor import source_of
+    from farshore_cli.doctoring.machine import source_of
 
     return from_machine(source_of(*machine), period, every, lambda line: print(line, file=sys.stderr))
 

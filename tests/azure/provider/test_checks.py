@@ -12,7 +12,7 @@ from tests.azure.provider.scene import Scene
 from tests.azuresim import AzureSim, seeds
 from tests.azuresim.authorization import grant_role
 
-from farshore_cli.commands.doctor import page
+from farshore_cli.doctoring.page import page
 from farshore_cli.sitedoctor import checks_of
 from farshore_engine.azure import cloud as cloud_module
 from farshore_engine.azure.readiness import check_machine, check_site

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from farshore_cli.commands.agent import expired_keys
-from farshore_cli.commands.doctor import page
 from farshore_cli.commands.prepare import linux_script
+from farshore_cli.doctoring.page import page
 from farshore_cli.main import build
 from farshore_engine.agent.enrol import Token, parse_server
 from farshore_engine.bundle.service import init_script, manual_install, systemd_unit

@@ -16,26 +16,30 @@ class Checklist:
     lines: list[Check] = field(default_factory=list)
 
     def ask(self, name: str, look: Callable[[], str]) -> bool:
-        """Add what a look says; a fault is its failure, a warning where it only has to be waited for.
+        """Add what a look says; a fault is an error, a warning where it only has to be waited for.
 
         Returns whether it passed.
         """
-        return self._look(name, look, CheckResult.ERROR)
+        return self._look(name, look, CheckResult.ERROR, CheckResult.WARNING)
+
+    def need(self, name: str, look: Callable[[], str]) -> bool:
+        """Add what a look says; a fault is an error, whatever it is. Returns whether it passed."""
+        return self._look(name, look, CheckResult.ERROR, CheckResult.ERROR)
 
     def advise(self, name: str, look: Callable[[], str]) -> bool:
         """Add what a look says; a fault is a warning, whatever it is. Returns whether it passed."""
-        return self._look(name, look, CheckResult.WARNING)
+        return self._look(name, look, CheckResult.WARNING, CheckResult.WARNING)
 
     def skip(self, names: Sequence[str], because: str) -> None:
         """Add checks that an earlier failure makes pointless."""
         text = f"not checked: {because}"
         self.lines += [Check(name=name, result=CheckResult.SKIPPED, message=text) for name in names]
 
-    def _look(self, name: str, look: Callable[[], str], worst: CheckResult) -> bool:
+    def _look(self, name: str, look: Callable[[], str], stops: CheckResult, waits: CheckResult) -> bool:
         try:
             said = look()
         except Fault as fault:
-            result = worst if isinstance(fault, StopFault) else CheckResult.WARNING
+            result = stops if isinstance(fault, StopFault) else waits
             self.lines.append(Check(name=name, result=result, message=fault.message, remedy=fault.remedy))
             return False
         self.lines.append(Check(name=name, result=CheckResult.PASSED, message=said))
