@@ -13,8 +13,10 @@ from urllib.parse import urlencode
 import urllib3
 import yaml
 from kubernetes import client, config
+from tests.cluster.waiting import eventually
 
 from farshore_cli.dev.controlplane import ControlPlane
+from farshore_operator.api import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CRDS = ROOT / "crds"
@@ -110,8 +112,17 @@ def install_kinds(plane: ControlPlane) -> None:
     """Let the control plane have our kinds, whether or not a chart has brought them already."""
     if "protectedvms.farshore.dev" not in plane.kubectl("get", "crd", "-o", "name").stdout:
         plane.kubectl("apply", "--server-side", "-f", str(CRDS))
-    plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
-    plane.kubectl("api-resources")  # kubectl remembers for hours which short names there were before
+    await_kinds(plane)
+
+
+def await_kinds(plane: ControlPlane) -> None:
+    """Wait until the control plane serves our kinds and says so, which follows some moments later.
+
+    kubectl remembers for hours which kinds and short names there were, except when it is asked for them.
+    """
+    plane.kubectl("wait", "--for=condition=Established", "--timeout=120s", "crd", "--all")
+    asked = ("api-resources", "--api-group=farshore.dev", "-o", "name")
+    eventually(lambda: len(plane.kubectl(*asked).stdout.split()) == len(KINDS), "our kinds are not known")
 
 
 class Caller:
@@ -176,7 +187,7 @@ class Caller:
             query = {"fieldValidation": "Strict", **query}
         url = f"{self._host}{where}?{urlencode(query)}"
         data = None if body is None else json.dumps(body)
-        answer = self._pool.request(method, url, body=data, headers=headers, retries=False, timeout=30.0)
+        answer = self._pool.request(method, url, body=data, headers=headers, retries=False, timeout=60.0)
         return Answer(answer.status, answer.json())
 
 

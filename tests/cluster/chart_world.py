@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.api_objects import ROOT, Caller, Manifest, changed, example
+from tests.cluster.api_objects import ROOT, Caller, Manifest, await_kinds, changed, example
+from tests.cluster.people import can
+from tests.cluster.waiting import eventually
 
 from farshore_cli.dev.controlplane import ControlPlane
 from farshore_operator.decide.actions import PolicyRule
@@ -19,8 +22,34 @@ RBAC = "rbac.authorization.k8s.io/v1"
 
 
 def install(plane: ControlPlane, *options: str) -> None:
-    """Install the chart with Helm, as a user does."""
+    """Install the chart with Helm, as a user does, and return when its kinds are known and its policies in force."""
     plane.helm("install", "farshore", str(CHART), "-n", SYSTEM, "--create-namespace", *options)
+    await_kinds(plane)
+    await_policies(plane)
+
+
+def await_policies(plane: ControlPlane) -> None:
+    """Wait until the API server enforces a policy that is written now, and with it all that were written before.
+
+    It takes policies up in the order in which they were written, about once a second.
+    """
+    marker = f"marker-{secrets.token_hex(4)}"
+    admin, place = Caller(plane), "/apis/admissionregistration.k8s.io/v1/validatingadmission"
+    head = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": marker}}
+    maps = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
+    rule = {"expression": f"object.metadata.name != '{marker}'", "message": "the marker is in force"}
+    policy = {"matchConstraints": {"resourceRules": [maps]}, "validations": [rule]}
+    binding = {"policyName": marker, "validationActions": ["Deny"]}
+    tried = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": marker}}
+    for kind, plural, spec in (("", "policies", policy), ("Binding", "policybindings", binding)):
+        made = admin.send("POST", place + plural, {**head, "kind": f"ValidatingAdmissionPolicy{kind}", "spec": spec})
+        assert made.message == ""
+    eventually(
+        lambda: "the marker is in force" in admin.create("default", tried, dryRun="All").message,
+        "no policy is in force",
+    )
+    for plural in ("policybindings", "policies"):
+        assert admin.send("DELETE", f"{place}{plural}/{marker}").allowed
 
 
 def operator(plane: ControlPlane) -> Caller:
@@ -125,6 +154,8 @@ def grant(plane: ControlPlane, namespace: str, name: str, rules: tuple[PolicyRul
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
     for one in (account, role(name, rules), role_binding(namespace, name)):
         assert system.apply(namespace, one, **BY_OPERATOR).message == ""
+    who = Caller.account(plane, namespace, name)
+    eventually(lambda: can(who, namespace, "get", "processservers"), f"the rights of {name} are not in force")
 
 
 def process_server(plane: ControlPlane, namespace: str, server: str, *secrets: str) -> Caller:
@@ -144,7 +175,9 @@ def beyond_rbac(plane: ControlPlane, namespace: str, account: str) -> Caller:
     admin = Caller.operator(plane)
     binding = role_binding(namespace, f"all-{account}", account=account, cluster_role="cluster-admin")
     assert admin.apply(namespace, binding).message == ""
-    return Caller.account(plane, namespace, account)
+    who = Caller.account(plane, namespace, account)
+    eventually(lambda: can(who, namespace, "delete", "protectedvms"), f"the rights of {account} are not in force")
+    return who
 
 
 def fresh(directory: Path) -> ControlPlane:

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.cluster.operator_process import Installation, condition, eventually, samples
+from tests.cluster.operator_process import Installation, condition, samples
 from tests.cluster.people import person
 from tests.cluster.played_appliance import PlayedAppliance
+from tests.cluster.waiting import eventually
 
 from farshore_operator.api import FailoverPlan, FailoverRun, ProtectedVM
 from farshore_operator.api.failoverrun import RunKind
@@ -50,6 +51,7 @@ KUSTOMIZATIONS = {
 def moving_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     with Installation(tmp_path_factory.mktemp("moving")) as up:
         up.plane.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(KUSTOMIZATIONS))
+        up.plane.kubectl("wait", "--for=condition=Established", "--timeout=120s", "crd", "--all")
         yield up
 
 
@@ -77,11 +79,11 @@ class Scene:
             runs = self.world.all(FailoverRun, self.namespace)
             return [run for run in runs if run.spec.kind is RunKind.FAILOVER]
 
-        eventually(lambda: bool(found()), "no run began", 30)
+        eventually(lambda: bool(found()), "no run began")
         return found()[0]
 
-    def wait_run(self, name: str, until: Any, within: float = 40.0) -> FailoverRun:
-        return self.world.wait(FailoverRun, self.namespace, name, until, within)
+    def wait_run(self, name: str, until: Any) -> FailoverRun:
+        return self.world.wait(FailoverRun, self.namespace, name, until)
 
 
 def registrars(world: Installation, namespace: str) -> set[str]:
@@ -96,7 +98,7 @@ def scene(moving_world: Installation, tmp_path: Path) -> Iterator[Scene]:
     namespace = world.namespace(f"moving-{secrets.token_hex(3)}")
     world.apply(namespace, *samples(*GROUND))
     with ExitStack() as stack:
-        eventually(lambda: registrars(world, namespace) >= {"stack", "shore"}, "no registrars", 20)
+        eventually(lambda: registrars(world, namespace) >= {"stack", "shore"}, "no registrars")
         stack.enter_context(PlayedAppliance(world, namespace, "stack", "ps-stack", tmp_path))
         shore = stack.enter_context(PlayedAppliance(world, namespace, "shore", "ps-shore", tmp_path))
         world.apply(namespace, *samples("ProtectedVM"))

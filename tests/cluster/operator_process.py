@@ -16,6 +16,7 @@ import yaml
 from kubernetes import config
 from tests.cluster.api_objects import ROOT
 from tests.cluster.chart_world import SYSTEM, install
+from tests.cluster.waiting import PATIENCE, eventually
 
 from farshore_cli.dev.controlplane import ControlPlane
 from farshore_cli.dev.processes import Process, tail
@@ -126,7 +127,7 @@ class Installation:
         namespace: str,
         name: str,
         until: Callable[[ResourceT], bool],
-        within: float = 30.0,
+        within: float = PATIENCE,
     ) -> ResourceT:
         """Wait until an object is as wanted, checking the invariants each time it is looked at."""
         seen: ResourceT | None = None
@@ -140,7 +141,7 @@ class Installation:
         told = status.dump() if status is not None else None
         raise AssertionError(f"{model.__name__} {name} did not get there in {within} s: {told}\n{self.operator_log(8)}")
 
-    def wait_gone(self, model: type[Resource], namespace: str, name: str, within: float = 30.0) -> None:
+    def wait_gone(self, model: type[Resource], namespace: str, name: str, within: float = PATIENCE) -> None:
         """Wait until an object is gone."""
         eventually(lambda: self.find(model, namespace, name) is None, f"{model.__name__} {name} is still there", within)
 
@@ -168,14 +169,6 @@ class Installation:
             (f"{item['regarding']['kind']}/{item['regarding']['name']}", item["reason"], item.get("note", ""))
             for item in yaml.safe_load(text)["items"]
         ]
-
-
-def eventually(test: Callable[[], bool], otherwise: str, within: float = 30.0) -> None:
-    """Wait until `test` holds."""
-    deadline = time.monotonic() + within
-    while not test():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.2)
 
 
 def samples(*kinds: str) -> list[Manifest]:

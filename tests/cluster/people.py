@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import yaml
 from tests.cluster.api_objects import Answer, Caller, Manifest
+from tests.cluster.waiting import PATIENCE, eventually
 
 from farshore_cli.dev.controlplane import ControlPlane
 
@@ -24,7 +25,9 @@ def person(plane: ControlPlane, namespace: str, user: str, role: str, *groups: s
         "subjects": [{"kind": "User", "apiGroup": RBAC, "name": user}],
     }
     assert Caller.operator(plane).apply(namespace, binding).message == ""
-    return Caller(plane, user, (*groups, EVERYBODY))
+    who = Caller(plane, user, (*groups, EVERYBODY))
+    eventually(lambda: can(who, namespace, "get", "failoverplans"), f"{role} is not in force for {user}")
+    return who
 
 
 def can(who: Caller, namespace: str, verb: str, resource: str, group: str = "farshore.dev") -> bool:
@@ -40,7 +43,7 @@ def can(who: Caller, namespace: str, verb: str, resource: str, group: str = "far
     return bool(answer.body["status"]["allowed"])
 
 
-def settled(ask: Callable[[], Answer], sentence: str, within: float = 30.0) -> None:
+def settled(ask: Callable[[], Answer], sentence: str, within: float = PATIENCE) -> None:
     """Wait until a policy is in force: the API server learns of one some moments after it was written."""
     deadline = time.monotonic() + within
     while sentence not in (message := ask().message):
@@ -50,10 +53,10 @@ def settled(ask: Callable[[], Answer], sentence: str, within: float = 30.0) -> N
 
 def settled_policy(plane: ControlPlane, name: str) -> Manifest:
     """Return a policy once the controller has checked its types."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while True:
         found: Manifest = yaml.safe_load(plane.kubectl("get", "validatingadmissionpolicy", name, "-o", "yaml").stdout)
         if found.get("status", {}).get("observedGeneration") == found["metadata"]["generation"]:
             return found
-        assert time.monotonic() < deadline, f"{name} was not checked in 30 s"
+        assert time.monotonic() < deadline, f"{name} was not checked in {PATIENCE:.0f} s"
         time.sleep(0.2)

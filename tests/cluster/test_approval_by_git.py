@@ -23,7 +23,6 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane of its own with the chart, approval by Git, and a plan."""
     with fresh(tmp_path_factory.mktemp("approval")) as running:
         install(running, *APPROVAL)
-        running.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
         running.kubectl("create", "namespace", SPACE)
         assert Caller.operator(running).create(SPACE, PLAN).message == ""
         root = Caller(running, "root", ("system:masters",))

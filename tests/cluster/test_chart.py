@@ -22,7 +22,6 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane of its own with the chart installed."""
     with fresh(tmp_path_factory.mktemp("chart")) as running:
         install(running)
-        running.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
         running.kubectl("create", "namespace", "payments")
         yield running
 

@@ -36,7 +36,6 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane of its own with the chart installed and a populated namespace."""
     with fresh(tmp_path_factory.mktemp("admission")) as running:
         install(running)
-        running.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
         populate(running, SPACE)
         running.kubectl("create", "namespace", "elsewhere")
         yield running
@@ -354,5 +353,5 @@ def test_a_deleted_owner_and_a_deleted_namespace_take_their_runs_along(plane: Co
     assert operator(plane).create("short-lived", run).message == ""
     assert operator(plane).create("short-lived", named("Task", "left")).message == ""
     assert admin.delete("short-lived", named("TestFailover", "drill")).allowed
-    plane.kubectl("-n", "short-lived", "wait", "--for=delete", "failoverrun/owned", "--timeout=60s")
-    plane.kubectl("delete", "namespace", "short-lived", "--timeout=90s")
+    plane.kubectl("-n", "short-lived", "wait", "--for=delete", "failoverrun/owned", "--timeout=150s")
+    plane.kubectl("delete", "namespace", "short-lived", "--timeout=150s")

@@ -52,7 +52,7 @@ def run(control_plane: ControlPlane, namespace: str) -> Run:
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-m", "farshore_cli.main", *arguments, "-n", namespace]
         environment = {**os.environ, **control_plane.environment(), "COLUMNS": "120"}
-        return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
     return command
 
@@ -72,7 +72,7 @@ def answer_doctor(client: Client, namespace: str, report: TaskReport) -> threadi
     """Answer the next request as operator and process server would."""
 
     def work() -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 200
         while time.monotonic() < deadline:
             body: dict[str, Any] = client.get(PROTECTED_VM, namespace, VM) or {}
             request = body["metadata"].get("annotations", {}).get(DOCTOR_ANNOTATION)
@@ -103,7 +103,7 @@ def test_doctor_shows_what_the_process_server_found(
     assign(client, namespace)
     checks = (Check(name="Clock", result=result, message="off", remedy="Use a time server"),)
     thread = answer_doctor(client, namespace, TaskReport(phase=TaskPhase.SUCCEEDED, result=TaskResult(checks=checks)))
-    done = run("doctor", VM, "--timeout", "30")
+    done = run("doctor", VM, "--timeout", "150")
     thread.join()
     assert (done.returncode, done.stderr) == (code, "")
     assert verdict in done.stdout
@@ -117,7 +117,7 @@ def test_doctor_says_who_is_silent_or_failed(client: Client, run: Run, namespace
     client.merge(PROTECTED_VM, namespace, VM, {"metadata": {"annotations": {DOCTOR_ANNOTATION: None}}})
     failed = TaskReport(phase=TaskPhase.FAILED, message="no credentials", remedy="Name a Secret")
     thread = answer_doctor(client, namespace, failed)
-    said = refused(run("doctor", VM, "--timeout", "30"))
+    said = refused(run("doctor", VM, "--timeout", "150"))
     thread.join()
     assert "no credentials" in said
     assert "Name a Secret" in said

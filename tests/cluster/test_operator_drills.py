@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.cluster.operator_process import Installation, condition, eventually, message
+from tests.cluster.operator_process import Installation, condition, message
 from tests.cluster.test_operator_runs import PLAN, Scene, scene  # noqa: F401
+from tests.cluster.waiting import eventually
 
 from farshore_engine.contract.tasks import TaskKind
 from farshore_operator.api import FailoverPlan, FailoverRun, TestFailover
@@ -55,4 +56,4 @@ def test_a_drill_is_made_at_its_time_reported_cleaned_up_and_remembered(scene: S
     assert len(scene.world.all(TestFailover, scene.namespace)) == 1
 
     scene.world.admin.delete(FAILOVER_PLAN, scene.namespace, PLAN)
-    eventually(lambda: not scene.world.all(TestFailover, scene.namespace), "its drill stays behind", 60)
+    eventually(lambda: not scene.world.all(TestFailover, scene.namespace), "its drill stays behind")

@@ -61,7 +61,7 @@ def test_a_machine_names_what_is_missing_and_heals(
     assert waits.status.next_step is not None
     world.apply(namespace, _one(missing))
     # What is left is that there is no process server.
-    world.wait(ProtectedVM, namespace, VM, lambda vm: reason(vm) == "NoProcessServer", within=12)
+    world.wait(ProtectedVM, namespace, VM, lambda vm: reason(vm) == "NoProcessServer")
 
 
 def _with_key(data: dict[str, Any]) -> Manifest:
@@ -87,7 +87,7 @@ def test_a_vault_checks_its_key_and_heals(
     assert waits.status.phase is VaultPhase.PENDING
     world.admin.delete(SECRET, namespace, "vault-key")
     world.apply(namespace, _one("Secret/vault-key"))
-    healed = world.wait(RecoveryVault, namespace, "vault", lambda vault: condition(vault, "Ready") == "True", within=12)
+    healed = world.wait(RecoveryVault, namespace, "vault", lambda vault: condition(vault, "Ready") == "True")
     assert healed.status.phase is VaultPhase.READY
 
 

@@ -131,7 +131,7 @@ def test_two_machines_are_protected_drilled_failed_over_and_committed(world: Ins
     machines = {name: cloud.machine(name, ip) for name, ip in (("web1", "10.0.0.11"), ("db1", "10.0.0.12"))}
     world.apply(namespace, *_ground(cloud), *(_machine(name, one.ip) for name, one in machines.items()))
     for name in machines:
-        vm = world.wait(ProtectedVM, namespace, name, lambda vm: vm.status.phase is ProtectionPhase.PROTECTED, 90)
+        vm = world.wait(ProtectedVM, namespace, name, lambda vm: vm.status.phase is ProtectionPhase.PROTECTED)
         assert condition(vm, "ReplicationHealthy") == "True" and condition(vm, "Ready") == "True", message(vm)
         world.wait(
             ProtectedVM, namespace, name,
@@ -141,11 +141,11 @@ def test_two_machines_are_protected_drilled_failed_over_and_committed(world: Ins
     assert condition(vault, "ServerConnected") == "True"
 
     world.apply(namespace, _made("TestFailover", "drill", {"protectedVMRef": {"name": "web1"}, "notes": "looks good"}))
-    drill = world.wait(TestFailover, namespace, "drill", lambda one: condition(one, "Ready") == "True", 60)
+    drill = world.wait(TestFailover, namespace, "drill", lambda one: condition(one, "Ready") == "True")
     assert cloud.vm_names() == ["web1-dr-test"]
     world.admin.delete(_resource("TestFailover"), namespace, "drill")
-    world.wait_gone(TestFailover, namespace, "drill", 60)
-    run = world.wait(FailoverRun, namespace, str(drill.status.run), lambda r: r.status.phase is RunPhase.CLEANED_UP, 60)
+    world.wait_gone(TestFailover, namespace, "drill")
+    run = world.wait(FailoverRun, namespace, str(drill.status.run), lambda r: r.status.phase is RunPhase.CLEANED_UP)
     assert run.status.phase is RunPhase.CLEANED_UP and cloud.vm_names() == []
 
     plan = {"groups": [{"name": "all", "members": [{"name": "web1"}, {"name": "db1"}]}], "mode": "planned"}
@@ -153,7 +153,7 @@ def test_two_machines_are_protected_drilled_failed_over_and_committed(world: Ins
     world.wait(FailoverPlan, namespace, "shop", lambda one: condition(one, "Ready") == "True")
     world.apply(namespace, _made("FailoverPlan", "shop", {**plan, "mode": "unplanned", "activeSite": "recovery"}))
     for name, machine in machines.items():
-        world.wait(ProtectedVM, namespace, name, lambda vm: vm.status.phase is ProtectionPhase.FAILED_OVER, 90)
+        world.wait(ProtectedVM, namespace, name, lambda vm: vm.status.phase is ProtectionPhase.FAILED_OVER)
         assert not machine.powered_on
         assert cloud.vm_bytes(f"{name}-dr", 300_000) == machine.disks[0].path.read_bytes()[:300_000]
     moved = world.get(ProtectedVM, namespace, "web1")
@@ -161,7 +161,7 @@ def test_two_machines_are_protected_drilled_failed_over_and_committed(world: Ins
     committed = {**plan, "mode": "unplanned", "activeSite": "recovery", "commit": moved.status.standing.run}
     world.apply(namespace, _made("FailoverPlan", "shop", committed))
     for name in machines:
-        world.wait(ProtectedVM, namespace, name, lambda vm: vm.status.phase is ProtectionPhase.COMMITTED, 60)
+        world.wait(ProtectedVM, namespace, name, lambda vm: vm.status.phase is ProtectionPhase.COMMITTED)
     world.check_invariants(namespace)
     assert cloud.vm_names() == ["db1-dr", "web1-dr"]
     secret = cloud.sim.credential().client_secret
@@ -182,12 +182,12 @@ def test_a_machine_that_is_protected_already_is_imported_unchanged(world: Instal
     target = Target(group, cloud.network, "default", vm_name="old-dr", log_storage={"": cloud.storage})
     protected(cloud.sr, vault, server, cloud.machine("Old.Server", "10.0.0.21"), target, name="made-by-hand")
     world.apply(namespace, *_ground(cloud))
-    world.wait(RecoveryVault, namespace, "asr", lambda vault: condition(vault, "Ready") == "True", 60)
+    world.wait(RecoveryVault, namespace, "asr", lambda vault: condition(vault, "Ready") == "True")
     before = len(cloud.sim.calls)
     words = ("import", "site-recovery", "asr", "--source-site", "stack", "--target-site", "azure", "-n", namespace)
     written = world.farshore(*words).stdout
     world.apply(namespace, *yaml.safe_load_all(written))
-    vm = world.wait(ProtectedVM, namespace, "old-server", lambda vm: vm.status.phase is ProtectionPhase.PROTECTED, 60)
+    vm = world.wait(ProtectedVM, namespace, "old-server", lambda vm: vm.status.phase is ProtectionPhase.PROTECTED)
     assert vm.spec.target.name == "old-dr" and vm.status.replication is not None
     assert [one.path for one in cloud.sim.calls[before:] if one.method != "GET" and one.plane == "arm"] == []
     assert "means it already" in world.farshore(*words).stderr

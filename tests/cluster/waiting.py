@@ -1,0 +1,17 @@
+"""Waits for what comes about by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+PATIENCE = 150.0
+"""Seconds that a wait may take: less than the operator's resync, which would hide that something was missed."""
+
+
+def eventually(test: Callable[[], bool], otherwise: str, within: float = PATIENCE) -> None:
+    """Wait until `test` holds."""
+    deadline = time.monotonic() + within
+    while not test():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.2)
