@@ -225,9 +225,9 @@ class PlayedAppliance:
         if task.name not in self._ended:
             self.vault.end(task, report)
             self._ended.add(task.name)
+            self.done[task.kind] += 1  # before anybody hears of it, and once, however often the report is sent
         self.control.report_task(task.name, report)
         self._reported[task.name] = True
-        self.done[task.kind] += 1
 
     def _result(self, task: TaskAssignment) -> TaskResult:
         match task.kind:

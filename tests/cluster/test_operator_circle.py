@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cluster.operator_process import Installation, condition, eventually, samples
+from tests.cluster.operator_process import Installation, condition, samples
 from tests.cluster.played_appliance import PlayedAppliance, PlayedVault
+from tests.cluster.waiting import eventually
 
 from farshore_engine.contract.assignment import Direction
 from farshore_engine.contract.tasks import TaskKind
@@ -23,7 +24,6 @@ from farshore_operator.kube.resources import FAILOVER_PLAN
 
 GROUND = ("Secret", "RecoveryVault", "Site", "ReplicationPolicy", "ProtectedVM")
 VM, PLAN = "web-01", "shop"
-LONG = 90.0
 
 
 class Stage:
@@ -36,25 +36,25 @@ class Stage:
         plan = samples("FailoverPlan")[0]
         plan["spec"] |= {"mode": "planned", "shutdownSource": "Required", **spec}
         self.world.apply(self.namespace, plan)
-        self.world.wait(FailoverPlan, self.namespace, PLAN, lambda plan: plan.status.edit is not None, LONG)
+        self.world.wait(FailoverPlan, self.namespace, PLAN, lambda plan: plan.status.edit is not None)
 
     def edit(self, **spec: Any) -> None:
         self.world.admin.merge(FAILOVER_PLAN, self.namespace, PLAN, {"spec": spec})
 
     def reach(self, phase: ProtectionPhase) -> ProtectedVM:
-        return self.world.wait(ProtectedVM, self.namespace, VM, lambda vm: vm.status.phase is phase, LONG)
+        return self.world.wait(ProtectedVM, self.namespace, VM, lambda vm: vm.status.phase is phase)
 
     def ready(self) -> None:
         def able(vm: ProtectedVM) -> bool:
             return vm.status.phase is ProtectionPhase.PROTECTED and condition(vm, "FailoverReady") == "True"
 
-        self.world.wait(ProtectedVM, self.namespace, VM, able, LONG)
+        self.world.wait(ProtectedVM, self.namespace, VM, able)
 
     def awaiting(self) -> str:
         def waits(plan: FailoverPlan) -> bool:
             return plan.status.phase is PlanPhase.AWAITING_COMMIT
 
-        plan = self.world.wait(FailoverPlan, self.namespace, PLAN, waits, LONG)
+        plan = self.world.wait(FailoverPlan, self.namespace, PLAN, waits)
         assert plan.status.active_run is not None
         return plan.status.active_run
 
@@ -65,7 +65,7 @@ class Stage:
         def there() -> bool:
             return any(task.spec.step == step and task.status for task in self.world.all(Task, self.namespace))
 
-        eventually(there, f"step {step} does not come", LONG)
+        eventually(there, f"step {step} does not come")
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def staged(world: Installation, namespace: str, directory: Path, vault: PlayedVa
         made = []
         for site in ("stack", "shore"):
             account = f"farshore-registrar-{site}"
-            eventually(lambda account=account: account in _bindings(world, namespace), "no registrar", LONG)  # type: ignore[misc]
+            eventually(lambda account=account: account in _bindings(world, namespace), "no registrar")  # type: ignore[misc]
             made.append(stack.enter_context(PlayedAppliance(world, namespace, site, f"ps-{site}", directory, vault)))
         yield Stage(world, namespace, *made)
 
@@ -115,7 +115,7 @@ def test_the_circle(stage: Stage) -> None:
     )  # fmt: skip
     assert seen.source.credentials is not None, "the login came with the disks"
     stage.edit(activeSite="source")
-    eventually(lambda: bool(stage.runs(RunKind.FAILBACK)), "no failback begins", LONG)
+    eventually(lambda: bool(stage.runs(RunKind.FAILBACK)), "no failback begins")
     stage.reach(ProtectionPhase.FAILED_BACK)
     back = stage.awaiting()
     assert stage.stack.done[TaskKind.WRITE_BACK] == stage.shore.done[TaskKind.FINAL_POINT] == 1
@@ -124,6 +124,7 @@ def test_the_circle(stage: Stage) -> None:
     stage.edit(commit=back)
     vm = stage.reach(ProtectionPhase.PROTECTED)
     assert vm.status.recovered is None
+    eventually(lambda: stage.shore.done[TaskKind.CLEAN_UP] >= 2, "the recovered machine is not cleaned up")
     assert stage.shore.done[TaskKind.CLEAN_UP] == 2, "the failover's pin at the reprotect, the machine at the commit"
     assert stage.stack.seen[VM].direction is Direction.FORWARD
 
@@ -137,6 +138,7 @@ def test_an_abort_names_its_run_and_brings_the_machine_back(stage: Stage) -> Non
     assert stage.runs(RunKind.ABORT) == []
     stage.edit(abort=run)
     stage.reach(ProtectionPhase.PROTECTED)
+    eventually(lambda: all(run.status.account for run in stage.runs(RunKind.ABORT)), "the abort gives no account")
     assert stage.stack.done[TaskKind.START_SOURCE] == stage.shore.done[TaskKind.CLEAN_UP] == 1
     (abort,) = stage.runs(RunKind.ABORT)
     assert "without loss" in (abort.status.account or "")

@@ -11,7 +11,8 @@ from typing import Any
 
 from tests.cluster.api_objects import Caller
 from tests.cluster.moving_scene import PLAN, VM, Scene, approve
-from tests.cluster.operator_process import condition, eventually, samples
+from tests.cluster.operator_process import condition, samples
+from tests.cluster.waiting import eventually
 
 from farshore_engine.contract.tasks import TaskKind
 from farshore_operator.api import FailoverRun
@@ -58,13 +59,13 @@ def end_job(scene: Scene, phase: str) -> dict[str, Any]:
     """Play the kubelet: let the pod of the only Job end."""
     kubectl = scene.world.plane.kubectl
     space = ("-n", scene.namespace)
-    eventually(lambda: "pod/" in kubectl(*space, "get", "pods", "-o", "name").stdout, "the Job made no pod", 30)
+    eventually(lambda: "pod/" in kubectl(*space, "get", "pods", "-o", "name").stdout, "the Job made no pod")
     pod = kubectl(*space, "get", "pods", "-o", "name").stdout.split()[0]
     state = {"terminated": {"exitCode": 0 if phase == "Succeeded" else 1, "reason": "Ended"}}
     container = {"name": "hook", "image": "x", "imageID": "x", "ready": False, "restartCount": 0, "state": state}
     status = {"phase": phase, "containerStatuses": [container]}
+    (job,) = scene.world.admin.list_all(JOB, scene.namespace)  # the operator may remove it once it has ended
     kubectl(*space, "patch", pod, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
-    (job,) = scene.world.admin.list_all(JOB, scene.namespace)
     return job
 
 
@@ -99,7 +100,7 @@ def test_a_job_a_call_and_two_people(scene: Scene) -> None:
         world.kill_operator()
         approve(scene, name, "zoe", "dba")
         world.start_operator()
-        done = scene.wait_run(name, lambda run: run.status.phase is RunPhase.SUCCEEDED, 60)
+        done = scene.wait_run(name, lambda run: run.status.phase is RunPhase.SUCCEEDED)
         assert {step.message for step in done.status.steps if step.name == "web/before/go"} == {"approved by ann, zoe"}
     assert len(service.calls) == 2, "503, then again"
     headers, document = service.calls[1]

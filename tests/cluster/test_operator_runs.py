@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cluster.operator_process import Installation, condition, eventually, message, reason, samples
+from tests.cluster.operator_process import Installation, condition, message, reason, samples
 from tests.cluster.played_appliance import PlayedAppliance, PlayedVault
+from tests.cluster.waiting import eventually
 
 from farshore_engine.contract.assignment import Desired
 from farshore_engine.contract.tasks import TaskKind
@@ -43,8 +44,8 @@ class Scene:
     stack: PlayedAppliance
     shore: PlayedAppliance
 
-    def wait(self, model: type[Any], name: str, until: Callable[[Any], bool], within: float = 40.0) -> Any:
-        return self.world.wait(model, self.namespace, name, until, within)
+    def wait(self, model: type[Any], name: str, until: Callable[[Any], bool]) -> Any:
+        return self.world.wait(model, self.namespace, name, until)
 
     def get(self, model: type[Any], name: str) -> Any:
         return self.world.get(model, self.namespace, name)
@@ -68,8 +69,8 @@ def scene(world: Installation, tmp_path: Path) -> Iterator[Scene]:
     namespace = world.namespace(f"runs-{secrets.token_hex(3)}")
     world.apply(namespace, *samples(*GROUND))
     with ExitStack() as stack:
-        eventually(lambda: "farshore-registrar-shore" in _registrars(world, namespace), "no registrar", 20)
-        eventually(lambda: "farshore-registrar-stack" in _registrars(world, namespace), "no registrar", 20)
+        eventually(lambda: "farshore-registrar-shore" in _registrars(world, namespace), "no registrar")
+        eventually(lambda: "farshore-registrar-stack" in _registrars(world, namespace), "no registrar")
         vault = PlayedVault()
         source = stack.enter_context(PlayedAppliance(world, namespace, "stack", "ps-stack", tmp_path, vault))
         target = stack.enter_context(PlayedAppliance(world, namespace, "shore", "ps-shore", tmp_path, vault))
@@ -133,7 +134,7 @@ def test_a_drill_runs_once_is_killed_in_the_middle_and_cleans_up(scene: Scene) -
 
 
 def _task(scene: Scene, step: str) -> str:
-    eventually(lambda: any(step in task.metadata.name for task in scene.world.all(Task, scene.namespace)), step, 20)
+    eventually(lambda: any(task.metadata.name.endswith(step) for task in scene.world.all(Task, scene.namespace)), step)
     return next(
         task.metadata.name for task in scene.world.all(Task, scene.namespace) if task.metadata.name.endswith(step)
     )
@@ -189,7 +190,7 @@ def test_a_failover_moves_the_machine_and_a_commit_names_its_run(scene: Scene) -
     assert [step.name for step in run.status.steps if step.member] == [
         "CommitSpool", "ShutdownSource", "Fence", "SelectPoint", "Hydrate", "PrepareGuest", "StartMachine", "Probe"
     ]  # fmt: skip
-    assert run.status.rpo_seconds is not None and 0 <= run.status.rpo_seconds < 60
+    assert run.status.rpo_seconds is not None and 0 <= run.status.rpo_seconds < 600
     fence = scene.get(Task, next(step.task for step in run.status.steps if step.name == "Fence"))
     assert fence.spec.input.epoch == vm.status.assignment.epoch + 1
     scene.edit(FAILOVER_PLAN, PLAN, commit="another-run")
@@ -236,7 +237,7 @@ def test_a_revert_in_flight_changes_nothing_of_the_run(scene: Scene) -> None:
 def test_what_could_not_start_never_starts_by_itself(scene: Scene) -> None:
     scene.plan()
     scene.shore.stop()
-    scene.wait(ProtectedVM, VM, lambda vm: reason(vm, "FailoverReady") == "RecoveryProcessServerNotConnected", 40)
+    scene.wait(ProtectedVM, VM, lambda vm: reason(vm, "FailoverReady") == "RecoveryProcessServerNotConnected")
     scene.edit(FAILOVER_PLAN, PLAN, activeSite="recovery")
     refused = scene.wait(FailoverPlan, PLAN, lambda plan: plan.status.phase is PlanPhase.MISMATCH)
     assert "ps-shore" in message(refused)
@@ -299,7 +300,7 @@ def test_a_machine_that_is_out_of_reach_is_released_by_force_and_says_what_is_le
 def test_the_doctor_gets_a_preflight_for_each_request(scene: Scene) -> None:
     asked = {"metadata": {"annotations": {"farshore.dev/doctor-requested": "one"}}}
     scene.world.admin.merge(PROTECTED_VM, scene.namespace, VM, asked)
-    eventually(lambda: scene.stack.done[TaskKind.PREFLIGHT] == 1, "no preflight", 20)
+    eventually(lambda: scene.stack.done[TaskKind.PREFLIGHT] == 1, "no preflight")
     scene.world.admin.merge(PROTECTED_VM, scene.namespace, VM, asked)
     time.sleep(1)
     assert scene.stack.done[TaskKind.PREFLIGHT] == 1
