@@ -23,7 +23,7 @@ def test_uploads_survive_a_clean_stop(azurite: Azurite, container_name: str, tmp
             blobs.upload_blob("point", b"bytes")
         asked = time.monotonic()
         own.stop()
-        assert time.monotonic() - asked < 10, "it did not end by itself"
+        assert time.monotonic() - asked < 60, "it did not end by itself"
         assert not own.alive
         own.start()
         with container(own, container_name) as blobs:
@@ -44,7 +44,7 @@ def test_it_ends_with_the_run_that_started_it(tmp_path: Path) -> None:
         assert started is not None
         assert started.alive
         run.kill()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while started.alive:
         assert time.monotonic() < deadline
         time.sleep(0.1)

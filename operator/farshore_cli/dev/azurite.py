@@ -18,7 +18,7 @@ from farshore_engine.contract.faults import StopFault, WaitFault
 
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-READY_WITHIN = 60.0
+READY_WITHIN = 180.0
 """Seconds after which a start is given up; on an idle machine it takes 1."""
 
 
@@ -103,7 +103,7 @@ class Azurite(Service):
     def stop(self) -> None:
         """End it cleanly: every acknowledged upload stays, for the next `start`."""
         if self.process is not None:
-            self.process.stop(grace=15.0)
+            self.process.stop(grace=90.0)  # killed, it would forget uploads
         self._records.unlink(missing_ok=True)
         if self._lifeline is not None:
             self._lifeline.close()

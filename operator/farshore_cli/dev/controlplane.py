@@ -25,7 +25,7 @@ from farshore_cli.dev.processes import Lifeline, Process, Service, free_ports, l
 from farshore_cli.dev.programs import APISERVER, CONTROLLER_MANAGER, ETCD, PROGRAMS, Ports, arguments
 from farshore_engine.contract.faults import StopFault, WaitFault
 
-READY_WITHIN = 120.0
+READY_WITHIN = 240.0
 """Seconds after which a program that runs but does not serve is given up; on an idle machine it takes 3."""
 
 

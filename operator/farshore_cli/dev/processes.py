@@ -59,7 +59,7 @@ class Process:
     def kill(self) -> None:
         """End the process at once, as `kill -9` does, and return when it is gone."""
         self.signal(signal.SIGKILL)
-        if not self._gone_within(10.0):
+        if not self._gone_within(60.0):
             raise WaitFault(f"{self.name} (pid {self.pid}) does not die", "Look at what it waits for with ps")
 
     def _gone_within(self, seconds: float) -> bool:
