@@ -407,6 +407,8 @@ class Circle:
             else State.WAITING_FOR_AGENT,
             agent=AgentReport(version="1", connected=on),
             last_point=last,
+            recent_points=tuple(reversed(self.points[name][-5:])),
+            point_count=len(self.points[name]),
             vault_epoch=max(self.epochs[name], 0),
         )
         new = report.model_dump(mode="json", by_alias=True)

@@ -15,6 +15,7 @@ from farshore_operator.decide import failback, machineruns, planview, readiness
 from farshore_operator.decide.observedvm import ObservedVM
 from farshore_operator.decide.planview import ObservedPlan
 from farshore_operator.decide.references import Problem
+from farshore_operator.engines.capabilities import Capability
 
 STARTS = "StartsFailover"
 STARTS_BACK = "StartsFailback"
@@ -88,7 +89,11 @@ def _refusal(observed: ObservedPlan, now: datetime, *, first: bool) -> Problem |
     found = _not_possible(observed, now) or (
         _no_failover(observed, now) if wanted is ActiveSite.RECOVERY else _no_failback(observed)
     )
-    return Problem(found.reason, f"the {kind} could not start: {found.message}. {again}") if found else None
+    if found is None:
+        return None
+    if found.reason.endswith("NotSupported") and wanted is ActiveSite.SOURCE:
+        again = f"Set activeSite to {where.value}"
+    return Problem(found.reason, f"the {kind} could not start: {found.message}. {again}")
 
 
 def _created(where: ActiveSite) -> Problem:
@@ -149,6 +154,9 @@ def _serves(machine: ObservedVM) -> bool:
 
 
 def _no_failback(observed: ObservedPlan) -> Problem | None:
+    refused = planview.refused(observed, Capability.FAILBACK)
+    if refused is not None:
+        return refused
     for chosen in observed.machines:
         if machineruns.life(chosen.observed).at_recovery:
             found = failback.hindrance(chosen.observed, observed.plan.spec.mode)

@@ -12,6 +12,7 @@ from farshore_operator.decide.planruns import SUFFIXES, run_name
 from farshore_operator.decide.planview import ObservedPlan
 from farshore_operator.decide.references import summary
 from farshore_operator.decide.runreport import AWAITING_APPROVAL
+from farshore_operator.engines.capabilities import Capability
 from farshore_operator.report.conditions import Verdict, ready, stalled, waiting
 
 _PHASES = {
@@ -148,6 +149,11 @@ def _rest(observed: ObservedPlan, now_in: PlanPhase, refused: str) -> tuple[Verd
         text = "the machines run at the recovery site and are replicated from there"
         return ready("ProtectedReverse", _also(text, refused)), refused or None
     step = f"To replicate the machines from the recovery site, set spec.reprotect to {waits.metadata.name}"
+    lacks = planview.refused(observed, Capability.REPROTECT)
+    if lacks is not None:
+        step = lacks.message
+        if observed.plan.spec.reprotect in ("Automatic", waits.metadata.name):
+            refused = _also(f"spec.reprotect does nothing: {lacks.reason}: {lacks.message}", refused)
     return ready("FailedOver", _also("the machines run at the recovery site, and that is final", refused)), step
 
 

@@ -10,6 +10,7 @@ from farshore_operator.api.failoverrun import RunKind, RunPhase
 from farshore_operator.api.planstatus import SeenRequest
 from farshore_operator.decide import planview
 from farshore_operator.decide.planview import MOVES, ObservedPlan
+from farshore_operator.engines.capabilities import Capability
 
 ABORT = "abort"
 CHANGE = "changeRecoveryPoint"
@@ -55,6 +56,9 @@ def _judged(observed: ObservedPlan, field: str, value: str, run: str, unread: st
 def _no_abort(observed: ObservedPlan, run: FailoverRun | None, name: str) -> str:
     if run is None or run.spec.kind not in MOVES:
         return f"{name} is no failover or failback of this plan"
+    lacks = planview.refused(observed, Capability.ABORT)
+    if lacks is not None:
+        return f"{lacks.reason}: {lacks.message}"
     newest = planview.newest(observed, *MOVES)
     if newest is not run:
         return f"{name} is not the plan's last run, which is {newest.metadata.name if newest else 'none'}"

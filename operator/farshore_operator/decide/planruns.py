@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from farshore_operator.api import FailoverPlan, FailoverRun
 from farshore_operator.api.failoverrun import FailoverRunSpec, Owner, RunKind, RunMember
 from farshore_operator.api.replicationpolicy import OnCommit
-from farshore_operator.decide import failback, lifecycle, machineruns
+from farshore_operator.decide import failback, lifecycle, machineruns, planview
 from farshore_operator.decide.actions import CreateOwned
 from farshore_operator.decide.naming import bounded
 from farshore_operator.decide.observedvm import ObservedVM
 from farshore_operator.decide.planview import ObservedPlan
 from farshore_operator.decide.runspec import Choices, Chosen, freeze, groups_of, hashed, next_sequence
+from farshore_operator.engines.capabilities import Capability
 
 SUFFIXES = {
     RunKind.FAILOVER: "failover",
@@ -31,10 +32,13 @@ def run_name(plan: FailoverPlan, generation: int, kind: RunKind = RunKind.FAILOV
 
 
 def following_name(observed: ObservedPlan, previous: FailoverRun, kind: RunKind) -> str | None:
-    """Return the name of the commit or reprotect of a run; None while one is there that has not failed.
+    """Return the name of the commit or reprotect of a run; None while one is there that has not failed, and where an
+    engine has no reprotect.
 
     After one that failed, an edit of the plan makes another one.
     """
+    if kind is RunKind.REPROTECT and planview.refused(observed, Capability.REPROTECT) is not None:
+        return None
     name = bounded(f"{previous.metadata.name}-{kind.value.lower()}")
     made = [run for run in observed.runs if run.spec.kind is kind and run.spec.previous_run == previous.metadata.name]
     if not made:

@@ -10,8 +10,10 @@ from farshore_operator.api.failoverplan import ActiveSite
 from farshore_operator.api.failoverrun import RequestedBy, RunKind, RunPhase
 from farshore_operator.api.protectedvm import Place
 from farshore_operator.decide import lifecycle, machineruns
+from farshore_operator.decide.protection import refuses
 from farshore_operator.decide.references import Problem
 from farshore_operator.decide.runspec import Chosen
+from farshore_operator.engines.capabilities import Capability
 
 MOVES = (RunKind.FAILOVER, RunKind.CHANGE_POINT, RunKind.FAILBACK)
 ACTIVE = (None, RunPhase.PENDING, RunPhase.RUNNING)
@@ -69,6 +71,11 @@ def under_way(observed: ObservedPlan) -> FailoverRun | None:
     )
     others = (machineruns.moving(chosen.observed) for chosen in observed.machines)
     return own or next((run for run in others if run is not None and run.status.phase in ACTIVE), None)
+
+
+def refused(observed: ObservedPlan, wanted: Capability) -> Problem | None:
+    """Return what the engine of one of the machines cannot do, None if all can."""
+    return next(filter(None, (refuses(chosen.observed, wanted) for chosen in observed.machines)), None)
 
 
 def awaiting(observed: ObservedPlan) -> FailoverRun | None:

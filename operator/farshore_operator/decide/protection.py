@@ -70,6 +70,13 @@ def has(observed: ObservedVM, wanted: Capability) -> bool:
     return observed.vault is None or wanted in FACTS[observed.vault.spec.engine].capabilities
 
 
+def refuses(observed: ObservedVM, wanted: Capability) -> Problem | None:
+    """Return by name what the engine of the machine's vault cannot do, with what to do instead; None if it can."""
+    if has(observed, wanted):
+        return None
+    return Problem(f"{wanted}NotSupported", f"{observed.vm.metadata.name}: {LACKING[wanted]}")
+
+
 def missing(observed: ObservedVM) -> tuple[Problem, ...]:
     """Return the references that do not resolve, those of the vault included."""
     spec, namespace = observed.vm.spec, observed.vm.metadata.namespace
