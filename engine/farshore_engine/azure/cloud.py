@@ -184,6 +184,11 @@ class Cloud:
             self._made.append(made)
             return made
 
+    @property
+    def credential(self) -> Any:
+        """What clients of the same cloud's data log in with: the site's own principal."""
+        return self._credential
+
     @cached_property
     def _credential(self) -> Any:
         made = _credential(self.site, self.verify)

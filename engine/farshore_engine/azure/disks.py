@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from farshore_engine.azure.cloud import Cloud, Tell, quiet
-from farshore_engine.azure.place import DISK, Place
+from farshore_engine.azure.place import CONTENT, DISK, Place
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.contract.machine import BootMode, MachineDescription
 from farshore_engine.hydrate.vhd import FOOTER_SIZE, virtual_size
@@ -29,6 +29,7 @@ class CloudDisk:
         image: the staged disk on this host.
         size: bytes of the managed disk, a whole number of MiB.
         boots: how it boots the machine, None for a disk of data.
+        content: what its content is called, where that tells it from the machine's other disks.
     """
 
     name: str
@@ -36,6 +37,7 @@ class CloudDisk:
     image: Path
     size: int
     boots: BootMode | None = None
+    content: str = ""
 
 
 def disk_size(size: int) -> int:
@@ -72,16 +74,29 @@ def find_disk(cloud: Cloud, place: Place, name: str) -> Any:
 
 def create_disk(cloud: Cloud, place: Place, disk: CloudDisk, tell: Tell = quiet) -> Any:
     """Make the disk, empty and ready to be uploaded to; it is there when this returns."""
-    properties: dict[str, Any] = {
-        "creationData": {"createOption": "Upload", "uploadSizeBytes": disk.size + FOOTER_SIZE},
-        "networkAccessPolicy": "AllowAll",
-    }
+    upload = {"createOption": "Upload", "uploadSizeBytes": disk.size + FOOTER_SIZE}
+    return _make(cloud, place, disk, {"creationData": upload, "networkAccessPolicy": "AllowAll"}, tell)
+
+
+def import_disk(cloud: Cloud, place: Place, disk: CloudDisk, source: str, account: str, tell: Tell = quiet) -> Any:
+    """Make the disk of a page blob that is a fixed VHD; it is there, with all its bytes, when this returns.
+
+    Args:
+        source: address of the blob, without a signature.
+        account: resource id of its storage account, of the same region.
+    """
+    creation = {"createOption": "Import", "sourceUri": source, "storageAccountId": account}
+    return _make(cloud, place, disk, {"creationData": creation}, tell)
+
+
+def _make(cloud: Cloud, place: Place, disk: CloudDisk, given: dict[str, Any], tell: Tell) -> Any:
+    properties = dict(given)
     if disk.boots is not None:
         generation = "V2" if disk.boots is BootMode.UEFI else "V1"
         properties |= {"osType": "Linux", "hyperVGeneration": generation}
     body: dict[str, Any] = {
         "location": place.site.region,
-        "tags": {**place.tags, DISK: disk.vault_id},
+        "tags": {**place.tags, DISK: disk.vault_id, **({CONTENT: disk.content} if disk.content else {})},
         "sku": {"name": place.target.disk_type or DEFAULT_TYPE},
         "properties": properties,
     }

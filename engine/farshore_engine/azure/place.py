@@ -22,6 +22,7 @@ OWNER, RUN, MACHINE, NAME, POINT = (
 )
 US = "farshore"
 DISK = "farshore-disk"  # id of the disk in the vault
+CONTENT = "farshore-content"  # what the disk's content is called, by which its agent knows it in Azure
 STEM = 50  # characters of a machine's name in the names of its parts
 
 

@@ -92,7 +92,7 @@ class Policy(Model):
 
 
 class AzureBlobAccess(Model):
-    """A container in Azure Blob Storage. Exactly one of the credentials is set."""
+    """A container in Azure Blob Storage. Exactly one of the credentials is set; for replicas there may be none."""
 
     account_url: str
     container: str
@@ -154,10 +154,23 @@ class ConsistencyGroup(Model):
     members: tuple[str, ...]
 
 
+class ReplicaAccess(Model):
+    """Where a site keeps warm replicas of its machines' disks, as page blobs.
+
+    `storage` without a credential is reached with the site's own login. `interval` lies between two updates of a
+    machine's replica at least. `wanted`: whether this machine is to have one.
+    """
+
+    storage: AzureBlobAccess
+    interval: timedelta = timedelta(minutes=15)
+    wanted: bool = False
+
+
 class RecoveryTarget(Model):
     """A machine that this process server would recover. `memory_mib`: what it gets; None for what it had.
 
-    `site` and `target` are set where it would be recovered in a cloud, `name` is its name there.
+    `site` and `target` are set where it would be recovered in a cloud, `name` is its name there. `replica` is where
+    its warm replica is kept, None where the site keeps none; `replica_trouble` says why that does not resolve.
     """
 
     machine_id: str
@@ -166,6 +179,8 @@ class RecoveryTarget(Model):
     name: str = ""
     site: CloudSite | None = None
     target: CloudTarget | None = None
+    replica: ReplicaAccess | None = None
+    replica_trouble: str = ""
 
 
 class Direction(StrEnum):

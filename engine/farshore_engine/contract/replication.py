@@ -210,6 +210,25 @@ class Obstacle(Status):
     """Whether a failover would surely fail."""
 
 
+class WarmReplica(Status):
+    """A machine's warm replica at its recovery site: page blobs that follow its newest point."""
+
+    machine_id: str
+    """Identity of the machine in the vault."""
+    point: str = ""
+    """Recovery point that the replica holds; empty until it holds one."""
+    point_time: datetime | None = None
+    """Instant of that point's freeze, in UTC."""
+    bytes_behind: int | None = None
+    """Bytes of blocks in which the newest point differed when that was last looked at; a failover moves them."""
+    updated_at: datetime | None = None
+    """When the replica was last found to hold what it should."""
+    message: str = ""
+    """What is going on, or what is in the way."""
+    remedy: str = ""
+    """What a person should do next; empty when nothing is to be done."""
+
+
 class RecoveryReport(Status):
     """What an appliance has for recovering machines on its own host, and what it found out by trying."""
 
@@ -225,6 +244,8 @@ class RecoveryReport(Status):
     """Number of machines whose newest point could be opened with the vault's key."""
     obstacles: tuple[Obstacle, ...] = ()
     """What is in the way of recovering a machine here, at most 200."""
+    replicas: tuple[WarmReplica, ...] = ()
+    """The warm replicas that it keeps, at most 200."""
 
 
 class ApplianceReport(Status):

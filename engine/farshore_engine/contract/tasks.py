@@ -11,7 +11,13 @@ from typing import Any
 
 from pydantic import Field
 
-from farshore_engine.contract.assignment import DatabaseLogin, MachineAssignment, Source, VaultAccess
+from farshore_engine.contract.assignment import (
+    DatabaseLogin,
+    MachineAssignment,
+    ReplicaAccess,
+    Source,
+    VaultAccess,
+)
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.model import Model, Status
 from farshore_engine.contract.operation import Operation
@@ -300,6 +306,7 @@ class TaskAssignment(Model):
     vault: VaultAccess | None = None
     source: Source | None = None
     site: CloudSite | None = None  # where this process server is, if that is a cloud
+    replica: ReplicaAccess | None = None  # where that site keeps warm replicas, if it does
     database_logins: dict[str, DatabaseLogin] = Field(default_factory=dict)  # ProbeMachine: by the name of the Secret
     machine: MachineAssignment | None = None  # if the machine is also assigned here
     deadline: datetime | None = None

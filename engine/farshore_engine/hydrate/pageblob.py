@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceModifiedError
-from azure.storage.blob import BlobClient, BlobLeaseClient
+from azure.storage.blob import BlobClient, BlobLeaseClient, BlobProperties
 
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.contract.faults import Fault, WaitFault
@@ -35,7 +35,7 @@ from farshore_engine.hydrate.windows import (
 )
 from farshore_engine.vault.azure_store import AzureBlobStore, error_code
 from farshore_engine.vault.reader import PointReader
-from farshore_engine.vault.store import AlreadyExists, checked_name
+from farshore_engine.vault.store import AlreadyExists, ObjectNotFound, checked_name
 
 PAGE = 512  # bytes
 PUT = 4 << 20  # bytes; Put Page takes no more
@@ -63,6 +63,13 @@ class PageBlobContainer(AzureBlobStore):
             lease_seconds: 15 to 60.
         """
         return PageBlob(self, self._container.get_blob_client(checked_name(name)), owner, lease_seconds)
+
+    def get_properties(self, blob: BlobClient) -> BlobProperties:
+        """Return what the service knows of a blob; raises ObjectNotFound or Fault."""
+        found: BlobProperties = self._retried(
+            f"look at {blob.blob_name}", lambda _: blob.get_blob_properties(), blob.blob_name
+        )
+        return found
 
     def ask(self, what: str, request: Callable[[], Any]) -> Any:
         """Make a repeatable request, again and again while the service is away; raises Fault."""
@@ -153,12 +160,27 @@ class PageBlob:
         for at in range(begin, end, CLEAR):
             self.ask("clear", self._blob.clear_page, offset=at, length=min(CLEAR, end - at))
 
+    def look(self) -> BlobProperties | None:
+        """Return what the service knows of the blob, None if there is none; needs no lease."""
+        try:
+            found: BlobProperties = self._container.get_properties(self._blob)
+        except ObjectNotFound:
+            return None
+        return found
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return bytes of the blob, its footer included; needs no lease."""
+        data: bytes = self.ask(
+            "read", lambda: self._blob.download_blob(offset=offset, length=length, max_concurrency=1).readall()
+        )
+        return data
+
     def sync(self) -> None:
         """Do nothing: what was acknowledged is durable."""
 
-    def save(self, state: ImageState) -> None:
-        """Put on record how far it is."""
-        self.ask("mark", self._blob.set_blob_metadata, {METADATA: json.dumps(asdict(state))})
+    def save(self, state: ImageState, **marks: str) -> None:
+        """Put on record how far it is, with marks of the caller's in place of those that were there."""
+        self.ask("mark", self._blob.set_blob_metadata, {METADATA: json.dumps(asdict(state)), **marks})
 
     def resize(self) -> None:
         """Give the blob the size of its disk and footer; what comes in addition is zeros, the old footer included."""
@@ -182,13 +204,18 @@ class PageBlob:
         return True
 
     def _state(self) -> ImageState | None:
-        metadata = self.ask("look at", self._blob.get_blob_properties).metadata
-        return parse_state(metadata[METADATA]) if METADATA in metadata else None
+        return state_in(self.ask("look at", self._blob.get_blob_properties))
 
     def _renew(self, lease: BlobLeaseClient, ended: threading.Event) -> None:
         while not ended.wait(self._lease_seconds / 4):
             with contextlib.suppress(Fault):  # whether it is lost, the next write finds out
                 self._container.ask(f"renew the lease of {self.name}", lease.renew)
+
+
+def state_in(properties: BlobProperties) -> ImageState | None:
+    """Return what is on record of a blob's content, None for nothing."""
+    metadata = properties.metadata or {}
+    return parse_state(metadata[METADATA]) if METADATA in metadata else None
 
 
 def hydrate_page_blob(

@@ -141,7 +141,7 @@ class PointServer:
     def _overlay(self, base: PointDevice, path: Path, undo: ExitStack) -> Overlay:
         overlay = Overlay(base, path)
         undo.callback(overlay.close)
-        _bring_head(base, overlay)
+        bring_head(base, overlay)
         if self._options.streaming:
             report = self._options.report
             stream = Streaming(overlay, report=lambda progress: report(base.disk, progress))
@@ -158,7 +158,7 @@ def pin_name(where: Path | TcpAddress) -> str:
     return f"nbd-{host}-{hashlib.blake2b(place.encode(), digest_size=4).hexdigest()}"
 
 
-def _bring_head(base: PointDevice, overlay: Overlay) -> None:
+def bring_head(base: PointDevice, overlay: Overlay) -> None:
     """Put the front of the disk into the file, where whoever starts the machine looks at it."""
     wanted = overlay.absent(0, min(HEAD, base.blocks))
     if not wanted.size:

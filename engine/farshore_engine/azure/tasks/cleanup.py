@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from farshore_engine.azure.cleanup import looked_for, remove
 from farshore_engine.azure.tasks.scene import Scene, telling
+from farshore_engine.azure.tasks.warm import remove_copies
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
 from farshore_engine.processserver.tasks.cleanup import release_pin, remove_disks
 from farshore_engine.processserver.tasks.context import TaskContext
@@ -19,6 +20,9 @@ def clean_up(task: TaskAssignment, context: TaskContext) -> TaskResult:
         groups = scene.everywhere()
         removed += remove(scene.cloud, scene.place, groups, tell=tell)
         sought += looked_for(scene.place, groups)
+        copies, looked = remove_copies(task, scene)
+        removed += copies
+        sought += looked
         removed += remove_disks(scene.directory)
         sought.append(str(scene.directory))
     if task.input.pin and task.vault is not None:

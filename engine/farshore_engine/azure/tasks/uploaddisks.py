@@ -1,20 +1,26 @@
-"""UploadDisks: make managed disks of the staged disks, or go on with what an earlier try began."""
+"""UploadDisks: make managed disks of the staged disks, or of copies of the warm replica; go on with an earlier try."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
+
+import structlog
 
 from farshore_engine.agent.disks import content_id
 from farshore_engine.agent.signatures import HEAD_SIZE
 from farshore_engine.azure.disks import CloudDisk, boot_disk, disk_size
+from farshore_engine.azure.tasks import warm
 from farshore_engine.azure.tasks.scene import Scene
-from farshore_engine.azure.upload import Uploaded, upload
-from farshore_engine.contract.faults import StopFault
+from farshore_engine.azure.upload import Uploaded, forget_upload, upload
+from farshore_engine.contract.faults import Fault, StopFault
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
 from farshore_engine.hydrate.vhd import Footer
 from farshore_engine.processserver.progress import ProgressMeter, pace
 from farshore_engine.processserver.tasks.context import TaskContext, disk_files, vault_of
 from farshore_engine.vault.machine import StoredPoint
+
+log = structlog.get_logger(__name__)
 
 
 def upload_disks(task: TaskAssignment, context: TaskContext) -> TaskResult:
@@ -27,6 +33,11 @@ def upload_disks(task: TaskAssignment, context: TaskContext) -> TaskResult:
         profile = machine.storage_profile
         disks = (profile.os_disk, *(profile.data_disks or ()))
         return TaskResult(point=point.summary, disk_paths=tuple(str(one.managed_disk.id) for one in disks))
+    why = ""
+    if warm.is_warm(task, scene):
+        imported, why = _imported(task, context, scene, point)
+        if imported is not None:
+            return imported
     wanted = _wanted(scene, point)
     scene.note(disks=_names(wanted))
     total, before, sent, ids = sum(disk.size for disk in wanted), 0, 0, []
@@ -35,7 +46,29 @@ def upload_disks(task: TaskAssignment, context: TaskContext) -> TaskResult:
         done = _upload(scene, point, disk, context, meter, before, total)
         ids.append(done.id)
         before, sent = before + disk.size, sent + done.sent
-    return TaskResult(point=point.summary, disk_bytes=total, bytes_written=sent, disk_paths=tuple(ids))
+    return TaskResult(point=point.summary, disk_bytes=total, bytes_written=sent, disk_paths=tuple(ids), evidence=why)
+
+
+def _imported(
+    task: TaskAssignment, context: TaskContext, scene: Scene, point: StoredPoint
+) -> tuple[TaskResult | None, str]:
+    """Make the disks of the replica's copies; or stage them after all, None and why."""
+    with vault_of(task) as vault:
+        with warm.overlays(vault, point, scene):
+            pass  # makes the files, with the fronts of the disks, if no preparation has
+        wanted = _wanted(scene, point)
+        scene.note(disks=_names(wanted))
+        try:
+            return warm.import_disks(task, context, scene, wanted, vault), ""
+        except Fault as fault:
+            if warm.tried(task, scene, fault):
+                raise
+            why = f"the warm replica was not used: {fault}"
+    log.warning("the warm replica is not used", machine=task.input.machine_id, why=why)
+    for disk in wanted:
+        forget_upload(disk.image)
+    warm.give_up(task, context, scene, wanted)
+    return None, why
 
 
 def _wanted(scene: Scene, point: StoredPoint) -> tuple[CloudDisk, ...]:
@@ -44,6 +77,7 @@ def _wanted(scene: Scene, point: StoredPoint) -> tuple[CloudDisk, ...]:
         if not file.path.exists():
             raise StopFault(f"the staged disk {file.path} is not there", "Start the run anew", reason="DiskMissing")
     boots, mode = boot_disk(tuple(file.path for file in files), point.manifest.machine)
+    contents = _contents(tuple(file.path for file in files))
     return tuple(
         CloudDisk(
             name=scene.place.disk(number),
@@ -51,18 +85,24 @@ def _wanted(scene: Scene, point: StoredPoint) -> tuple[CloudDisk, ...]:
             image=file.path,
             size=disk_size(disk.size_bytes),
             boots=mode if number == boots else None,
+            content=contents[number],
         )
         for number, (disk, file) in enumerate(zip(point.manifest.disks, files, strict=True))
     )
 
 
+def _contents(images: tuple[Path, ...]) -> tuple[str, ...]:
+    """Return what the content of each disk is called, "" where that does not tell it from the others."""
+    names = []
+    for image in images:
+        with image.open("rb") as file:
+            names.append(content_id(file.read(HEAD_SIZE).ljust(HEAD_SIZE, b"\0")))
+    return tuple(name if names.count(name) == 1 else "" for name in names)
+
+
 def _names(disks: tuple[CloudDisk, ...]) -> dict[str, str]:
-    """Return the ids in the vault by what the disks' contents are called, where that tells them apart."""
-    found: dict[str, list[str]] = {}
-    for disk in disks:
-        with disk.image.open("rb") as file:
-            found.setdefault(content_id(file.read(HEAD_SIZE).ljust(HEAD_SIZE, b"\0")), []).append(disk.vault_id)
-    return {name: ids[0] for name, ids in found.items() if name and len(ids) == 1}
+    """Return the ids in the vault by what the disks' contents are called."""
+    return {disk.content: disk.vault_id for disk in disks if disk.content}
 
 
 def _upload(

@@ -1,0 +1,109 @@
+"""A warm replica: it follows the newest point, sends what differs, and a failover to Azure begins with it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from azure.storage.blob import BlobServiceClient
+from tests.azure.provider.counting import Counted, counting
+from tests.azure.provider.scene import MIB, ours
+from tests.azure.provider.warmscene import WarmScene
+from tests.azuresim import AzureSim
+
+from farshore_cli.dev.azurite import Azurite
+from farshore_engine.azure import keeping
+from farshore_engine.blocks.grid import BLOCK_SIZE
+from farshore_engine.contract.faults import StopFault
+from farshore_engine.contract.tasks import TaskKind
+
+RUN_STEPS = (TaskKind.HYDRATE, TaskKind.UPLOAD_DISKS, TaskKind.START_MACHINE)
+
+
+@pytest.fixture
+def store(azurite: Azurite) -> Iterator[Counted]:
+    with counting(azurite.connection_string) as counted:
+        yield counted
+
+
+@pytest.fixture
+def warm(sim: AzureSim, store: Counted, tmp_path: Path) -> Iterator[WarmScene]:
+    sim.parts["storage"].serve_with(store.connection_string)
+    sim.parts["storage"].account("replicas", "rg")
+    name = f"warm-{secrets.token_hex(4)}"
+    with BlobServiceClient.from_connection_string(store.connection_string) as service:
+        service.create_container(name)
+        try:
+            yield WarmScene(sim, tmp_path, store=store, container=name)
+        finally:
+            store.refuse = lambda _: None
+            service.delete_container(name)
+
+
+def change(scene: WarmScene, disk: str, block: int, value: int) -> None:
+    """Write to a disk, as the machine does, and take a point."""
+    scene.disks[disk] = scene.disks[disk].copy()
+    scene.disks[disk][block * BLOCK_SIZE + 100 : block * BLOCK_SIZE + 300] = value
+
+
+def same(scene: WarmScene) -> None:
+    for name, data in scene.disks.items():
+        held = np.frombuffer(scene.replica_bytes(name), np.uint8)
+        assert np.array_equal(held[: data.size], data) and not held[data.size :].any()
+
+
+def test_the_replica_follows_the_newest_point_and_is_sent_only_what_differs(warm: WarmScene) -> None:
+    warm.take_point()
+    first = warm.keep()
+    same(warm)
+    assert first.point is not None and first.written > 8 * MIB
+    warm.store.requests.clear()
+    assert warm.keep().written == 0 and warm.store.written() == 0, "nothing has changed"
+    change(warm, "disk-os", 3, 17)
+    change(warm, "disk-data", 9, 18)
+    second = warm.take_point()
+    kept = warm.keep()
+    assert kept.point is not None and (kept.point.manifest.name, kept.written) == (second, 2 * BLOCK_SIZE)
+    assert warm.store.written("/replica/") == 2 * (BLOCK_SIZE + 512), "two blocks, and two footers"
+    same(warm)
+    pinned = [slot for slot, pins in warm.pins().items() if keeping.PIN in pins]
+    assert pinned == [kept.point.slot], "the point that is held, and no other, stays in the vault"
+
+
+def test_a_failover_moves_what_differs_and_the_replica_is_left_alone(warm: WarmScene, sim: AzureSim) -> None:
+    warm.take_point()
+    warm.keep()
+    before = {name: warm.replica_bytes(name) for name in warm.disks}
+    change(warm, "disk-data", 4, 99)
+    warm.point = warm.take_point()
+    warm.store.requests.clear()
+    hydrated = warm.do(TaskKind.HYDRATE)
+    assert hydrated.bytes_written == BLOCK_SIZE and "warm replica" in hydrated.evidence
+    uploaded = warm.do(TaskKind.UPLOAD_DISKS)
+    warm.do(TaskKind.START_MACHINE)
+    warm.check_disks(uploaded.disk_paths)
+    assert warm.store.written() < 2 * BLOCK_SIZE, "one block and the footers"
+    assert not [one for one in sim.calls if one.plane == "data"], "nothing was uploaded to the managed disks"
+    assert {name: warm.replica_bytes(name) for name in warm.disks} == before
+    assert not [one for one in warm.names() if "/runs/" in one or "@" in one], "the copies are gone"
+    warm.do(TaskKind.CLEAN_UP)
+    assert ours(sim) == []
+
+
+def test_without_a_replica_or_a_right_to_it_the_disks_are_uploaded_and_it_is_said_why(
+    warm: WarmScene, sim: AzureSim
+) -> None:
+    hydrated = warm.do(TaskKind.HYDRATE)
+    assert "not used" in hydrated.evidence and "no warm replica" in hydrated.evidence
+    warm.check_disks(warm.do(TaskKind.UPLOAD_DISKS).disk_paths)
+    warm.do(TaskKind.CLEAN_UP)
+    warm.store.refuse = lambda request: (403, "AuthorizationPermissionMismatch")
+    refused = warm.do(TaskKind.HYDRATE)
+    assert "Storage Blob Data Contributor" in refused.evidence
+    with pytest.raises(StopFault, match="access refused"):
+        warm.keep()
+    warm.do(TaskKind.CLEAN_UP)
+    assert ours(sim) == []

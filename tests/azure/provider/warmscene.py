@@ -1,0 +1,69 @@
+"""A scene whose site keeps warm replicas: a container in Azurite that the simulated accounts serve, and the keeper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from azure.storage.blob import ContainerClient
+from pydantic import SecretStr
+from tests.azure.provider.counting import Counted
+from tests.azure.provider.scene import Scene
+
+from farshore_engine.azure.cloud import cloud_of
+from farshore_engine.azure.keeping import Kept, keep
+from farshore_engine.azure.replicas import Replicas
+from farshore_engine.contract.assignment import AzureBlobAccess, ReplicaAccess
+from farshore_engine.contract.tasks import TaskAssignment, TaskKind
+from farshore_engine.vault.pins import list_pins
+from farshore_engine.vault.stores import open_machine
+
+
+@dataclass
+class WarmScene(Scene):
+    """See Scene."""
+
+    store: Counted = field(default_factory=lambda: Counted(""))
+    container: str = ""
+    wanted: bool = True
+
+    @property
+    def access(self) -> ReplicaAccess:
+        storage = AzureBlobAccess(
+            account_url="", container=self.container, connection_string=SecretStr(self.store.connection_string)
+        )
+        return ReplicaAccess(storage=storage, wanted=self.wanted)
+
+    @property
+    def blobs(self) -> ContainerClient:
+        return ContainerClient.from_connection_string(self.store.connection_string, self.container)
+
+    def names(self) -> list[str]:
+        """Names of all blobs, with `@` behind those of snapshots."""
+        found = self.blobs.list_blobs(include=["snapshots"])
+        return sorted(f"{one.name}@" if one.snapshot else str(one.name) for one in found)
+
+    def task(self, kind: TaskKind, **given: Any) -> TaskAssignment:
+        return super().task(kind, **given).model_copy(update={"replica": self.access})
+
+    def keep(self, owner: str = "ps-1") -> Kept:
+        """Let the keeper of a process server do its round for the machine."""
+        vault = open_machine(self.vault, "shop.web")
+        try:
+            return keep(Replicas.of(self.access, cloud_of(self.site), vault), vault, owner)
+        finally:
+            vault.close()
+
+    def replica_bytes(self, disk: str) -> bytes:
+        """What the replica of a disk holds, without its footer."""
+        (name,) = [one for one in self.names() if "/replica/" in one and disk in one and not one.endswith("@")]
+        data: bytes = self.blobs.download_blob(name).readall()
+        return data[:-512]
+
+    def pins(self) -> dict[int, tuple[str, ...]]:
+        """Pins in the vault by slots."""
+        vault = open_machine(self.vault, "shop.web")
+        try:
+            return list_pins(vault.access)
+        finally:
+            vault.close()
