@@ -56,6 +56,9 @@ class Cloud:
         with path.open("rb") as file:
             return file.read(length)
 
+    def plans(self) -> list[str]:
+        return sorted(plan.name for vault in self.sr.vaults.values() for plan in vault.plans.values())
+
     def vm_names(self) -> list[str]:
         given = self.sim.credential()
         credential = ClientSecretCredential(
@@ -151,6 +154,8 @@ def test_two_machines_are_protected_drilled_failed_over_and_committed(world: Ins
     plan = {"groups": [{"name": "all", "members": [{"name": "web1"}, {"name": "db1"}]}], "mode": "planned"}
     world.apply(namespace, _made("FailoverPlan", "shop", plan))
     world.wait(FailoverPlan, namespace, "shop", lambda one: condition(one, "Ready") == "True")
+    shop = world.wait(FailoverPlan, namespace, "shop", lambda one: condition(one, "RecoveryPlanInPlace") == "True")
+    assert shop.status.site_recovery is not None and cloud.plans() == [shop.status.site_recovery.name]
     world.apply(namespace, _made("FailoverPlan", "shop", {**plan, "mode": "unplanned", "activeSite": "recovery"}))
     for name, machine in machines.items():
         world.wait(ProtectedVM, namespace, name, lambda vm: vm.status.phase is ProtectionPhase.FAILED_OVER)
@@ -164,8 +169,19 @@ def test_two_machines_are_protected_drilled_failed_over_and_committed(world: Ins
         world.wait(ProtectedVM, namespace, name, lambda vm: vm.status.phase is ProtectionPhase.COMMITTED)
     world.check_invariants(namespace)
     assert cloud.vm_names() == ["db1-dr", "web1-dr"]
+    # A vault that is to have no recovery plans loses ours, and the FailoverPlan tells of none.
+    ground = _ground(cloud)
+    ground[1]["spec"]["azure"]["siteRecovery"] = {"recoveryPlans": False}
+    world.apply(namespace, ground[1])
+    world.wait(FailoverPlan, namespace, "shop", lambda one: condition(one, "RecoveryPlanInPlace") == "")
+    world.wait(RecoveryVault, namespace, "asr", _without_plans)
+    assert cloud.plans() == []
     secret = cloud.sim.credential().client_secret
     assert secret not in world.operator_log(100_000)
+
+
+def _without_plans(vault: RecoveryVault) -> bool:
+    return vault.status.site_recovery is not None and not vault.status.site_recovery.plans
 
 
 def _resource(kind: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from farshore_engine.contract.siterecovery import RecoveryPlanReport
 from farshore_operator.api.resource import Model, ResourceStatus, map_by
 from farshore_operator.api.values import Word
 
@@ -129,5 +130,8 @@ class FailoverPlanStatus(ResourceStatus):
     """How many machines could fail over now, such as 3/4."""
     drift: Drift | None = None
     """What differs between the plan, its run and the machines of the namespace; absent if nothing does."""
+    site_recovery: RecoveryPlanReport | None = None
+    """The recovery plan at Azure Site Recovery, if machines replicate with that engine; the operator's driver alone
+    writes this."""
     next_step: Annotated[str, Field(max_length=32768)] | None = None
     """What a person should do next; absent when nothing is to be done."""

@@ -18,3 +18,6 @@ class SiteRecoverySettings(Model):
     Default: the only one. An appliance has its own accounts."""
     windows_account: Word | None = None
     """Name of the account with which it is installed on Windows machines. Default: the only one."""
+    recovery_plans: bool = True
+    """Whether each FailoverPlan whose machines replicate into the vault gets a recovery plan there, for the portal and
+    for emergencies without Farshore. False deletes those that were made. Default: true."""

@@ -19,6 +19,7 @@ from farshore_operator.decide import (
     planruns,
     planview,
     prune,
+    recoveryplan,
     scheduleddrills,
 )
 from farshore_operator.decide.decision import Action, Decision, Outcome
@@ -162,7 +163,7 @@ def _status(
     verdict, step = planreport.verdict(observed, edit, requests, phase)
     awaiting = planview.awaiting(observed)
     seen = [Seen(AWAITING_COMMIT, True, "AwaitingCommit", step or "")] if phase is PlanPhase.AWAITING_COMMIT else []
-    seen += drills.seen
+    seen += (*drills.seen, *recoveryplan.seen(plan.status.site_recovery))
     active = planview.under_way(observed) or awaiting
     over = [run for run in observed.runs if run.spec.kind is not RunKind.TEST_FAILOVER and run is not active]
     members = tuple(_plan_member(chosen) for chosen in observed.machines)

@@ -63,7 +63,13 @@ _ALL = (
     Kind(
         api.ProtectedVM, observe_protectedvm.observe, protectedvm.decide, protectedvm.fold, frozenset({"replication"})
     ),
-    Kind(api.FailoverPlan, observe_runs.observe_plan, failoverplan.decide, failoverplan.fold),
+    Kind(
+        api.FailoverPlan,
+        observe_runs.observe_plan,
+        failoverplan.decide,
+        failoverplan.fold,
+        frozenset({"siteRecovery"}),
+    ),
     Kind(api.TestFailover, observe_runs.observe_drill, testfailover.decide, testfailover.fold),
     Kind(api.FailoverRun, observe_runs.observe_run, failoverrun.decide, failoverrun.fold),
 )

@@ -14,7 +14,7 @@ from farshore_engine.contract.faults import Fault, WaitFault
 from farshore_engine.contract.model import Status
 from farshore_engine.contract.replication import ReplicationReport
 from farshore_engine.contract.site import CloudCredential, CloudTarget
-from farshore_engine.contract.siterecovery import SiteRecoveryReport
+from farshore_engine.contract.siterecovery import RecoveryPlanReport, SiteRecoveryReport
 from farshore_engine.contract.tasks import TaskPhase, TaskReport
 from farshore_operator.api import FailoverRun, ProtectedVM, RecoveryVault, ReplicationPolicy, Site, Task
 from farshore_operator.api.processserver import REFRESH_ANNOTATION
@@ -32,7 +32,8 @@ from farshore_operator.kube.appliance.reports import dump
 from farshore_operator.kube.cache import Cache
 from farshore_operator.kube.client import Client
 from farshore_operator.kube.faults import NotFound
-from farshore_operator.kube.resources import PROTECTED_VM, RECOVERY_VAULT, SECRET, TASK, Resource
+from farshore_operator.kube.resources import FAILOVER_PLAN, PROTECTED_VM, RECOVERY_VAULT, SECRET, TASK, Resource
+from farshore_operator.kube.siterecoveryplans import plan_wishes
 
 MANAGER = "farshore-siterecovery"
 FINISHED = (TaskPhase.SUCCEEDED, TaskPhase.FAILED)
@@ -74,8 +75,12 @@ class Wishes:
         """Publish a task's report."""
         self._write(TASK, namespace, name, "", report)
 
-    def _write(self, resource: Resource, namespace: str, name: str, field: str, report: Status) -> None:
-        status = {field: dump(report)} if field else dump(report)
+    def report_plan(self, namespace: str, name: str, report: RecoveryPlanReport | None) -> None:
+        """Publish what is known of a FailoverPlan's recovery plan; None withdraws it."""
+        self._write(FAILOVER_PLAN, namespace, name, "siteRecovery", report)
+
+    def _write(self, resource: Resource, namespace: str, name: str, field: str, report: Status | None) -> None:
+        status = {field: dump(report)} if field and report is not None else dump(report) if report is not None else {}
         known = self._cache.get(resource.kind, namespace, name)
         if known is None:
             return  # it is gone, and its report with it
@@ -113,6 +118,7 @@ class Wishes:
             machines=machines,
             broken=broken,
             tasks=self._tasks(vault),
+            plans=plan_wishes(self._cache, vault, wanted=known.recovery_plans),
             report=report,
         )
 

@@ -14,14 +14,14 @@ from tests.azure.siterecovery_sim.conftest import GROUP, VAULT, Cloud
 from farshore_engine.contract.assignment import Desired, Policy
 from farshore_engine.contract.replication import ReplicationReport, State
 from farshore_engine.contract.site import CloudCredential
-from farshore_engine.contract.siterecovery import SiteRecoveryReport
+from farshore_engine.contract.siterecovery import RecoveryPlanReport, SiteRecoveryReport
 from farshore_engine.contract.tasks import TaskInput, TaskKind, TaskPhase, TaskReport
 from farshore_operator.engines.siterecovery.calls import Call
 from farshore_operator.engines.siterecovery.client import VaultClient
 from farshore_operator.engines.siterecovery.driver import Driver
 from farshore_operator.engines.siterecovery.perform import perform
 from farshore_operator.engines.siterecovery.settings import VaultSettings
-from farshore_operator.engines.siterecovery.wishes import MachineWish, TargetWish, TaskWish, VaultWish
+from farshore_operator.engines.siterecovery.wishes import MachineWish, PlanWish, TargetWish, TaskWish, VaultWish
 
 NAMESPACE = "dr"
 POLICY = Policy(app_consistent_interval=timedelta(hours=1))
@@ -52,12 +52,14 @@ class Control:
     trap: Trap = field(default_factory=Trap)
     machines: dict[str, MachineWish] = field(default_factory=dict)
     tasks: dict[str, TaskWish] = field(default_factory=dict)
+    plans: dict[str, PlanWish] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
 
     def wishes(self) -> tuple[VaultWish, ...]:
         over = (TaskPhase.SUCCEEDED, TaskPhase.FAILED)
         tasks = tuple(one for one in self.tasks.values() if one.report is None or one.report.phase not in over)
-        return (replace(self.vault, machines=tuple(self.machines.values()), tasks=tasks),)
+        plans = tuple(self.plans.values())
+        return (replace(self.vault, machines=tuple(self.machines.values()), tasks=tasks, plans=plans),)
 
     def report_vault(self, namespace: str, name: str, report: SiteRecoveryReport) -> None:
         self._keep(report.model_dump_json())
@@ -72,6 +74,12 @@ class Control:
     def report_task(self, namespace: str, name: str, report: TaskReport) -> None:
         self._keep(report.model_dump_json())
         self.tasks[name] = replace(self.tasks[name], report=TaskReport.model_validate_json(self.told[-1]))
+        self.trap.passed()
+
+    def report_plan(self, namespace: str, name: str, report: RecoveryPlanReport | None) -> None:
+        self._keep("" if report is None else report.model_dump_json())
+        kept = None if report is None else RecoveryPlanReport.model_validate_json(self.told[-1])
+        self.plans[name] = replace(self.plans[name], report=kept)
         self.trap.passed()
 
     def _keep(self, text: str) -> None:

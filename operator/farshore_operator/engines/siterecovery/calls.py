@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from farshore_engine.contract.assignment import Policy
-from farshore_operator.engines.siterecovery.facts import Appliance, Item, Protectable
+from farshore_operator.engines.siterecovery.facts import Appliance, Item, PlanGroup, Protectable
 from farshore_operator.engines.siterecovery.target import TargetWish
 
 
@@ -174,3 +174,35 @@ class ChangePoint(OfItem):
 @dataclass(frozen=True)
 class Commit(OfItem):
     """Declare the failover final."""
+
+
+@dataclass(frozen=True)
+class OfPlan(Call):
+    """A call about a recovery plan."""
+
+    plan: str
+
+    @property
+    def subject(self) -> str:
+        """The plan's name in the vault."""
+        return self.plan
+
+
+@dataclass(frozen=True)
+class CreatePlan(OfPlan):
+    """Make a recovery plan; `fabric` is the id of the server that its machines replicate from."""
+
+    fabric: str
+    groups: tuple[PlanGroup, ...]
+
+
+@dataclass(frozen=True)
+class UpdatePlan(OfPlan):
+    """Give a recovery plan these groups."""
+
+    groups: tuple[PlanGroup, ...]
+
+
+@dataclass(frozen=True)
+class DeletePlan(OfPlan):
+    """Delete a recovery plan; its machines stay as they are."""

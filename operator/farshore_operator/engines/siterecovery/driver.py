@@ -8,9 +8,9 @@ between any two lines here begins nothing twice: what was begun and not recorded
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any
 
 import structlog
 
@@ -29,12 +29,12 @@ from farshore_operator.engines.siterecovery.decide.verdict import begun
 from farshore_operator.engines.siterecovery.facts import Appliance, Item, Job, Points, PolicyFacts
 from farshore_operator.engines.siterecovery.finding import find
 from farshore_operator.engines.siterecovery.perform import perform
+from farshore_operator.engines.siterecovery.plans import PlanPort, Plans, PlanScene
 from farshore_operator.engines.siterecovery.settings import VaultSettings
 from farshore_operator.engines.siterecovery.wishes import ControlPlane, MachineWish, TaskWish, VaultWish
 
 log = structlog.get_logger(__name__)
 AT_REST = (State.REPLICATING, State.STOPPED)
-ReportT = TypeVar("ReportT", SiteRecoveryReport, ReplicationReport, TaskReport)
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Scene:
     appliance: Appliance | None
     policies: dict[str, PolicyFacts]
     items: tuple[Item, ...]
+    report: SiteRecoveryReport = field(default_factory=SiteRecoveryReport)
 
 
 REST = timedelta(minutes=1)
@@ -79,6 +80,8 @@ class Driver:
         self._connect = connect
         self._carry_out = carry_out
         self._now = now
+        port = PlanPort(control.report_vault, control.report_plan, self._report, self._perform, now)
+        self._plans = Plans(port)
         self._clients: dict[VaultSettings, VaultClient] = {}
         self._seen: dict[str, tuple[MachineWish, Item | None, datetime]] = {}
 
@@ -98,7 +101,9 @@ class Driver:
             if scene is None:
                 return None
             self._broken(wish)
-            faults = [self._machine(scene, one) for one in wish.machines]
+            # Plans before machines: one that is about to go leaves its plan first.
+            faults: list[Fault | None] = [*self._plans.serve(PlanScene(scene.client, wish, scene.items, scene.report))]
+            faults += [self._machine(scene, one) for one in wish.machines]
             faults += [self._task(scene, one) for one in wish.tasks]
             return _pause(faults)
         except NotReportedError as fault:
@@ -111,7 +116,7 @@ class Driver:
 
     # the vault
 
-    def _report(self, publish: Callable[[str, str, ReportT], None], namespace: str, name: str, report: ReportT) -> None:
+    def _report(self, publish: Callable[[str, str, Any], None], namespace: str, name: str, report: Any) -> None:
         try:
             publish(namespace, name, report)
         except Fault as fault:
@@ -142,7 +147,7 @@ class Driver:
             report = report.model_copy(update={"operations": (*report.operations, begun(call, job, now))})
         if news.vault(wish.report, report):
             self._report(self._control.report_vault, wish.namespace, wish.name, report)
-        return Scene(client, wish, chosen, policies, items) if exists else None
+        return Scene(client, wish, chosen, policies, items, report) if exists else None
 
     def _tell_vault(self, wish: VaultWish, fault: Fault) -> None:
         update = {"reason": fault.reason, "message": fault.message, "remedy": fault.remedy}

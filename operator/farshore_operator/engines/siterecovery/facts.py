@@ -169,6 +169,42 @@ class PolicyFacts:
 
 
 @dataclass(frozen=True)
+class PlanStep:
+    """What a recovery plan does before or after a group; `kind` is Microsoft's, `types` are kinds of failover."""
+
+    name: str
+    kind: str
+    text: str = ""
+    types: frozenset[str] = frozenset()
+    directions: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class PlanGroup:
+    """A group of a recovery plan: Shutdown, Failover or Boot; `items` are ids of replicated items."""
+
+    kind: str
+    items: tuple[str, ...] = ()
+    before: tuple[PlanStep, ...] = ()
+    after: tuple[PlanStep, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """A recovery plan as the vault has it; `doing` is what is under way with it, empty if nothing is."""
+
+    name: str
+    fabric: str
+    groups: tuple[PlanGroup, ...]
+    doing: str = ""
+
+    @property
+    def items(self) -> frozenset[str]:
+        """The ids of all its machines, in lower case."""
+        return frozenset(one.lower() for group in self.groups for one in group.items)
+
+
+@dataclass(frozen=True)
 class Points:
     """The recovery points of an item as users see them, oldest first, and their ids by name."""
 

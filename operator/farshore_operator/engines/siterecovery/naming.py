@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from datetime import timedelta
@@ -9,6 +10,7 @@ from datetime import timedelta
 from farshore_engine.contract.assignment import Policy
 
 PREFIX = "siterecovery-"
+PLAN_PREFIX = "farshore-"
 _SPACE = uuid.UUID("6c1b8f0e-5d0b-4f6e-9c5a-0f5e1c0a7d21")
 
 
@@ -38,6 +40,12 @@ def policy(scenario: str, wished: Policy) -> str:
 def mapping(policy_name: str) -> str:
     """Return the name of the mapping of a container to a policy."""
     return re.sub(r"[^A-Za-z0-9-]", "-", f"{policy_name}-azure")
+
+
+def plan(namespace: str, name: str) -> str:
+    """Return the name of the recovery plan that is made from a FailoverPlan: letters, digits and hyphens."""
+    word = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-")
+    return f"{PLAN_PREFIX}{word}-{hashlib.sha256(f'{namespace}/{name}'.encode()).hexdigest()[:8]}"
 
 
 def minutes(span: timedelta) -> int:

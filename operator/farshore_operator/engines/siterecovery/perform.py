@@ -14,6 +14,7 @@ from farshore_operator.engines.siterecovery.effects import (
     enable,
     failover,
     mapping,
+    plan,
     policy,
     refresh,
     restart,
@@ -34,6 +35,9 @@ EFFECTS: dict[type[calls.Call], Callable[[VaultClient, Any], str]] = {
     calls.Failover: failover.failover,
     calls.ChangePoint: failover.change_point,
     calls.Commit: failover.commit,
+    calls.CreatePlan: plan.create_plan,
+    calls.UpdatePlan: plan.update_plan,
+    calls.DeletePlan: plan.delete_plan,
 }
 
 

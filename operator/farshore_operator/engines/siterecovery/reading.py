@@ -8,12 +8,13 @@ from typing import Any
 from azure.core.exceptions import HttpResponseError
 from azure.core.rest import HttpRequest
 
-from farshore_operator.engines.siterecovery import translate
+from farshore_operator.engines.siterecovery import planshape, translate
 from farshore_operator.engines.siterecovery.client import VaultClient
 from farshore_operator.engines.siterecovery.facts import (
     Appliance,
     Item,
     Job,
+    PlanFacts,
     Points,
     PolicyFacts,
     Problem,
@@ -94,6 +95,13 @@ def policies(client: VaultClient, of: Appliance) -> dict[str, PolicyFacts]:
         )
         for one in found
     }
+
+
+def plans(client: VaultClient) -> dict[str, PlanFacts]:
+    """Return the recovery plans of the vault by name in lower case, as Azure compares them."""
+    with translated(f"listing the recovery plans of vault {client.settings.vault}"):
+        found = [planshape.facts(one) for one in client.site.replication_recovery_plans.list(*client.at)]
+    return {one.name.lower(): one for one in found}
 
 
 def job(client: VaultClient, name: str) -> Job | None:

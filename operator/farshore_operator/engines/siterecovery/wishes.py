@@ -9,7 +9,7 @@ from typing import Protocol
 from farshore_engine.contract.assignment import Desired, Policy
 from farshore_engine.contract.faults import Fault
 from farshore_engine.contract.replication import ReplicationReport
-from farshore_engine.contract.siterecovery import SiteRecoveryReport
+from farshore_engine.contract.siterecovery import RecoveryPlanReport, SiteRecoveryReport
 from farshore_engine.contract.tasks import TaskInput, TaskKind, TaskReport
 from farshore_operator.engines.siterecovery.settings import VaultSettings
 from farshore_operator.engines.siterecovery.target import TargetWish
@@ -58,6 +58,43 @@ class TaskWish:
 
 
 @dataclass(frozen=True)
+class Manual:
+    """A person is waited for; `drills` tells whether in a test failover, too."""
+
+    name: str
+    text: str
+    drills: bool = False
+
+
+@dataclass(frozen=True)
+class GroupWish:
+    """A group of a plan, with the names of its machines that replicate into the vault."""
+
+    name: str
+    machines: tuple[str, ...]
+    before: tuple[Manual, ...] = ()
+    after: tuple[Manual, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlanWish:
+    """A FailoverPlan that is to have a recovery plan.
+
+    Attributes:
+        left_out: what a recovery plan cannot do, in words.
+        refusal: why it can have none, with the remedy; None if it can.
+        unwanted: it is to have none in this vault; what was reported of one is withdrawn.
+    """
+
+    name: str
+    groups: tuple[GroupWish, ...] = ()
+    left_out: tuple[str, ...] = ()
+    refusal: Fault | None = None
+    unwanted: bool = False
+    report: RecoveryPlanReport | None = None
+
+
+@dataclass(frozen=True)
 class VaultWish:
     """A RecoveryVault of engine siteRecovery with its machines and tasks.
 
@@ -81,6 +118,7 @@ class VaultWish:
     machines: tuple[MachineWish, ...] = ()
     broken: tuple[BrokenWish, ...] = ()
     tasks: tuple[TaskWish, ...] = ()
+    plans: tuple[PlanWish, ...] = ()
     report: SiteRecoveryReport = field(default_factory=SiteRecoveryReport)
 
 
@@ -109,4 +147,8 @@ class ControlPlane(Protocol):
 
     def report_task(self, namespace: str, name: str, report: TaskReport) -> None:
         """Publish a task's report; a Fault means that it was not."""
+        ...
+
+    def report_plan(self, namespace: str, name: str, report: RecoveryPlanReport | None) -> None:
+        """Publish what is known of a FailoverPlan's recovery plan, None to withdraw it; a Fault means it was not."""
         ...

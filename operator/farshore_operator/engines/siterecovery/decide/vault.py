@@ -46,6 +46,7 @@ def decide(view: VaultView, now: datetime) -> Verdict[SiteRecoveryReport]:
         appliances=tuple(_facts(one) for one in view.appliances),
         checks=checks(tuple(dict.fromkeys(p for one in view.appliances for p in one.problems)))[:64],
         operations=kept,
+        plans=view.wish.report.plans,
         refreshed=view.wish.report.refreshed,
     )
     if not view.exists:

@@ -1,0 +1,56 @@
+"""The FailoverPlans of a vault's namespace as wishes for recovery plans, read from the operator's cache."""
+
+from __future__ import annotations
+
+from farshore_operator.api import FailoverPlan, ProtectedVM, RecoveryVault
+from farshore_operator.api.failoverplan import Member
+from farshore_operator.api.recoveryvault import Engine
+from farshore_operator.engines.siterecovery.planwishes import PlannedMachine, plan_wish
+from farshore_operator.engines.siterecovery.wishes import PlanWish
+from farshore_operator.kube.cache import Cache
+
+
+def plan_wishes(cache: Cache, vault: RecoveryVault, *, wanted: bool) -> tuple[PlanWish, ...]:
+    """Return what the FailoverPlans ask of a vault; `wanted` False withdraws all of it."""
+    namespace, name = vault.metadata.namespace, vault.metadata.name
+    engines = {
+        body["metadata"]["name"]: RecoveryVault.of(body).spec.engine
+        for body in cache.all(RecoveryVault.definition.kind, namespace)
+    }
+    machines = [ProtectedVM.of(body) for body in cache.all(ProtectedVM.definition.kind, namespace)]
+    found = []
+    for body in cache.all(FailoverPlan.definition.kind, namespace):
+        plan = FailoverPlan.of(body)
+        members = _members(plan, machines, engines) if wanted else {}
+        wish = plan_wish(plan, members, name)
+        if wish is not None:
+            found.append(wish)
+    return tuple(sorted(found, key=lambda one: one.name))
+
+
+def _members(
+    plan: FailoverPlan, machines: list[ProtectedVM], engines: dict[str, Engine]
+) -> dict[str, tuple[PlannedMachine, ...]]:
+    """Return the machines of a plan by group, each in the first group that means it, as a run takes them."""
+    taken: set[str] = set()
+    found: dict[str, tuple[PlannedMachine, ...]] = {}
+    for group in plan.spec.groups:
+        chosen = []
+        for member in group.members:
+            for vm in sorted(machines, key=lambda one: one.metadata.name):
+                if vm.metadata.name not in taken and _means(member, vm):
+                    taken.add(vm.metadata.name)
+                    chosen.append(vm)
+        found[group.name] = tuple(
+            PlannedMachine(vm.metadata.name, vm.spec.vault_ref.name,
+                           engines.get(vm.spec.vault_ref.name) is Engine.SITE_RECOVERY)
+            for vm in chosen
+        )  # fmt: skip
+    return found
+
+
+def _means(member: Member, vm: ProtectedVM) -> bool:
+    if member.name:
+        return vm.metadata.name == member.name
+    wanted = member.selector.match_labels if member.selector else {}
+    return bool(wanted) and wanted.items() <= vm.metadata.labels.items()
