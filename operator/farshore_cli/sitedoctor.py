@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from farshore_cli.doctoring.cluster import current
 from farshore_engine.contract.faults import StopFault
 
 if TYPE_CHECKING:
@@ -19,27 +20,13 @@ def site_checks(name: str, namespace: str) -> tuple[Check, ...]:
         name: of the Site.
         namespace: where it is; empty for the current context's.
     """
-    import base64
-
     from farshore_operator.api import Site
     from farshore_operator.decide.cloudtarget import credentials_ref
-    from farshore_operator.kube.client import Client
-    from farshore_operator.kube.connection import current_namespace, from_environment
-    from farshore_operator.kube.resources import SECRET, SITE
 
-    client, where = Client(from_environment(), "farshore-cli"), namespace or current_namespace()
-    body = client.get(SITE, where, name)
-    if body is None:
-        raise StopFault(f"there is no Site {name} in namespace {where}", "`kubectl get sites` lists them")
-    site = Site.of(body)
+    where = current(namespace)
+    site = where.need(Site, name)
     ref, field = credentials_ref(site)
-    secret = client.get(SECRET, where, ref.name) if ref is not None else None
-    if ref is not None and secret is None:
-        raise StopFault(
-            f"{field} names Secret {where}/{ref.name}, which does not exist", "Create it", reason="NoSecret"
-        )
-    data = (secret.get("data") or {}) if secret is not None else {}
-    return checks_of(site, {key: base64.b64decode(value) for key, value in data.items()} if ref is not None else None)
+    return checks_of(site, where.secret(ref.name, field) if ref is not None else None)
 
 
 def checks_of(site: Site, secret: Values | None) -> tuple[Check, ...]:

@@ -16,6 +16,7 @@ from farshore_engine.azure.machinechecks import (
     size_there,
 )
 from farshore_engine.azure.networkchecks import address_free, network_fits
+from farshore_engine.azure.place import Place
 from farshore_engine.azure.sitechecks import accounts, group_there, permitted, proxy_text, registered, states_of
 from farshore_engine.checklist import Checklist
 from farshore_engine.contract.replication import Check
@@ -23,8 +24,17 @@ from farshore_engine.contract.replication import Check
 
 def check(cloud: Cloud, wish: Wish) -> tuple[Check, ...]:
     """Return the whole checklist; only errors are in the way of a recovery."""
-    found, place = Checklist(), wish.place
-    rest = ("ResourceGroup", "ResourceProviders", "Permissions", "Network", "Size", "DiskType", "Name")
+    found = Checklist()
+    if not check_subscription(found, cloud, wish.place):
+        found.skip(("Network", "Size", "DiskType", "Name"), "Azure does not let us in there")
+        return tuple(found.lines)
+    check_wish(found, cloud, wish)
+    found.ask("StorageAccounts", lambda: accounts(cloud))
+    return tuple(found.lines)
+
+
+def check_subscription(found: Checklist, cloud: Cloud, place: Place) -> bool:
+    """Add what all machines of a resource group share; returns whether anything can be asked of the group."""
     providers: dict[str, str] = {}
 
     def subscription() -> str:
@@ -32,13 +42,19 @@ def check(cloud: Cloud, wish: Wish) -> tuple[Check, ...]:
         return f"subscription {place.site.subscription} answers at {place.site.endpoint or PUBLIC}{proxy_text()}"
 
     if not found.ask("Subscription", subscription):
-        found.skip(rest, "Resource Manager does not let us in")
-        return tuple(found.lines)
+        found.skip(("ResourceGroup", "ResourceProviders", "Permissions"), "Resource Manager does not let us in")
+        return False
     if not found.ask("ResourceGroup", lambda: group_there(cloud, place)):
-        found.skip([name for name in rest if name != "ResourceGroup"], "there is no resource group")
-        return tuple(found.lines)
+        found.skip(("ResourceProviders", "Permissions"), "there is no resource group")
+        return False
     found.ask("ResourceProviders", lambda: registered(providers))
     found.ask("Permissions", lambda: permitted(cloud, place))
+    return True
+
+
+def check_wish(found: Checklist, cloud: Cloud, wish: Wish) -> None:
+    """Add what one machine needs."""
+    place = wish.place
     if not place.target.isolated:
         found.ask("Network", lambda: network_fits(cloud, place))
         if place.target.private_ip:
@@ -48,8 +64,6 @@ def check(cloud: Cloud, wish: Wish) -> tuple[Check, ...]:
     found.ask("DiskType", lambda: disk_type_offered(cloud, place))
     if place.target.availability_set or place.target.zone:
         found.ask("Availability", lambda: availability_fits(cloud, place))
-    if wish.place.machine_id:
+    if place.machine_id:
         found.ask("BootLoader", lambda: boots(wish))
         found.ask("Name", lambda: name_free(cloud, place))
-    found.ask("StorageAccounts", lambda: accounts(cloud))
-    return tuple(found.lines)

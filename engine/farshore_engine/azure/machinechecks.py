@@ -29,14 +29,15 @@ class Wish:
     bootable: bool = True
 
 
-def _sizes(cloud: Cloud) -> tuple[Size, ...]:
+def sizes_of(cloud: Cloud) -> tuple[Size, ...]:
+    """Return the sizes of the region, as they were seen at most ten minutes ago."""
     found: tuple[Size, ...] = cloud.kept("sizes", FRESH, lambda: list_sizes(cloud))
     return found
 
 
 def size_there(cloud: Cloud, wish: Wish) -> str:
     """Say which size the machine would get; raises StopFault."""
-    chosen = choose(_sizes(cloud), wish.needs, wish.place.target.size)
+    chosen = choose(sizes_of(cloud), wish.needs, wish.place.target.size)
     if not chosen:
         raise StopFault(
             f"size {wish.place.target.size} is not available, and there is no other one like it",
@@ -50,9 +51,8 @@ def size_there(cloud: Cloud, wish: Wish) -> str:
 def quota_left(cloud: Cloud, wish: Wish) -> str:
     """Say that cores are left for a size that fits; raises StopFault."""
     region = wish.place.site.region
-    chosen = choose(_sizes(cloud), wish.needs, wish.place.target.size)
-    usages = cloud.all("ask for quotas", lambda: cloud.compute.usage.list(region))
-    left = {str(one.name.value).lower(): int(one.limit) - int(one.current_value) for one in usages}
+    chosen = choose(sizes_of(cloud), wish.needs, wish.place.target.size)
+    left = cores_left(cloud, region)
     short = []
     for size in chosen:
         lacks = [
@@ -64,6 +64,12 @@ def quota_left(cloud: Cloud, wish: Wish) -> str:
             return f"there is quota for {size.name} ({size.cpus} cores)"
         short += [f"{size.name}: {', '.join(lacks)}"]
     raise StopFault(f"there is no quota for the machine: {'; '.join(short)}", GROW, reason="QuotaExceeded")
+
+
+def cores_left(cloud: Cloud, region: str) -> dict[str, int]:
+    """Return what is left of each quota of a region, by its name in lower case."""
+    usages = cloud.all("ask for quotas", lambda: cloud.compute.usage.list(region))
+    return {str(one.name.value).lower(): int(one.limit) - int(one.current_value) for one in usages}
 
 
 def disk_type_offered(cloud: Cloud, place: Place) -> str:

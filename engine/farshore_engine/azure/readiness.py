@@ -17,25 +17,35 @@ LEAST_MEMORY_MIB = 512
 
 def check_machine(target: RecoveryTarget, described: MachineDescription, disks: int) -> tuple[Check, ...]:
     """Return the checklist of a machine with so many replicated disks; `target.site` is set."""
+    return check(cloud_of(target.site), wish_of(target, described, disks))
+
+
+def wish_of(target: RecoveryTarget, described: MachineDescription, disks: int) -> Wish:
+    """Return what a machine with so many replicated disks would be in Azure; `target.site` is set."""
     assert target.site is not None, "the caller asks for machines that go to a cloud"
     wished = target.target or CloudTarget()
+    place = place_of(target.site, wished, target.name, target.machine_id)
+    return wished_for(place, described, disks, target.memory_mib)
+
+
+def wished_for(place: Place, described: MachineDescription, disks: int, memory_mib: int | None) -> Wish:
+    """Return what a machine would be at a place; `memory_mib` is None for as much as it had."""
     needs = Needs(
         cpus=max(1, described.cpus),
-        memory_mib=target.memory_mib or max(LEAST_MEMORY_MIB, described.memory_bytes >> 20),
+        memory_mib=memory_mib or max(LEAST_MEMORY_MIB, described.memory_bytes >> 20),
         generation="V2" if described.boot_mode is BootMode.UEFI else "V1",
         disks=max(0, disks - 1),
-        premium=wished.disk_type.startswith(("Premium", "Ultra")),
-        zone=wished.zone,
+        premium=place.target.disk_type.startswith(("Premium", "Ultra")),
+        zone=place.target.zone,
     )
-    bootable = any(disk.bootable and disk.replicated for disk in described.disks)
-    place = _place(target.site, wished, target.name.lower(), target.machine_id)
-    return check(cloud_of(target.site), Wish(place, needs, bootable))
+    return Wish(place, needs, any(disk.bootable and disk.replicated for disk in described.disks))
 
 
 def check_site(site: CloudSite, target: CloudTarget) -> tuple[Check, ...]:
     """Return the checklist of a site for a small machine with the site's defaults."""
-    return check(cloud_of(site), Wish(_place(site, target), Needs(cpus=1, memory_mib=1024, zone=target.zone)))
+    return check(cloud_of(site), Wish(place_of(site, target), Needs(cpus=1, memory_mib=1024, zone=target.zone)))
 
 
-def _place(site: CloudSite, target: CloudTarget, name: str = "", machine_id: str = "") -> Place:
-    return Place(site, target.resource_group or site.resource_group, name, "", machine_id, target=target)
+def place_of(site: CloudSite, target: CloudTarget, name: str = "", machine_id: str = "") -> Place:
+    """Return the place of a machine that no run is about; without a name, of the site's machines in general."""
+    return Place(site, target.resource_group or site.resource_group, name.lower(), "", machine_id, target=target)

@@ -19,13 +19,16 @@ app = typer.Typer()
 VERDICTS = {
     "site": ("machines can be recovered to", "machines cannot be recovered to"),
     "vault": ("machines can replicate into", "machines cannot replicate into"),
+    "plan": ("all machines can fail over together by", "not all machines can fail over together by"),
 }
 
 
 @app.command("doctor")
 def doctor(
-    vm: Annotated[str, typer.Argument(help="Name of the ProtectedVM; or one of `site`, `vault`.")] = "",
-    name: Annotated[str, typer.Argument(help="Name of the Site or RecoveryVault, behind that word.")] = "",
+    vm: Annotated[str, typer.Argument(help="Name of the ProtectedVM; or one of `site`, `vault`, `plan`.")] = "",
+    name: Annotated[
+        str, typer.Argument(help="Name of the Site, RecoveryVault or FailoverPlan, behind that word.")
+    ] = "",
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Default: the current context's.")] = "",
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the process server.")] = 180.0,
     output: Annotated[Format, typer.Option("--output", "-o", help="How to show it.")] = Format.TABLE,
@@ -38,8 +41,8 @@ def doctor(
     ] = False,
     data_port: Annotated[str, typer.Option(help="HOST:PORT that the machine must reach, with --address.")] = "",
 ) -> None:
-    """Run all checks of a machine, a site in Azure (`doctor site NAME`) or a vault (`doctor vault NAME`), and say what
-    to do about what fails.
+    """Run all checks of a machine, a site in Azure (`doctor site NAME`), a vault (`doctor vault NAME`) or a plan with
+    all its machines (`doctor plan NAME`), and say what to do about what fails.
 
     Exit code 1: there are errors.
     """
@@ -63,7 +66,8 @@ def doctor(
 
 
 def _subjects() -> dict[str, Callable[[str, str], Sequence[Check]]]:
+    from farshore_cli.doctoring.plan import plan_checks
     from farshore_cli.doctoring.vault import vault_checks
     from farshore_cli.sitedoctor import site_checks
 
-    return {"site": site_checks, "vault": vault_checks}
+    return {"site": site_checks, "vault": vault_checks, "plan": plan_checks}
