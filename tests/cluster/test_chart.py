@@ -50,6 +50,11 @@ BAD_VALUES = {
     "a privileged port": ("operator.healthPort=80", "at '/operator/healthPort': minimum: got 80, want 1,024"),
     "no image": ("image.repository=", "at '/image/repository': minLength: got 0, want 1"),
     "a namespace in capitals": ("namespaces={Payments}", "at '/namespaces/0': 'Payments' does not match pattern"),
+    "looking at Azure without a rest": (
+        "operator.azureInterval=0",
+        "at '/operator/azureInterval': minimum: got 0, want 1",
+    ),
+    "an identity by its name": ("operator.workloadIdentity.clientId=farshore", "does not match pattern"),
     "a word instead of a switch": ("crds.install=maybe", "at '/crds/install': got string, want boolean"),
 }
 
@@ -71,6 +76,7 @@ def test_the_deployment_runs_the_command_line_as_an_unprivileged_user(plane: Con
         "--log-level=info",
         "--log-format=json",
         "--workers=8",
+        "--azure-interval=15",
     ]
     assert pod["serviceAccountName"] == "farshore-operator"
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -81,6 +87,27 @@ def test_the_deployment_runs_the_command_line_as_an_unprivileged_user(plane: Con
     }
     assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "health"}
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health"}
+
+
+def test_the_operator_gets_an_identity_and_a_proxy_towards_azure(plane: ControlPlane) -> None:
+    client = "5ab5c4d1-0000-4000-8000-0000000050b5"
+    options = (
+        "--set", f"operator.workloadIdentity.clientId={client}", "--set-json", "operator.azureInterval=2.5",
+        "--set", "operator.env.HTTPS_PROXY=http://proxy:3128", "--set", "operator.podLabels.team=dr",
+        "--set", "operator.serviceAccount.annotations.note=ours",
+    )  # fmt: skip
+    objects = rendered(plane, *options)
+    template = only(objects, "Deployment")["spec"]["template"]
+    labels = template["metadata"]["labels"]
+    assert (labels["azure.workload.identity/use"], labels["team"]) == ("true", "dr")
+    (container,) = template["spec"]["containers"]
+    assert container["args"][-1] == "--azure-interval=2.5"
+    assert container["env"] == [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}]
+    account = next(one for one in objects if one["kind"] == "ServiceAccount")["metadata"]
+    assert account["annotations"] == {"azure.workload.identity/client-id": client, "note": "ours"}
+    plain = rendered(plane)
+    assert "annotations" not in next(one for one in plain if one["kind"] == "ServiceAccount")["metadata"]
+    assert "azure.workload.identity" not in yaml.safe_dump_all(plain)
 
 
 def test_chosen_namespaces_need_no_rights_in_others(plane: ControlPlane) -> None:
