@@ -89,7 +89,12 @@ def look(replicas: Replicas, vault: MachineVault, owner: str) -> tuple[Kept, dat
         if _holds(state, state_of(reader, disk.id)):
             held = held or newest
             continue
-        held = vault.find(state.point)
+        try:
+            held = vault.find(state.point)
+        except StopFault as fault:
+            if fault.reason not in USELESS:
+                raise
+            return Kept(None), None
         behind += differing(PointReader(vault, held), reader, disk.id)
     return Kept(held, behind), max(changed) if changed else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -50,6 +51,18 @@ class Metrics:
             machine,
             registry=self.registry,
         )
+        self.replica_point = Gauge(
+            "farshore_warm_replica_point_seconds",
+            "Time of the freeze of the point that the machine's warm replica holds",
+            machine,
+            registry=self.registry,
+        )
+        self.replica_behind = Gauge(
+            "farshore_warm_replica_behind_bytes",
+            "Bytes of blocks in which the newest point differed from the warm replica when that was last looked at",
+            machine,
+            registry=self.registry,
+        )
         self.spool_used = Gauge("farshore_spool_used_bytes", "Bytes in the spool", registry=self.registry)
         self.spool_size = Gauge("farshore_spool_size_bytes", "Bytes that the spool may use", registry=self.registry)
         self.refused = Counter(
@@ -70,6 +83,12 @@ class Metrics:
         self.churn.labels(machine_id).set(churn)
         if link_rate:
             self.link_rate.labels(machine_id).set(link_rate)
+
+    def forget_replica(self, machine_id: str) -> None:
+        """Show nothing of a warm replica that is gone."""
+        for gauge in (self.replica_point, self.replica_behind):
+            with contextlib.suppress(KeyError):
+                gauge.remove(machine_id)
 
     def serve(self, address: str, port: int) -> None:
         """Serve the metrics over HTTP from a thread of its own."""

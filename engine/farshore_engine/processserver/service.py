@@ -40,6 +40,7 @@ from farshore_engine.processserver.reporting import Cadence
 from farshore_engine.processserver.statedir import exclusive
 from farshore_engine.processserver.taskrunner import TaskRunner
 from farshore_engine.processserver.tasks import TaskContext
+from farshore_engine.processserver.warmreplicas import WarmReplicas
 from farshore_engine.wire.messages import Enrolled, Refuse
 
 log = structlog.get_logger(__name__)
@@ -132,6 +133,7 @@ class ProcessServer:
                             self._beat.set()
                         self._tasks.take(snapshot.tasks)
                         self._recovery_site.take(snapshot.recoverable)
+                        self._replicas.take(snapshot.recoverable)
                     self._reconcile(snapshot)
             finally:
                 self._shut_down()
@@ -237,7 +239,7 @@ class ProcessServer:
                 if certificate and certificate != renewed_for and renewal_due(certificate, _now()):
                     self._identity.renew()
                     renewed_for = certificate
-                recovery = self._recovery_site.report()
+                recovery = self._recovery_site.report().model_copy(update={"replicas": self._replicas.report()})
                 vitals = Vitals(self._settings.address, self.data_port, len(self._supervisors), recovery)
                 self._control_plane.report_appliance(heartbeat.report(appliance, vitals, time.monotonic()))
             except WaitFault as fault:
@@ -252,6 +254,7 @@ class ProcessServer:
         self._beat.set()
         self._tasks.stop()
         self._recovery_site.stop()
+        self._replicas.stop()
         with self._lock:
             names = list(self._supervisors)
         for name in names:
@@ -321,6 +324,10 @@ class ProcessServer:
     @cached_property
     def _recovery_site(self) -> RecoverySite:
         return RecoverySite(self._runtime, self._settings.state_dir)
+
+    @cached_property
+    def _replicas(self) -> WarmReplicas:
+        return WarmReplicas(lambda: self._appliance.name, lambda: self._tasks.busy(), self._metrics)
 
     @cached_property
     def _tasks(self) -> TaskRunner:

@@ -37,6 +37,7 @@ class TaskRunner:
         self._control_plane = control_plane
         self._context = context
         self._places = threading.Semaphore(WORKERS)
+        self._working = 0  # tasks that have a place
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._known: dict[str, TaskAssignment] = {}
@@ -58,6 +59,10 @@ class TaskRunner:
             thread = threading.Thread(target=self._run, args=(task,), name=f"task-{task.name}", daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    def busy(self) -> bool:
+        """Tell whether tasks are at work; one that waits to be tried again is not."""
+        return self._working > 0
 
     def stop(self) -> None:
         """Let running tasks end at their next step, if that comes soon; they go on after a restart."""
@@ -204,9 +209,13 @@ class TaskRunner:
         while not self._places.acquire(timeout=RETRY_FIRST):
             if self._stopping.is_set():
                 raise _Stopped
+        with self._lock:
+            self._working += 1
         try:
             yield
         finally:
+            with self._lock:
+                self._working -= 1
             self._places.release()
 
     def _pause(self, seconds: float) -> None:

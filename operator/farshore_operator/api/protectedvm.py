@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from farshore_engine.contract.assignment import ApplicationHook, Direction, InstallMode
-from farshore_engine.contract.replication import ReplicationReport
+from farshore_engine.contract.replication import ReplicationReport, WarmReplica
 from farshore_operator.api.cel import Rule, checked, literal
 from farshore_operator.api.resource import (
     AS_SET,
@@ -352,6 +352,8 @@ class ProtectedVMStatus(ResourceStatus):
     """The recovered machine, after a failover."""
     failover_ready: FailoverReady | None = None
     """Whether a failover would work now."""
+    warm_replica: WarmReplica | None = None
+    """The warm replica at the recovery site; absent where none is wanted, or none was begun."""
     next_step: Annotated[str, Field(max_length=32768)] | None = None
     """What a person should do next; absent when nothing is to be done."""
 

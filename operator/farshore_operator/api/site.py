@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from farshore_engine.contract.site import IdentitySystem
 from farshore_operator.api.cel import Rule
+from farshore_operator.api.recoveryvault import BlobCredential
 from farshore_operator.api.resource import (
     Column,
     Definition,
@@ -20,7 +22,7 @@ from farshore_operator.api.resource import (
     ready_column,
 )
 from farshore_operator.api.target import TargetDefaults
-from farshore_operator.api.values import Word
+from farshore_operator.api.values import Duration, Word
 
 
 class Provider(StrEnum):
@@ -47,6 +49,43 @@ class LocalSite(Model):
     address_pool: Annotated[str, Field(max_length=49)] | None = None
     """Range of private addresses, in CIDR notation, from which recovered machines get one. Default: the process server
     chooses a free range."""
+
+
+class ReplicaStorage(Model):
+    """A container where warm replicas of machines' disks are kept as page blobs, of which a failover moves little."""
+
+    rules = (
+        Rule(
+            "self.accountURL.matches('^https?://[^/]+(/[^/]+)?/?$')",
+            "azure.replicas.accountURL must be the blob endpoint of a storage account, such as "
+            "https://contoso.blob.core.windows.net",
+            path=".accountURL",
+        ),
+        Rule(
+            "self.container.matches('^[a-z0-9](-?[a-z0-9])+$') && size(self.container) >= 3 && "
+            "size(self.container) <= 63",
+            "azure.replicas.container must have 3 to 63 lower-case letters, digits and single hyphens, as Azure "
+            "demands",
+            path=".container",
+        ),
+        Rule(
+            "has(self.credential) || self.accountURL.startsWith('https://')",
+            "azure.replicas.accountURL must begin with https://: the site's login is a token, which goes over TLS only",
+            path=".accountURL",
+        ),
+    )
+
+    account_url: Annotated[str, Field(max_length=1024)]
+    """Blob endpoint of a storage account of the site's subscription and region, general-purpose v2, such as
+    https://contoso.blob.core.windows.net."""
+    container: Annotated[str, Field(max_length=63)]
+    """Container of the replicas; it must exist."""
+    credential: BlobCredential | None = None
+    """How to log in to the account. Default: as to Resource Manager; the principal needs the role Storage Blob Data
+    Contributor on the container."""
+    interval: Duration = timedelta(minutes=15)
+    """Time between two updates of a machine's replica at least; 0s: as soon as there is a newer recovery point.
+    Default: 15m."""
 
 
 class AzureSite(Model):
@@ -77,6 +116,8 @@ class AzureSite(Model):
     ca_bundle: Annotated[str, Field(max_length=65536)] | None = None
     """CA certificates in PEM that the cloud's certificates are checked with. Default: those of the process server's
     host."""
+    replicas: ReplicaStorage | None = None
+    """Where warm replicas of the machines are kept that have target.warmReplica. Default: nowhere."""
 
 
 class AzureStackHubSite(Model):

@@ -50,6 +50,10 @@ class TargetDefaults(Model):
     provider `azure` only."""
     disk_type: DiskType | None = None
     """Kind of managed disk. Default: StandardSSD_LRS. Not used by provider `local`."""
+    warm_replica: bool | None = None
+    """Whether a copy of the disks is kept near the newest recovery point at the recovery site, in the storage account
+    of Site spec.azure.replicas, so that a failover moves little. It costs the storage of the disks. Default: false.
+    Used by provider `azure` only."""
     tags: Tags | None = None
     """Tags of everything that is made for a recovered machine. Default: none."""
 

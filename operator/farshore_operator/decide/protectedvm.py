@@ -19,6 +19,7 @@ from farshore_operator.decide.identity import id_of
 from farshore_operator.decide.naming import DOCTOR_ANNOTATION, MACHINE_LABEL, bounded, label, machine_id
 from farshore_operator.decide.observedvm import ObservedVM
 from farshore_operator.decide.references import summary
+from farshore_operator.decide.replicas import warm_replica
 from farshore_operator.decide.uninstall import Farewell, farewell
 from farshore_operator.report.conditions import Verdict, settle, stalled, waiting
 from farshore_operator.report.happening import EventType, Happening
@@ -102,6 +103,7 @@ def _status(situation: protection.Situation, health: Verdict, wish: Desired) -> 
         standing=history.reckoned(observed, found.standing),
         recovered=found.recovered,
         failover_ready=situation.readiness,
+        warm_replica=warm_replica(observed),
         next_step=protection.next_step(situation, health),
     )
 

@@ -12,6 +12,7 @@ from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_operator.api import RecoveryVault
 from farshore_operator.api.recoveryvault import (
     AzureBlobStorage,
+    BlobCredential,
     BlobCredentialKind,
     Encryption,
     ImmutabilityMode,
@@ -115,15 +116,23 @@ def storage_access(vault: str, storage: Storage, secrets: Secrets) -> tuple[Azur
 
 
 def _blob(blob: AzureBlobStorage, vault: str, secrets: Secrets) -> AzureBlobAccess:
-    credential = blob.credential
     field = f"RecoveryVault {vault} spec.storage.azureBlob.credential"
+    return blob_access(blob.account_url, blob.container, blob.credential, field, secrets)
+
+
+def blob_access(
+    account_url: str, container: str, credential: BlobCredential | None, field: str, secrets: Secrets
+) -> AzureBlobAccess:
+    """Return a container with its credential, which `field` names; a fault names what does not resolve."""
+    if credential is None:
+        return AzureBlobAccess(account_url=account_url, container=container)
     values = secrets(credential.secret_ref.name, field)
     name, key = credential.secret_ref.name, credential.secret_key
     secret = SecretStr(secret_text(secret_value(values, name, key, field), name, key, field).strip())
     kind = credential.kind
     return AzureBlobAccess(
-        account_url=blob.account_url,
-        container=blob.container,
+        account_url=account_url,
+        container=container,
         account_key=secret if kind is BlobCredentialKind.ACCOUNT_KEY else None,
         connection_string=secret if kind is BlobCredentialKind.CONNECTION_STRING else None,
         sas_token=secret if kind is BlobCredentialKind.SAS_TOKEN else None,

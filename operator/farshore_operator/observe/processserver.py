@@ -98,10 +98,14 @@ def _secrets(world: World, server: ProcessServer, assigned: list[ProtectedVM]) -
 
 
 def _site_secret(world: World, namespace: str, site: str) -> set[str]:
-    """Return the Secret with which a process server speaks to the cloud that it is in."""
+    """Return the Secrets with which a process server speaks to the cloud that it is in."""
     found = world.find(Site, namespace, site)
-    ref = credentials_ref(found)[0] if found is not None else None
-    return {ref.name} if ref is not None else set()
+    if found is None:
+        return set()
+    ref = credentials_ref(found)[0]
+    replicas = found.spec.azure.replicas if found.spec.azure is not None else None
+    given = replicas.credential if replicas is not None else None
+    return {one.name for one in (ref, given.secret_ref if given is not None else None) if one is not None}
 
 
 def _moves_at(body: Json, site: str) -> bool:

@@ -35,6 +35,10 @@ def _secrets(world: World, site: Site) -> tuple[SecretUse, ...]:
     if spec.azure and spec.azure.credentials_secret_ref:
         field = "spec.azure.credentialsSecretRef"
         found.append(world.secret(namespace, field, spec.azure.credentials_secret_ref.name))
+    if spec.azure and spec.azure.replicas and spec.azure.replicas.credential:
+        credential = spec.azure.replicas.credential
+        field = "spec.azure.replicas.credential.secretRef"
+        found.append(world.secret(namespace, field, credential.secret_ref.name, (credential.secret_key,)))
     if spec.azure_stack_hub:
         field = "spec.azureStackHub.credentialsSecretRef"
         found.append(world.secret(namespace, field, spec.azure_stack_hub.credentials_secret_ref.name))

@@ -2,57 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
-from pathlib import Path
-
-import numpy as np
 import pytest
-from azure.storage.blob import BlobServiceClient
-from tests.azure.provider.counting import Counted, counting
 from tests.azure.provider.scene import MIB, ours
-from tests.azure.provider.warmscene import WarmScene
+from tests.azure.provider.warmscene import WarmScene, change, same
 from tests.azuresim import AzureSim
 
-from farshore_cli.dev.azurite import Azurite
 from farshore_engine.azure import keeping
 from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.tasks import TaskKind
-
-RUN_STEPS = (TaskKind.HYDRATE, TaskKind.UPLOAD_DISKS, TaskKind.START_MACHINE)
-
-
-@pytest.fixture
-def store(azurite: Azurite) -> Iterator[Counted]:
-    with counting(azurite.connection_string) as counted:
-        yield counted
-
-
-@pytest.fixture
-def warm(sim: AzureSim, store: Counted, tmp_path: Path) -> Iterator[WarmScene]:
-    sim.parts["storage"].serve_with(store.connection_string)
-    sim.parts["storage"].account("replicas", "rg")
-    name = f"warm-{secrets.token_hex(4)}"
-    with BlobServiceClient.from_connection_string(store.connection_string) as service:
-        service.create_container(name)
-        try:
-            yield WarmScene(sim, tmp_path, store=store, container=name)
-        finally:
-            store.refuse = lambda _: None
-            service.delete_container(name)
-
-
-def change(scene: WarmScene, disk: str, block: int, value: int) -> None:
-    """Write to a disk, as the machine does, and take a point."""
-    scene.disks[disk] = scene.disks[disk].copy()
-    scene.disks[disk][block * BLOCK_SIZE + 100 : block * BLOCK_SIZE + 300] = value
-
-
-def same(scene: WarmScene) -> None:
-    for name, data in scene.disks.items():
-        held = np.frombuffer(scene.replica_bytes(name), np.uint8)
-        assert np.array_equal(held[: data.size], data) and not held[data.size :].any()
 
 
 def test_the_replica_follows_the_newest_point_and_is_sent_only_what_differs(warm: WarmScene) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from azure.storage.blob import ContainerClient
 from pydantic import SecretStr
 from tests.azure.provider.counting import Counted
@@ -13,6 +14,7 @@ from tests.azure.provider.scene import Scene
 from farshore_engine.azure.cloud import cloud_of
 from farshore_engine.azure.keeping import Kept, keep
 from farshore_engine.azure.replicas import Replicas
+from farshore_engine.blocks.grid import BLOCK_SIZE
 from farshore_engine.contract.assignment import AzureBlobAccess, ReplicaAccess
 from farshore_engine.contract.tasks import TaskAssignment, TaskKind
 from farshore_engine.vault.pins import list_pins
@@ -67,3 +69,15 @@ class WarmScene(Scene):
             return list_pins(vault.access)
         finally:
             vault.close()
+
+
+def change(scene: WarmScene, disk: str, block: int, value: int) -> None:
+    """Write to a disk, as the machine does, and take a point."""
+    scene.disks[disk] = scene.disks[disk].copy()
+    scene.disks[disk][block * BLOCK_SIZE + 100 : block * BLOCK_SIZE + 300] = value
+
+
+def same(scene: WarmScene) -> None:
+    for name, data in scene.disks.items():
+        held = np.frombuffer(scene.replica_bytes(name), np.uint8)
+        assert np.array_equal(held[: data.size], data) and not held[data.size :].any()

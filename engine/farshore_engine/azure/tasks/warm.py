@@ -103,6 +103,7 @@ def hydrate(task: TaskAssignment, context: TaskContext, scene: Scene) -> TaskRes
     with vault_of(task) as vault:
         copies = Copies.of(task, scene, vault)
         reader, total = copies.reader, sum(disk.size_bytes for disk in copies.reader.disks)
+        account_of(scene.cloud, copies.replicas.container.url(copies.replicas.folder))  # before anything is copied
         for disk in reader.disks:
             done_before = before
 
@@ -112,7 +113,6 @@ def hydrate(task: TaskAssignment, context: TaskContext, scene: Scene) -> TaskRes
                 context.progress(percent, f"bringing the warm replica of disk {name} to the point: {pace(meter)}")
 
             copy = copies.copy(disk.id, tell)
-            account_of(scene.cloud, copies.replicas.container.url(copy.name))
             done = bring(reader, disk.id, copy, threads=THREADS, report=report)
             _check(copies, disk.id, copy)
             moved, written, before = moved + done.fetched, written + done.written, before + disk.size_bytes

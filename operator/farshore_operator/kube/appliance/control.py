@@ -10,7 +10,7 @@ import structlog
 
 from farshore_engine.contract.controlplane import Appliance, Snapshot
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
-from farshore_engine.contract.replication import ApplianceReport, ReplicationReport
+from farshore_engine.contract.replication import ApplianceReport, RecoveryReport, ReplicationReport
 from farshore_engine.contract.tasks import TaskPhase, TaskReport
 from farshore_operator.api import ProcessServer
 from farshore_operator.api.processserver import REFRESH_ANNOTATION
@@ -247,10 +247,16 @@ def _now() -> datetime:
 def _weighty(report: ApplianceReport) -> ApplianceReport:
     """Return a report without what differs from one to the next while nothing happens."""
     spool = report.spool.model_copy(update={"used_bytes": 0})
-    free = {"disk_free_bytes": 0, "memory_free_bytes": 0, "opened": 0}
-    recovery = report.recovery.model_copy(update=free) if report.recovery else None
+    recovery = _weighty_recovery(report.recovery) if report.recovery else None
     fields = {"last_contact": _EPOCH, "throughput": 0, "clock_skew_seconds": 0.0, "spool": spool, "recovery": recovery}
     return report.model_copy(update=fields)
+
+
+def _weighty_recovery(recovery: RecoveryReport) -> RecoveryReport:
+    moving = {"bytes_behind": None, "updated_at": None}
+    replicas = tuple(one.model_copy(update=moving) for one in recovery.replicas)
+    free = {"disk_free_bytes": 0, "memory_free_bytes": 0, "opened": 0, "replicas": replicas}
+    return recovery.model_copy(update=free)
 
 
 _EPOCH = datetime.fromtimestamp(0, UTC)

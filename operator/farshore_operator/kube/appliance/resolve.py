@@ -20,6 +20,7 @@ from farshore_engine.contract.assignment import (
     MachineAssignment,
     Policy,
     RecoveryTarget,
+    ReplicaAccess,
     Retention,
     Source,
     SSHCredentials,
@@ -34,6 +35,7 @@ from farshore_operator.decide.cloudtarget import cloud_site, cloud_target, crede
 from farshore_operator.decide.consistencygroup import resolved
 from farshore_operator.decide.naming import enrolment_secret, machine_id
 from farshore_operator.decide.probes import login_secrets, logs_in
+from farshore_operator.decide.replicas import replica_access, wants_replica
 from farshore_operator.decide.vaultaccess import Values, secret_text, vault_access
 from farshore_operator.kube.appliance.logins import cloud_login, database_login, ssh_login
 from farshore_operator.kube.appliance.secretvalues import SecretValues
@@ -145,6 +147,7 @@ class Resolver:
             with suppress(Fault):
                 memory = target.memory // MIB if target.memory else None
                 identity = machine_id(vm.metadata.namespace, vm.metadata.name)
+                replica, trouble = self._replica(vm, ours)
                 found.append(
                     RecoveryTarget(
                         machine_id=identity,
@@ -153,9 +156,20 @@ class Resolver:
                         name=target.name or vm.metadata.name,
                         site=self._cloud(ours),
                         target=cloud_target(vm, ours) if ours is not None else None,
+                        replica=replica,
+                        replica_trouble=trouble,
                     )
                 )
         return tuple(found)
+
+    def _replica(self, vm: ProtectedVM, site: Site | None) -> tuple[ReplicaAccess | None, str]:
+        """Return where the machine's warm replica is kept, or why that is not known: no failover waits for it."""
+        if site is None:
+            return None, ""
+        try:
+            return replica_access(vm, site, self._secret), ""
+        except Fault as fault:
+            return None, str(fault) if wants_replica(vm, site) else ""
 
     def _tasks(
         self, machines: dict[str, MachineAssignment]
@@ -202,6 +216,7 @@ class Resolver:
             vault=self.vault_of(vm),
             source=self._task_source(task, vm),
             site=self._task_site(task),
+            replica=self._replica(vm, self._task_place(task))[0],
             database_logins={name: self._database_login(name) for name in login_secrets(spec.input.probes)},
             machine=machine,
             deadline=spec.deadline,
@@ -210,10 +225,13 @@ class Resolver:
 
     def _task_site(self, task: Task) -> CloudSite | None:
         """Return the cloud that this process server is in, for the tasks that need it."""
+        return self._cloud(self._task_place(task))
+
+    def _task_place(self, task: Task) -> Site | None:
         server = self._objects.find(ProcessServer, self._name)
         if task.spec.kind not in IN_CLOUD or server is None:
             return None
-        return self._cloud(self._objects.find(Site, server.spec.site_ref.name))
+        return self._objects.find(Site, server.spec.site_ref.name)
 
     def _cloud(self, site: Site | None) -> CloudSite | None:
         if site is None:
