@@ -18,6 +18,7 @@ class Timing:
     lease_lost: timedelta = timedelta(seconds=20)  # four missed heartbeats; with the poll it shows within 30 s
     reassign_after: timedelta = timedelta(minutes=2)  # a process server that is away for longer loses its machines
     let_go_after: timedelta = timedelta(minutes=10)  # deletion stops waiting for a source that is out of reach
+    service_lets_go_after: timedelta = timedelta(hours=1)  # as much for a service, which is asked again meanwhile
     certificate_life: timedelta = timedelta(days=90)
     ca_life: timedelta = timedelta(days=3650)
     token_life: timedelta = timedelta(days=7)  # of a process server; it renews at half of it

@@ -242,11 +242,13 @@ class Circle:
     def settle(self, rounds: int = 300) -> None:
         """Let operator and appliances work until nothing happens any more."""
         for _ in range(rounds):
-            news = [self.reconcile(kind, name) for kind, name in list(self.objects())]
+            objects = list(self.objects())
+            news = [self.reconcile(kind, name) for kind, name in objects]
             if not self.work() and not any(news):
                 return
             self.now += timedelta(seconds=1)
-        raise AssertionError("it does not come to rest")
+        restless = [f"{kind} {name}" for (kind, name), new in zip(objects, news, strict=True) if new]
+        raise AssertionError(f"it does not come to rest: {', '.join(restless) or 'the appliances'}")
 
     def until(self, step: str, rounds: int = 300) -> None:
         """Let everybody work until the task of a step exists, which is not begun."""

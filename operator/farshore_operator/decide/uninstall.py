@@ -9,6 +9,8 @@ from farshore_engine.contract.replication import State
 from farshore_operator.decide import machineruns
 from farshore_operator.decide.naming import FORCE_DELETE_ANNOTATION
 from farshore_operator.decide.observedvm import ObservedVM
+from farshore_operator.decide.protection import has
+from farshore_operator.engines.capabilities import Capability
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,18 @@ class Farewell:
 def farewell(observed: ObservedVM, now: datetime) -> Farewell:
     """Decide on a machine whose deletion was asked for.
 
-    It waits for drills first, because their clean-up needs the machine's vault; then for the agent to be removed, up
-    to a bound, or not at all if the annotation `farshore.dev/force-delete` says so.
+    It waits for drills first, because their clean-up needs the machine's vault; then for the agent to be removed (or
+    for a service to end its protection, which is asked again meanwhile), up to a bound, or not at all if the annotation
+    `farshore.dev/force-delete` says so.
     """
     vm = observed.vm
     asked = vm.metadata.deletion_timestamp or now
     address = vm.spec.source.address
     left = f"the agent may still run on {address}: remove it there with `farshore-agent uninstall`"
+    doing, bound = f"the agent is being removed from {address}", observed.timing.let_go_after
+    if not has(observed, Capability.OWN_SERVERS):
+        left = f"Site Recovery may still replicate {address}, at a cost: disable its replication in the vault"
+        doing, bound = f"the protection of {address} is being disabled", observed.timing.service_lets_go_after
     if FORCE_DELETE_ANNOTATION in vm.metadata.annotations:
         return Farewell(True, _unless_gone(observed, f"deletion was forced, so {left}"))
     busy = machineruns.under_way(observed)
@@ -46,13 +53,13 @@ def farewell(observed: ObservedVM, now: datetime) -> Farewell:
         return Farewell(True)
     if observed.server(assignment.process_server) is None:
         return Farewell(True, f"ProcessServer {assignment.process_server} is gone, so {left}")
-    if now - asked >= observed.timing.let_go_after:
+    if now - asked >= bound:
         why = report.message if report and report.message else "the process server could not remove it in time"
         return Farewell(True, f"{why}; {left}")
-    minutes = int(observed.timing.let_go_after.total_seconds() // 60)
+    minutes = int(bound.total_seconds() // 60)
     return Farewell(
         False,
-        message=f"the agent is being removed from {address}; that is waited for at most {minutes} min "
+        message=f"{doing}; that is waited for at most {minutes} min "
         f"(annotation {FORCE_DELETE_ANNOTATION} ends the wait at once)",
     )
 

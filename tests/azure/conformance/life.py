@@ -1,8 +1,8 @@
 """The failover life as its users see it, at whatever engine: manifests in, the operator's own decisions, status out.
 
 `Life` holds what people do and see, and is the same for all. What carries tasks out and replicates is the engine's:
-played appliances for the native one (`Native`), the real driver in front of the simulator for Site Recovery (`Service`).
-What a machine holds is told by a text that it was made to write.
+played appliances for the native one (`Native`), the real driver in front of the simulator for Site Recovery
+(`Service`). What a machine holds is told by a text that it was made to write.
 """
 
 from __future__ import annotations

@@ -55,16 +55,23 @@ class _Api:
         service.trap.passed()
         service.told.append(repr(body["status"]))
         known = copy.deepcopy(service.body(resource.kind, name))
-        known["status"] = (
-            {**(known.get("status") or {}), **body["status"]} if resource.kind != "Task" else body["status"]
-        )
+        # What a server-side apply does: fields that its manager does not name any more go.
+        owned = {"ProtectedVM": ("replication",), "Task": tuple(known.get("status") or ())}
+        others = {
+            key: value
+            for key, value in (known.get("status") or {}).items()
+            if key not in owned.get(resource.kind, ("siteRecovery",))
+        }
+        known["status"] = {**others, **body["status"]}
         service._write(resource.kind, known)
         service.trap.passed()
         return known
 
 
 class Service(Life):
-    """Manifests of a vault of engine siteRecovery. `cloud` is seeded with a vault, unless it is to be made.
+    """Manifests of a vault of engine siteRecovery. `cloud` is seeded with a vault, unless `region` has it made.
+
+    A `bare` one applies vault and machines only when it is told to.
 
     Attributes:
         trap: ends the driver at a planned place.
@@ -75,15 +82,15 @@ class Service(Life):
     engine = Engine.SITE_RECOVERY
 
     def __init__(
-        self, cloud: Cloud, *machines: str, appliance: Any = None, vault: str = VAULT, region: str = "", **plan: Any
+        self, cloud: Cloud, *machines: str, appliance: Any = None, bare: bool = False, region: str = "", **plan: Any
     ) -> None:
-        self.cloud, self.appliance, self.vault, self.region = cloud, appliance, vault, region
+        self.cloud, self.appliance, self.bare, self.region = cloud, appliance, bare, region
         self.trap = Trap()
         self.told: list[str] = []
         self.began: list[str] = []
         self.source: dict[str, SourceMachine] = {}
         self.addresses = {name: f"10.0.0.{11 + at}" for at, name in enumerate(machines)}
-        self._clients: dict[VaultSettings, VaultClient] = {}
+        self._client: VaultClient | None = None
         for name in machines:
             self.machine(name)
         super().__init__(*machines, **plan)
@@ -110,13 +117,15 @@ class Service(Life):
     def build(self) -> None:
         self.cache = Cache()
         self.heartbeats = Heartbeats(timedelta(seconds=20))
-        self.world = World(self.cache, _Secrets(), self.heartbeats, Timing(), lambda: self.now)  # type: ignore[arg-type]
-        self._put("RecoveryVault", "vault", self.vault_spec())
+        self.secrets = _Secrets()
+        self.world = World(self.cache, self.secrets, self.heartbeats, Timing(), lambda: self.now)  # type: ignore[arg-type]
         self._put("Site", "stack", {"provider": "local"})
         self._put("Site", "shore", self.shore_spec())
         self._put("ReplicationPolicy", "standard", {"appConsistentInterval": "1h"})
-        for name in self.names:
-            self._put("ProtectedVM", name, self.machine_spec(name))
+        if not self.bare:
+            self._put("RecoveryVault", "vault", self.vault_spec())
+            for name in self.names:
+                self._put("ProtectedVM", name, self.machine_spec(name))
         self.apply_plan()
         self.restart()
 
@@ -129,7 +138,7 @@ class Service(Life):
         }  # fmt: skip
 
     def vault_spec(self) -> Json:
-        azure = {**self.login_spec(), "vaultName": self.vault, "cacheStorageAccount": self.cloud.storage_id}
+        azure = {**self.login_spec(), "vaultName": VAULT, "cacheStorageAccount": self.cloud.storage_id}
         return {"engine": "siteRecovery", "azure": {**azure, **({"region": self.region} if self.region else {})}}
 
     def shore_spec(self) -> Json:
@@ -152,7 +161,9 @@ class Service(Life):
         self.driver = Driver(wishes, lambda: self.now, self._connect, self._carry_out)
 
     def _connect(self, settings: VaultSettings) -> VaultClient:
-        return self._clients.setdefault(settings, VaultClient(settings))
+        if self._client is None or self._client.settings != settings:
+            self._client = VaultClient(settings)
+        return self._client
 
     def _carry_out(self, client: VaultClient, call: Call) -> str:
         self.trap.passed()
@@ -161,6 +172,18 @@ class Service(Life):
         self.trap.passed()
         return job
 
+    def settle(self, rounds: int = 300) -> None:
+        try:
+            super().settle(rounds)
+        except AssertionError as error:
+            tasks = [f"{one['metadata']['name']} {one.get('status')}" for one in self._open()]
+            raise AssertionError(f"{error}; open tasks: {tasks}; last told: {self.told[-2:]}") from error
+
+    def _open(self) -> list[Json]:
+        over = ("Succeeded", "Failed")
+        tasks = self.cache.all("Task", NAMESPACE)
+        return [one for one in tasks if (one.get("status") or {}).get("phase") not in over]
+
     def work(self) -> bool:
         before = self._count
         try:
@@ -168,9 +191,7 @@ class Service(Life):
         except Crash:
             self.restart()
             return True
-        over = ("Succeeded", "Failed")
-        tasks = self.cache.all("Task", NAMESPACE)
-        return self._count != before or any((one.get("status") or {}).get("phase") not in over for one in tasks)
+        return self._count != before or bool(self._open())
 
     def until_so(self, done: Callable[[], bool], minutes: float = 1, rounds: int = 60) -> None:
         """Let time go on until something is so."""

@@ -1,12 +1,17 @@
-"""Every kind of fault that is planned, for which calls it makes sense, and the cases that follow from a good run."""
+"""Every kind of fault that is planned, for which calls it makes sense, and the cases that follow from a good run.
+
+Calls are those of Resource Manager, the logins that they need (a token is dead at a call, and the token service in
+trouble), and what is read and written of disks with their signatures.
+"""
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.azuresim import AzureSim, Fault, Record
+from tests.azuresim import ArmError, AzureSim, Fault, Record
 from tests.azuresim.arm.faults import Kind
 
 LONG = 5
@@ -18,11 +23,12 @@ ALL = (*CHANGES, "GET")
 
 @dataclass(frozen=True)
 class Trouble:
-    """A kind of fault. `plan` is given the simulator and the number of the call from 1."""
+    """A kind of fault. `plan` is given the simulator and the number of the call from 1 among those of its plane."""
 
     name: str
     methods: tuple[str, ...]
     plan: Callable[[AzureSim, int], object]
+    plane: str = "arm"
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,51 @@ TROUBLES = (
 )
 
 
+def _login(sim: AzureSim, number: int, fault: Fault) -> object:
+    """Let tokens be dead from a call on, and the next logins go wrong."""
+    sim.faults.expire_token("*", "*", nth=number, revoke=True)
+    return sim.faults.plan(fault)
+
+
+def _refused(plane: str, status: int, code: str, message: str, *, nth: int = 1, times: int = 1) -> Fault:
+    error = ArmError(status, code, message, headers={"Retry-After": "0"} if status == 429 else {})
+    return Fault(Kind.REFUSE, nth=nth, times=times, error=error, plane=plane)
+
+
+_AWAY = ("temporarily_unavailable", "AADSTS90033: A transient error has occurred. Please try again.")
+_SECRET = ("invalid_client", "AADSTS7000222: The provided client secret keys for app are expired.")
+_TIME = ("AuthenticationFailed", "Signature not valid in the specified time frame.")
+
+LOGINS = (
+    Trouble("login away", ALL, lambda sim, n: _login(sim, n, _refused("token", 503, *_AWAY, times=2))),
+    Trouble("login throttled", ALL, lambda sim, n: _login(sim, n, _refused("token", 429, *_AWAY, times=2))),
+    Trouble("login lost", ALL, lambda sim, n: _login(sim, n, Fault(Kind.LOSE_REQUEST, times=2, plane="token"))),
+    Trouble("login refused", ALL, lambda sim, n: _login(sim, n, _refused("token", 401, *_SECRET, times=2))),
+)
+DATA = (
+    Trouble("disk away", ALL, lambda sim, n: sim.faults.plan(_refused("data", 503, "ServerBusy", "", nth=n)), "data"),
+    Trouble("disk long away", ALL, lambda sim, n: sim.faults.plan(
+        _refused("data", 503, "ServerBusy", "", nth=n, times=LONG)), "data"),
+    Trouble("disk answer lost", ALL, lambda sim, n: sim.faults.lose_response("*", "*", nth=n, plane="data"), "data"),
+    Trouble("disk cut", ALL, lambda sim, n: sim.faults.lose_request("*", "*", nth=n, times=LONG, plane="data"), "data"),
+    Trouble("disk signature expired", ALL, lambda sim, n: sim.faults.plan(
+        _refused("data", 403, *_TIME, nth=n)), "data"),
+)  # fmt: skip
+EVERY = (*TROUBLES, *LOGINS, *DATA)
+
+
 def cases(act: str, calls: Sequence[Record], *, hub: bool) -> Iterator[Case]:
-    """Return every fault that makes sense at each call of Resource Manager in an act."""
-    numbered = enumerate((one for one in calls if one.plane == "arm"), start=1)
-    for number, call in numbered:
-        for trouble in TROUBLES:
-            if call.method in trouble.methods:
-                yield Case(act, trouble, hub, number, f"{call.method} {call.path.partition('/providers/')[2]}")
+    """Return every fault that makes sense at each call in an act."""
+    for plane in ("arm", "data"):
+        for number, call in enumerate((one for one in calls if one.plane == plane), start=1):
+            for trouble in EVERY:
+                if trouble.plane == plane and call.method in trouble.methods:
+                    yield Case(act, trouble, hub, number, f"{call.method} {_about(call)}")
+
+
+def _about(call: Record) -> str:
+    """Return what a call is about, without what is different each time."""
+    return call.path.partition("/providers/")[2] if call.plane == "arm" else "disk data"
 
 
 def sample(every: Sequence[Case], most: int) -> list[Case]:
@@ -71,6 +115,7 @@ def sample(every: Sequence[Case], most: int) -> list[Case]:
     seen: Counter[tuple[str, ...]] = Counter()
     chosen: list[Case] = []
     left = list(every)
+    random.Random(6).shuffle(left)
     while left and len(chosen) < most:
         best = min(left, key=lambda one: sum(seen[mark] * weight for mark, weight in _marks(one)))
         chosen.append(best)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from azure.core.credentials import TokenCredential
+from azure.core.pipeline import PipelineRequest, PipelineResponse
+from azure.core.pipeline.policies import SansIOHTTPPolicy
 from azure.identity import (
     CertificateCredential,
     ChainedTokenCredential,
@@ -26,31 +29,80 @@ from azure.mgmt.recoveryservices import RecoveryServicesClient
 from azure.mgmt.recoveryservicessiterecovery import SiteRecoveryManagementClient
 
 from farshore_engine.contract.site import CloudCredential
-from farshore_operator.engines.siterecovery.faults import translated
+from farshore_operator.engines.siterecovery.faults import UNAUTHORIZED, translated
 from farshore_operator.engines.siterecovery.settings import VaultSettings
 
 TIMEOUTS = {"connection_timeout": 10, "read_timeout": 60}
 
 
 class VaultClient:
-    """The two clients of a vault. Thread-safe, as they are. Nothing is retried here: the driver looks again."""
+    """The two clients of a vault. Thread-safe, as they are. Nothing is retried here: the driver looks again.
+
+    Once Resource Manager has refused their token, who asks next asks with a new one: the SDKs would offer the old one
+    until its time is over.
+    """
 
     def __init__(self, settings: VaultSettings) -> None:
         self.settings = settings
-        verify = _verify(settings.ca_bundle)
+        self._lock = threading.Lock()
+        self._refused = False
+        self._made = self._make()
+
+    # Any: their models say of every member that it may be absent, which `translate` deals with.
+
+    @property
+    def vaults(self) -> Any:
+        """Of Recovery Services vaults."""
+        return self._clients()[0]
+
+    @property
+    def site(self) -> Any:
+        """Of Site Recovery."""
+        return self._clients()[1]
+
+    def _clients(self) -> tuple[Any, Any]:
+        with self._lock:
+            if self._refused:
+                for client in self._made:
+                    client.close()
+                self._refused, self._made = False, self._make()
+            return self._made
+
+    def _make(self) -> tuple[Any, Any]:
+        settings, verify = self.settings, _verify(self.settings.ca_bundle)
         credential = _credential(settings, verify)
         options: dict[str, Any] = {"connection_verify": verify, "retry_total": 0, **TIMEOUTS}
         if settings.endpoint:
             options["base_url"] = settings.endpoint
             options["credential_scopes"] = [f"{settings.endpoint.rstrip('/')}/.default"]
-        # Any: their models say of every member that it may be absent, which `translate` deals with.
-        self.vaults: Any = RecoveryServicesClient(credential, settings.subscription, **options)
-        self.site: Any = SiteRecoveryManagementClient(credential, settings.subscription, **options)
+        # Not one policy for both: each belongs to one pipeline.
+        return (
+            RecoveryServicesClient(
+                credential, settings.subscription, per_retry_policies=[_Refusals(self._note)], **options
+            ),
+            SiteRecoveryManagementClient(
+                credential, settings.subscription, per_retry_policies=[_Refusals(self._note)], **options
+            ),
+        )
+
+    def _note(self) -> None:
+        self._refused = True
 
     @property
     def at(self) -> tuple[str, str]:
         """Resource group and vault."""
         return self.settings.at
+
+
+class _Refusals(SansIOHTTPPolicy[Any, Any]):
+    """Tells when Resource Manager does not take a token."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+
+    def on_response(self, request: PipelineRequest[Any], response: PipelineResponse[Any, Any]) -> None:
+        if response.http_response.status_code == UNAUTHORIZED:
+            self._tell()
 
 
 def begin(doing: str, method: Callable[..., Any], *given: Any) -> str:

@@ -274,7 +274,7 @@ class Driver:
             log.warning("site recovery: a task waits", task=wish.name, cause=fault.message)
             return fault
         except Fault as fault:
-            report = _failed(wish, fault, now)
+            report = _stopped(wish, fault, now)
         if report != wish.report:
             self._report(self._control.report_task, scene.wish.namespace, wish.name, report)
         return None
@@ -296,6 +296,14 @@ def _listed(scene: Scene, wish: MachineWish) -> Item | None:
     """Return what a list shows of a machine, but for its heartbeat."""
     found = find(scene.items, wish.machine_id, wish.address)
     return replace(found, heartbeat=None) if found is not None else None
+
+
+def _stopped(wish: TaskWish, fault: Fault, now: datetime) -> TaskReport:
+    """Return the report of a task that needs a person. What was begun at Azure goes on there, whoever cannot look at
+    it: it is looked at again when the cause is gone."""
+    if wish.report is None or wish.report.operation is None:
+        return _failed(wish, fault, now)
+    return wish.report.model_copy(update={"message": fault.message, "remedy": fault.remedy})
 
 
 def _failed(wish: TaskWish, fault: Fault, now: datetime) -> TaskReport:

@@ -9,7 +9,9 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpRes
 
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 
-THROTTLED, CONFLICT, GONE = 429, 409, 404
+THROTTLED, CONFLICT, GONE, UNAUTHORIZED = 429, 409, 404, 401
+REJECTED = ("ExpiredAuthenticationToken", "InvalidAuthenticationToken", "AuthenticationFailed")
+"""Codes with which Resource Manager refuses a token; a 401 without them is of the token service."""
 MISSING = ("ResourceNotFound", "NotFound")
 FOR_GOOD = ("RequestDisallowedByPolicy", "QuotaExceeded", "SwitchProviderBlocked", "ClassicExperienceRetired")
 """Codes of refusals that no waiting heals, whatever their status is."""
@@ -27,15 +29,26 @@ def translated(doing: str) -> Iterator[None]:
 def fault_of(error: AzureError, doing: str) -> Fault:
     """Return the fault for an error of the SDK."""
     if isinstance(error, ClientAuthenticationError):
-        return StopFault(
-            f"{doing}: Azure does not accept the credential ({_told(error)})",
-            "Check tenantId, clientId and clientSecret or clientCertificate of the vault's credentialsSecretRef, or "
-            "the operator's workload identity",
-            reason="Unauthorized",
-        )
+        return _login(error, doing)
     if not isinstance(error, HttpResponseError) or error.status_code is None:
         return WaitFault(f"{doing}: Azure does not answer ({type(error).__name__})", reason="AzureUnreachable")
     return _of_answer(error, error.status_code, doing)
+
+
+def _login(error: ClientAuthenticationError, doing: str) -> Fault:
+    """Tell a token that is dead, for which a new one is asked for, from a login that is refused or not answered."""
+    status = error.status_code or 0
+    if _code(error) in REJECTED:
+        return WaitFault(f"{doing}: Azure does not take the token any more: {_told(error)}", reason="TokenExpired")
+    if status == THROTTLED or status >= 500:
+        told = f"{doing}: no token was given: {_told(error)}"
+        return WaitFault(told, reason="TokenServiceBusy", retry_after=_retry_after(error))
+    return StopFault(
+        f"{doing}: Azure does not accept the credential ({_told(error)})",
+        "Check tenantId, clientId and clientSecret or clientCertificate of the vault's credentialsSecretRef, or "
+        "the operator's workload identity",
+        reason="Unauthorized",
+    )
 
 
 def _of_answer(error: HttpResponseError, status: int, doing: str) -> Fault:
