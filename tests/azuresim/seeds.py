@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.azuresim.compute.diskfiles import FOOTER, GIB
 from tests.azuresim.compute.state import compute
+from tests.azuresim.network import ways
 from tests.azuresim.sim import AzureSim
 
 
@@ -33,6 +34,31 @@ def vnet(
 
 def subnet_id(vnet_id: str, name: str = "default") -> str:
     return f"{vnet_id}/subnets/{name}"
+
+
+def gateway(sim: AzureSim, group: str, name: str, vnet_id: str, kind: str = "Vpn") -> str:
+    """A VPN or ExpressRoute gateway in the subnet GatewaySubnet of a network; gives its id."""
+    made = _id(sim, group, ways.GATEWAYS, name)
+    more = {"gatewayType": kind, "vpnType": "RouteBased", "sku": {"name": "VpnGw1", "tier": "VpnGw1"}}
+    return ways.make(sim.store, ways.GATEWAYS, made, subnet_id(vnet_id, "GatewaySubnet"), sim.region, **more).id
+
+
+def bastion(sim: AzureSim, group: str, name: str, vnet_id: str) -> str:
+    """A Bastion in the subnet AzureBastionSubnet of a network; gives its id."""
+    made = _id(sim, group, ways.BASTIONS, name)
+    return ways.make(sim.store, ways.BASTIONS, made, subnet_id(vnet_id, "AzureBastionSubnet"), sim.region).id
+
+
+def peering(sim: AzureSim, vnet_id: str, remote_id: str) -> None:
+    """One side of a peering of two networks; it is Connected once the other side is made too."""
+    ways.peer(sim.store, sim.store.need(vnet_id), f"to-{remote_id.rpartition('/')[2]}", remote_id)
+
+
+def guard(sim: AzureSim, group: str, name: str, rules: Sequence[Mapping[str, Any]]) -> str:
+    """A network security group with rules of one's own (`name` and the properties); gives its id."""
+    own = [{"name": one["name"], "properties": {k: v for k, v in one.items() if k != "name"}} for one in rules]
+    body = {"location": sim.region, "properties": {"securityRules": own}}
+    return str(sim.seed("PUT", _id(sim, group, "Microsoft.Network/networkSecurityGroups", name), body)["id"])
 
 
 def nic(
@@ -101,4 +127,4 @@ def machine(
     return str(made["id"])
 
 
-__all__ = ["GIB", "disk", "machine", "nic", "subnet_id", "vnet"]
+__all__ = ["GIB", "bastion", "disk", "gateway", "guard", "machine", "nic", "peering", "subnet_id", "vnet"]

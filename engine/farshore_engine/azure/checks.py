@@ -16,10 +16,14 @@ from farshore_engine.azure.machinechecks import (
     size_there,
 )
 from farshore_engine.azure.networkchecks import address_free, network_fits
+from farshore_engine.azure.paths import network_path
 from farshore_engine.azure.place import Place
+from farshore_engine.azure.reach import ways_in
 from farshore_engine.azure.sitechecks import accounts, group_there, permitted, proxy_text, registered, states_of
 from farshore_engine.checklist import Checklist
 from farshore_engine.contract.replication import Check
+from farshore_engine.contract.site import CloudSite
+from farshore_engine.networkpath import Resolve
 
 
 def check(cloud: Cloud, wish: Wish) -> tuple[Check, ...]:
@@ -67,3 +71,13 @@ def check_wish(found: Checklist, cloud: Cloud, wish: Wish) -> None:
     if place.machine_id:
         found.ask("BootLoader", lambda: boots(wish))
         found.ask("Name", lambda: name_free(cloud, place))
+
+
+def check_ways(found: Checklist, cloud: Cloud, place: Place) -> None:
+    """Add by which way people would reach the machines of a place: advice, never in the way of a recovery."""
+    found.advise("PrepareToConnect", lambda: ways_in(cloud, place))
+
+
+def check_path(found: Checklist, site: CloudSite, resolve: Resolve | None = None) -> bool:
+    """Add by which way this host reaches the cloud; returns whether its names resolve."""
+    return found.need("NetworkPath", lambda: network_path(site, resolve))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from farshore_engine.azure.checks import check
+from farshore_engine.azure.checks import check, check_path, check_ways
 from farshore_engine.azure.cloud import cloud_of
 from farshore_engine.azure.machinechecks import Wish
 from farshore_engine.azure.place import Place
 from farshore_engine.azure.sizes import Needs
+from farshore_engine.checklist import Checklist
 from farshore_engine.contract.assignment import RecoveryTarget
 from farshore_engine.contract.machine import BootMode, MachineDescription
-from farshore_engine.contract.replication import Check
+from farshore_engine.contract.replication import Check, CheckResult
 from farshore_engine.contract.site import CloudSite, CloudTarget
 
 LEAST_MEMORY_MIB = 512
@@ -42,8 +43,16 @@ def wished_for(place: Place, described: MachineDescription, disks: int, memory_m
 
 
 def check_site(site: CloudSite, target: CloudTarget) -> tuple[Check, ...]:
-    """Return the checklist of a site for a small machine with the site's defaults."""
-    return check(cloud_of(site), Wish(place_of(site, target), Needs(cpus=1, memory_mib=1024, zone=target.zone)))
+    """Return the checklist of a site for a small machine with the site's defaults, and how it and they are reached."""
+    found, place = Checklist(), place_of(site, target)
+    if not check_path(found, site):
+        found.skip(("Subscription",), "Resource Manager cannot be reached")
+        return tuple(found.lines)
+    cloud = cloud_of(site)
+    found.lines += check(cloud, Wish(place, Needs(cpus=1, memory_mib=1024, zone=target.zone)))
+    if any(one.name == "Network" and one.result is CheckResult.PASSED for one in found.lines):
+        check_ways(found, cloud, place)
+    return tuple(found.lines)
 
 
 def place_of(site: CloudSite, target: CloudTarget, name: str = "", machine_id: str = "") -> Place:

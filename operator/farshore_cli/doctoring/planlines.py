@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from farshore_engine.azure.checks import check_subscription, check_wish
-from farshore_engine.azure.cloud import cloud_of
+from farshore_engine.azure.checks import check_path, check_subscription, check_ways, check_wish
+from farshore_engine.azure.cloud import Cloud, cloud_of
+from farshore_engine.azure.place import Place
 from farshore_engine.azure.readiness import place_of
+from farshore_engine.azure.sitechecks import accounts
 from farshore_engine.azure.together import Member, quota_together, room_together
 from farshore_engine.checklist import Checklist
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.contract.replication import Check, CheckResult
 from farshore_engine.contract.site import CloudTarget
+from farshore_operator.decide.cloudtarget import asked_addresses
 
 if TYPE_CHECKING:
     from farshore_cli.doctoring.planmembers import PlannedMachine
@@ -31,8 +34,8 @@ def check_conflicts(found: Checklist, machines: Sequence[PlannedMachine]) -> Non
         group = one.place.group.lower() if one.place is not None else ""
         network = (one.place.target.network if one.place is not None else one.network).lower()
         names[(spec.site_ref.name, group, one.name)].append(one.vm)
-        if spec.private_ip:
-            addresses[(spec.site_ref.name, network, spec.private_ip)].append(one.vm)
+        for address in asked_addresses(spec):
+            addresses[(spec.site_ref.name, network, address)].append(one.vm)
     for name, known, field in (("Names", names, "name"), ("PrivateAddresses", addresses, "privateIP")):
         found.ask(name, lambda known=known, field=field: _distinct(known, field))  # type: ignore[misc]
 
@@ -64,6 +67,9 @@ def check_sites(found: Checklist, machines: Sequence[PlannedMachine], troubles: 
 def _site(own: Checklist, here: Sequence[PlannedMachine]) -> bool:
     """Check what the machines of a site share. Groups of machines with a resource group of their own come with them."""
     places = [one.place for one in here if one.place is not None]
+    if not check_path(own, places[0].site):
+        own.skip(("Subscription",), "Resource Manager cannot be reached")
+        return False
     cloud, good = cloud_of(places[0].site), False
     for number, group in enumerate(sorted({place.group for place in places})):
         part = Checklist()
@@ -74,10 +80,22 @@ def _site(own: Checklist, here: Sequence[PlannedMachine]) -> bool:
         for one in here
         if one.place is not None and not one.moved
     ]
+    if good:
+        own.ask("StorageAccounts", lambda: accounts(cloud))
     if good and coming:
         own.ask("QuotaTogether", lambda: quota_together(cloud, coming))
-        own.ask("AddressesTogether", lambda: room_together(cloud, coming))
+        if own.ask("AddressesTogether", lambda: room_together(cloud, coming)):
+            _ways(own, cloud, [one.place for one in coming])
     return good
+
+
+def _ways(own: Checklist, cloud: Cloud, places: Sequence[Place]) -> None:
+    """Add once for each subnet how people would reach the machines there."""
+    several = {(place.group, place.target.network, place.target.subnet): place for place in places}
+    parts = Checklist()
+    for _, place in sorted(several.items()):
+        check_ways(parts, cloud, place)
+    own.lines += dict.fromkeys(parts.lines)
 
 
 def check_room(found: Checklist, machines: Sequence[PlannedMachine]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from tests.azure.doctor.played import NAMESPACE, PlayedCluster
-from tests.azuresim import AzureSim
+from tests.azuresim import AzureSim, seeds
 from tests.unit.decide_world import NOW, point, report
 
 from farshore_cli.doctoring.plan import checks_of
@@ -53,6 +53,10 @@ class Planned:
         storage = {"directory": {"path": str(self.folder / "vault")}}
         key = {"keySecretRef": {"name": "vault-key", "key": "key"}}
         self.cluster.add("RecoveryVault", "vault", {"storage": storage, "encryption": key})
+        vnet = next(iter(sim.store.of("Microsoft.Network/virtualNetworks"))).id
+        way_in = {"properties": {"addressPrefix": "127.55.251.0/26"}}
+        sim.seed("PUT", seeds.subnet_id(vnet, "AzureBastionSubnet"), way_in)
+        seeds.bastion(sim, "rg", "jump", vnet)
         self.server("ps-stack", "stack")
         self.server("ps-shore", "shore", recovery={"diskFreeBytes": 1 << 40})
 

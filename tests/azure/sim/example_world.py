@@ -36,6 +36,7 @@ STORED = {
     "network.public_ip_addresses.list": "Microsoft.Network/publicIPAddresses",
     "network.subnets.get": "Microsoft.Network/virtualNetworks/subnets",
     "network.subnets.list": "Microsoft.Network/virtualNetworks/subnets",
+    "network.virtual_network_gateways.get": "Microsoft.Network/virtualNetworkGateways",
     "network.virtual_networks.get": "Microsoft.Network/virtualNetworks",
     "network.virtual_networks.list": "Microsoft.Network/virtualNetworks",
     "network.virtual_networks.list_all": "Microsoft.Network/virtualNetworks",

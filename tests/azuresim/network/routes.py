@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from azure.mgmt.network import models
 from tests.azuresim.arm.registry import GROUP, SUBSCRIPTION, Route
-from tests.azuresim.network import interfaces, others, vnets
+from tests.azuresim.network import interfaces, others, vnets, ways
 from tests.azuresim.sim import AzureSim
 
 VERSIONS = ("2017-10-01", "2018-11-01", "2020-11-01", "2023-11-01", "2024-05-01", "2025-05-01", "2026-03-01")
@@ -61,4 +61,5 @@ def _others() -> list[Route]:
         Route("GET", group, others.get, v, reply=models.NetworkSecurityGroup),
         Route("DELETE", group, others.delete_group, v),
         Route("GET", groups, others.list_groups, v, items=models.NetworkSecurityGroup),
+        Route("GET", IN_GROUP + "/virtualNetworkGateways/{gateway}", ways.get, v, reply=models.VirtualNetworkGateway),
     ]

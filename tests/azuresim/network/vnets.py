@@ -14,6 +14,7 @@ from tests.azuresim.arm.store import Resource
 from tests.azuresim.arm.tags import check_tags
 from tests.azuresim.network.addresses import RESERVED, free, is_reserved, prefixes, taken
 from tests.azuresim.network.making import etag, making
+from tests.azuresim.network.ways import in_subnet
 
 VNETS, SUBNETS = "Microsoft.Network/virtualNetworks", "Microsoft.Network/virtualNetworks/subnets"
 
@@ -95,7 +96,7 @@ def shown(call: Call, vnet: Resource) -> dict[str, Any]:
 
 
 def _subnet(call: Call, subnet: Resource) -> dict[str, Any]:
-    used = [{"id": one} for one in taken(call.sim.store, subnet.id).values()]
+    used = [{"id": one} for one in (*taken(call.sim.store, subnet.id).values(), *in_subnet(call.sim.store, subnet.id))]
     return {**subnet.body, "properties": {**subnet.properties, **({"ipConfigurations": used} if used else {})}}
 
 
