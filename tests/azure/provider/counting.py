@@ -36,6 +36,8 @@ class Counted:
     requests: list[Request] = field(default_factory=list)
     refuse: Callable[[Request], tuple[int, str] | None] = lambda _: None
     """Returns status and code to refuse a request with, None to let it through."""
+    lose: Callable[[Request], bool] = lambda _: False
+    """Tells whether the answer to a request is lost, after it was carried out."""
 
     def written(self, part: str = "") -> int:
         """Bytes of pages that were written to blobs whose path has this part."""
@@ -68,6 +70,10 @@ def counting(connection_string: str) -> Iterator[Counted]:
                 upstream.request(self.command, self.path, body or None, {**dict(self.headers.items())})
                 found = upstream.getresponse()
                 kept = {name: value for name, value in found.getheaders() if name.lower() not in HOP}
+                if counted.lose(request):
+                    found.read()
+                    self.close_connection = True
+                    return
                 length = found.headers.get("Content-Length") if self.command == "HEAD" else None
                 self.answer(found.status, kept, found.read(), length)
             finally:

@@ -1,0 +1,75 @@
+"""Azure in trouble while disks are imported from copies of a warm replica: it ends right, or stops with a remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.azure.provider.scene import MIB, boot_disk, ours
+from tests.azure.provider.test_faults import FAULTS, nothing_odd, persist
+from tests.azure.provider.warmscene import WarmScene, change
+from tests.azuresim import AzureSim
+
+from farshore_engine.azure import cloud as cloud_module
+from farshore_engine.contract.faults import StopFault
+from farshore_engine.contract.tasks import TaskKind
+
+
+@pytest.fixture
+def small(warm: WarmScene, monkeypatch: pytest.MonkeyPatch) -> WarmScene:
+    monkeypatch.setattr(cloud_module, "TIMES", {**cloud_module.TIMES, "retry_total": 0})
+    warm.disks = {"disk-os": boot_disk()[: 21 * MIB].copy()}
+    warm.take_point()
+    warm.keep()
+    change(warm, "disk-os", 2, 3)
+    warm.point = warm.take_point()
+    return warm
+
+
+ENDS = {"quota": "QuotaExceeded", "policy": "PolicyDenied"}
+IMPORTED = ("throttled", "broken", "answer lost", "request lost", "token expired", "conflict", "claims challenge")
+
+
+def test_each_fault_at_the_import_of_a_disk(small: WarmScene, sim: AzureSim) -> None:
+    for number, (name, plan) in enumerate(FAULTS.items()):
+        small.run = f"run-{number}"
+        persist(small, TaskKind.HYDRATE)
+        plan(sim, "arm", "PUT", "*/Microsoft.Compute/disks/*")
+        ended = "right"
+        try:
+            uploaded = persist(small, TaskKind.UPLOAD_DISKS)
+            small.check_disks(uploaded.disk_paths)
+            if name in IMPORTED:
+                assert uploaded.evidence.startswith("imported"), name
+        except StopFault as stop:
+            assert stop.message and stop.remedy, name
+            ended = stop.reason
+        assert sim.faults.struck, name
+        assert ended == ENDS.get(name, "right"), name
+        nothing_odd(sim)
+        sim.faults.clear()
+        sim.settle()
+        persist(small, TaskKind.CLEAN_UP)
+        assert ours(sim) == [] and not [one for one in small.names() if "/runs/" in one or "@" in one], name
+
+
+@pytest.mark.parametrize("part", ["comp=snapshot", "copy", "comp=page", "comp=metadata", "DELETE"])
+@pytest.mark.parametrize("how", ["lost", "busy"])
+def test_a_storage_account_in_trouble_is_asked_again(small: WarmScene, sim: AzureSim, part: str, how: str) -> None:
+    left = [1]
+
+    def meant(request: Any) -> bool:
+        text = f"{request.method} {request.path} {'copy' if 'x-ms-copy-source' in request.headers else ''}"
+        left[0] -= part in text
+        return part in text and left[0] == 0
+
+    if how == "lost":
+        small.store.lose = meant
+    else:
+        small.store.refuse = lambda request: (503, "ServerBusy") if meant(request) else None
+    hydrated = small.do(TaskKind.HYDRATE)
+    uploaded = small.do(TaskKind.UPLOAD_DISKS)
+    assert left[0] <= 0 and "not used" not in hydrated.evidence and uploaded.evidence.startswith("imported")
+    small.check_disks(uploaded.disk_paths)
+    small.do(TaskKind.CLEAN_UP)
+    assert ours(sim) == [] and not [one for one in small.names() if "/runs/" in one or "@" in one]
