@@ -11,6 +11,9 @@ from farshore_engine.contract.model import Status
 from farshore_engine.contract.operation import Operation
 from farshore_engine.contract.replication import Check
 
+SWITCH = "SwitchToModernized"
+"""Name of the check that tells of a machine's move from one experience of Site Recovery to the other."""
+
 
 class ApplianceFacts(Status):
     """A configuration server or replication appliance that is registered with the vault."""

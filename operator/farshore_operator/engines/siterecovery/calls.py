@@ -177,6 +177,14 @@ class Commit(OfItem):
 
 
 @dataclass(frozen=True)
+class SwitchProvider(OfItem):
+    """Move a machine from the classic experience to an appliance of another vault, whose resource id is `vault`."""
+
+    vault: str
+    appliance: Appliance
+
+
+@dataclass(frozen=True)
 class OfPlan(Call):
     """A call about a recovery plan."""
 

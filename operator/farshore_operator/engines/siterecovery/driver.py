@@ -8,7 +8,7 @@ between any two lines here begins nothing twice: what was begun and not recorded
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,37 +16,27 @@ import structlog
 
 from farshore_engine.contract.faults import Fault, WaitFault
 from farshore_engine.contract.replication import ReplicationReport, State
-from farshore_engine.contract.siterecovery import SiteRecoveryReport
+from farshore_engine.contract.siterecovery import SWITCH
 from farshore_engine.contract.tasks import TaskPhase, TaskReport
 from farshore_operator.engines.siterecovery import naming, reading
-from farshore_operator.engines.siterecovery.calls import Call
+from farshore_operator.engines.siterecovery.calls import Call, SwitchProvider
 from farshore_operator.engines.siterecovery.client import VaultClient
 from farshore_operator.engines.siterecovery.decide import machine as machines
-from farshore_operator.engines.siterecovery.decide import news
+from farshore_operator.engines.siterecovery.decide import news, switch
 from farshore_operator.engines.siterecovery.decide import task as tasks
 from farshore_operator.engines.siterecovery.decide import vault as vaults
 from farshore_operator.engines.siterecovery.decide.verdict import begun
-from farshore_operator.engines.siterecovery.facts import Appliance, Item, Job, Points, PolicyFacts
+from farshore_operator.engines.siterecovery.facts import Item, PolicyFacts
 from farshore_operator.engines.siterecovery.finding import find
+from farshore_operator.engines.siterecovery.origins import Origins
 from farshore_operator.engines.siterecovery.perform import perform
+from farshore_operator.engines.siterecovery.placing import Place, Scene, item_of, job_of, place_of, points_of
 from farshore_operator.engines.siterecovery.plans import PlanPort, Plans, PlanScene
 from farshore_operator.engines.siterecovery.settings import VaultSettings
 from farshore_operator.engines.siterecovery.wishes import ControlPlane, MachineWish, TaskWish, VaultWish
 
 log = structlog.get_logger(__name__)
 AT_REST = (State.REPLICATING, State.STOPPED)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A vault as it was read in this look: what machines and tasks are decided from."""
-
-    client: VaultClient
-    wish: VaultWish
-    appliance: Appliance | None
-    policies: dict[str, PolicyFacts]
-    items: tuple[Item, ...]
-    report: SiteRecoveryReport = field(default_factory=SiteRecoveryReport)
 
 
 REST = timedelta(minutes=1)
@@ -122,14 +112,14 @@ class Driver:
         except Fault as fault:
             raise NotReportedError(fault.message, fault.remedy, reason=fault.reason) from fault
 
-    def _client(self, wish: VaultWish) -> VaultClient:
-        if wish.settings not in self._clients:
-            self._clients[wish.settings] = self._connect(wish.settings)
-        return self._clients[wish.settings]
+    def _client(self, settings: VaultSettings) -> VaultClient:
+        if settings not in self._clients:
+            self._clients[settings] = self._connect(settings)
+        return self._clients[settings]
 
     def _vault(self, wish: VaultWish) -> Scene | None:
         """Take the vault as far as it goes now; None if machines cannot be looked at."""
-        client, now = self._client(wish), self._now()
+        client, now = self._client(wish.settings), self._now()
         exists = reading.vault_exists(client)
         # Jobs before what they make: one that ends in between must not look as if it had made nothing.
         jobs = {one.job: reading.job(client, one.job) for one in wish.report.operations if one.job and exists}
@@ -137,7 +127,12 @@ class Driver:
         chosen = vaults.choose(wish, found)
         policies = reading.policies(client, chosen) if chosen is not None else {}
         items = reading.items(client) if exists else ()
-        has = frozenset(one.name for one in wish.machines if find(items, one.machine_id, one.address) is not None)
+        origins = Origins(self._client)
+        has = frozenset(
+            one.name
+            for one in wish.machines
+            if find(items, one.machine_id, one.address) is not None or (one.origin is not None and origins.holds(one))
+        )
         verdict = vaults.decide(vaults.VaultView(wish, exists, found, policies, jobs, has), now)
         report, call = verdict.report, verdict.call
         if call is not None:
@@ -147,7 +142,7 @@ class Driver:
             report = report.model_copy(update={"operations": (*report.operations, begun(call, job, now))})
         if news.vault(wish.report, report):
             self._report(self._control.report_vault, wish.namespace, wish.name, report)
-        return Scene(client, wish, chosen, policies, items, report) if exists else None
+        return Scene(client, wish, chosen, policies, items, report, origins) if exists else None
 
     def _tell_vault(self, wish: VaultWish, fault: Fault) -> None:
         update = {"reason": fault.reason, "message": fault.message, "remedy": fault.remedy}
@@ -178,11 +173,11 @@ class Driver:
         if self._settled(scene, wish, now):
             return None
         try:
-            job = self._job(client, wish.report)
-            item = self._item(scene, wish.machine_id, wish.address, job)
+            place, job = place_of(scene, wish, wish.report)
+            item = place.item
             view = machines.MachineView(
                 wish, scene.wish, scene.appliance, self._policy(scene, wish), item, job=job,
-                points=self._points(scene, item, wish.epoch),
+                points=points_of(place, wish.epoch, scene.wish.name), away=place.away,
             )  # fmt: skip
             if item is None and scene.appliance is not None:
                 found = reading.protectable(client, scene.appliance, wish.address)
@@ -191,8 +186,10 @@ class Driver:
                 )
             verdict = machines.decide(view, now)
             report, call = verdict.report, verdict.call
-            if call is not None:
-                job_name = self._perform(client, scene.wish, call)
+            if isinstance(call, SwitchProvider):
+                report = self._switch(scene, place, report, call)
+            elif call is not None:
+                job_name = self._perform(place.client, scene.wish, call)
                 report = report.model_copy(update={"operation": begun(call, job_name, now)})
         except Fault as fault:
             self._machine_fault(scene, wish, fault)
@@ -234,21 +231,18 @@ class Driver:
             return None
         return scene.policies.get(naming.policy(scene.appliance.scenario, wish.policy))
 
-    def _item(self, scene: Scene, machine_id: str, address: str, job: Job | None) -> Item | None:
-        listed = find(scene.items, machine_id, address)
-        if listed is None and job is not None and job.over:  # it may have ended after the items were listed
-            listed = find(reading.items(scene.client), machine_id, address)
-        return reading.item(scene.client, listed) if listed is not None else None
-
-    def _job(self, client: VaultClient, report: ReplicationReport | TaskReport | None) -> Job | None:
-        """Return the job that was recorded. It is read before the item, for the item shows what it has made."""
-        recorded = report.operation if report is not None else None
-        return reading.job(client, recorded.job) if recorded is not None and recorded.job else None
-
-    def _points(self, scene: Scene, item: Item | None, epoch: int) -> Points:
-        if item is None:
-            return Points()
-        return reading.points(scene.client, item, epoch=epoch, writer=naming.driver(scene.wish.name))
+    def _switch(self, scene: Scene, place: Place, report: ReplicationReport, call: SwitchProvider) -> ReplicationReport:
+        """Begin a move. A refusal is told beside the replication, which goes on, and tried again after a while."""
+        try:
+            job = self._perform(place.client, scene.wish, call)
+        except WaitFault:
+            raise
+        except Fault as fault:
+            log.warning("site recovery: a machine does not move", machine=call.item.friendly, cause=fault.message)
+            others = tuple(one for one in report.checks if one.name != SWITCH)
+            report = report.model_copy(update={"checks": (switch.refused(fault), *others)})
+            job = ""
+        return report.model_copy(update={"operation": begun(call, job, self._now())})
 
     # tasks
 
@@ -257,11 +251,15 @@ class Driver:
         claimed = wish.report is not None and wish.report.started_at is not None
         try:
             machine = next((one for one in scene.wish.machines if one.name == wish.machine), None)
-            job = self._job(client, wish.report)
-            item = self._item(scene, wish.input.machine_id, machine.address if machine is not None else "", job)
-            item = self._dated(client, item)
+            if machine is not None:
+                place, job = place_of(scene, machine, wish.report)
+            else:  # it is served elsewhere by now: the task is ended where it was begun
+                job = job_of(client, wish.report)
+                place = Place(client, item_of(scene, wish.input.machine_id, wish.address, job))
+            client = place.client
+            item = self._dated(client, place.item)
             epoch = machine.epoch if machine is not None else 0
-            points = self._points(scene, item, epoch)
+            points = points_of(place, epoch, scene.wish.name)
             view = tasks.TaskView(wish, item, points, job, wish.network)
             verdict = tasks.decide(view, now)
             report, call = verdict.report, verdict.call

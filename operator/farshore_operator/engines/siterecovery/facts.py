@@ -64,6 +64,7 @@ class Appliance:
         accounts: the ids of the accounts for push installation, by name.
         site_id: resource id of the discovery site, of an appliance.
         providers: the names of its recovery services providers, which a refresh addresses.
+        identity: the id by which a move to it names an appliance.
     """
 
     name: str
@@ -78,11 +79,13 @@ class Appliance:
     site_id: str = ""
     providers: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    identity: str = ""
 
 
 @dataclass(frozen=True)
 class Item:
-    """A replicated item. `job` is the id of the job that works on it now, empty if none does; `percent` of a copy."""
+    """A replicated item. `job` is the id of the job that works on it now, empty if none does; `percent` of a copy;
+    `blockers` are what Site Recovery says against a move to the modernized experience."""
 
     id: str
     name: str
@@ -113,6 +116,7 @@ class Item:
     target_address: str = ""
     protectable: str = ""
     switched_to: str = ""
+    blockers: tuple[Problem, ...] = ()
     windows: bool = False
     target: TargetWish | None = None
 

@@ -18,6 +18,7 @@ from farshore_operator.engines.siterecovery.effects import (
     policy,
     refresh,
     restart,
+    switch,
     vault,
 )
 
@@ -35,6 +36,7 @@ EFFECTS: dict[type[calls.Call], Callable[[VaultClient, Any], str]] = {
     calls.Failover: failover.failover,
     calls.ChangePoint: failover.change_point,
     calls.Commit: failover.commit,
+    calls.SwitchProvider: switch.switch_provider,
     calls.CreatePlan: plan.create_plan,
     calls.UpdatePlan: plan.update_plan,
     calls.DeletePlan: plan.delete_plan,

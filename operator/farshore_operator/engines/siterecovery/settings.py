@@ -25,3 +25,9 @@ class VaultSettings:
     def at(self) -> tuple[str, str]:
         """Resource group and vault, with which the arguments of every call begin."""
         return self.resource_group, self.vault
+
+    @property
+    def id(self) -> str:
+        """The vault's resource id."""
+        group = f"/subscriptions/{self.subscription}/resourceGroups/{self.resource_group}"
+        return f"{group}/providers/Microsoft.RecoveryServices/vaults/{self.vault}"

@@ -39,6 +39,19 @@ def problems(errors: Iterable[Any] | None) -> tuple[Problem, ...]:
     )
 
 
+def blockers(errors: Iterable[Any] | None) -> tuple[Problem, ...]:
+    """Translate what Site Recovery says against a move to the modernized experience."""
+    return tuple(
+        Problem(
+            one.error_code or "",
+            _line(one.error_message or one.error_code or "an error without text"),
+            _line(one.possible_causes or ""),
+            _line(one.recommended_action or ""),
+        )
+        for one in errors or ()
+    )
+
+
 def appliance(fabric: Any, container: str, providers: Sequence[Any]) -> Appliance:
     """Translate a fabric of one of the two experiences."""
     properties, details = fabric.properties, fabric.properties.custom_details
@@ -67,6 +80,7 @@ def appliance(fabric: Any, container: str, providers: Sequence[Any]) -> Applianc
         site_id="" if classic else details.physical_site_id or "",
         providers=tuple(one.name for one in providers),
         problems=tuple(dict.fromkeys(found)),
+        identity=next((dra.id or "" for dra in dras), ""),
     )
 
 
@@ -124,6 +138,7 @@ def _classic(details: Any) -> dict[str, Any]:
         "target_name": details.recovery_azure_vm_name or "",
         "target_address": (config.recovery_static_ip_address or "") if config is not None else "",
         "switched_to": (moved.target_resource_id or "") if moved is not None else "",
+        "blockers": blockers(details.switch_provider_blocking_error_details),
         "windows": (details.os_type or "").upper() == "WINDOWS",
         "target": TargetWish(
             details.recovery_azure_resource_group_id or "",

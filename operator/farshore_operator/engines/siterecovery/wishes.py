@@ -16,6 +16,15 @@ from farshore_operator.engines.siterecovery.target import TargetWish
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The vault of the classic experience that a machine moves from; `fault` says why it cannot be looked at."""
+
+    name: str
+    settings: VaultSettings | None = None
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True)
 class MachineWish:
     """One machine under protection, as the manifest says, and what was reported of it last."""
 
@@ -29,6 +38,7 @@ class MachineWish:
     target: TargetWish
     paused: bool = False
     report: ReplicationReport | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,7 @@ class BrokenWish:
 @dataclass(frozen=True)
 class TaskWish:
     """A task that is not over. `run_began` is when its run started, by which a drill is known as the run's own;
-    `network` the resource id of the network of a drill, empty for none."""
+    `network` the resource id of the network of a drill, empty for none; `address` that of the machine at its site."""
 
     name: str
     kind: TaskKind
@@ -55,6 +65,7 @@ class TaskWish:
     report: TaskReport | None = None
     deadline: datetime | None = None
     network: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True)

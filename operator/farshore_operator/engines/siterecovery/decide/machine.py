@@ -15,6 +15,7 @@ from farshore_operator.engines.siterecovery.calls import (
     EnableProtection,
     RestartJob,
 )
+from farshore_operator.engines.siterecovery.decide import switch
 from farshore_operator.engines.siterecovery.decide.report import Telling, disabling, of_item
 from farshore_operator.engines.siterecovery.decide.verdict import Verdict, resting, told, under_way
 from farshore_operator.engines.siterecovery.facts import (
@@ -35,7 +36,8 @@ NOT_HERE = "the vault is not ready for machines: see the conditions of RecoveryV
 
 @dataclass(frozen=True)
 class MachineView:
-    """A machine as it was read. `job` is that of the recorded operation; `policy` is None until it is there."""
+    """A machine as it was read. `job` is that of the recorded operation; `policy` is None until it is there; `away`
+    says that the item is in the vault that the machine moves from."""
 
     wish: MachineWish
     vault: VaultWish
@@ -45,6 +47,7 @@ class MachineView:
     protectable: Protectable | None = None
     job: Job | None = None
     points: Points = field(default_factory=Points)
+    away: bool = False
 
 
 def decide(view: MachineView, now: datetime) -> Verdict[ReplicationReport]:
@@ -56,6 +59,8 @@ def decide(view: MachineView, now: datetime) -> Verdict[ReplicationReport]:
     failed = view.job if kept is not None and view.job is not None and view.job.failed else None
     if view.wish.desired is Desired.UNINSTALL:
         return _leave(view, tell, busy=kept is not None and failed is None, failed=failed)
+    if view.item is not None and view.away:
+        return _move(view, view.item, tell, kept)
     if view.item is not None:
         again = _again(view, recorded) if kept is None else None
         return Verdict(of_item(tell, view.item, view.points, failed), again)
@@ -67,6 +72,19 @@ def decide(view: MachineView, now: datetime) -> Verdict[ReplicationReport]:
         state = State.INSTALLING if kept.call == EnableProtection.__name__ else State.PREFLIGHT
         return Verdict(tell.say(state, f"{kept.call} is under way at Site Recovery (job {kept.job or 'unknown'})"))
     return _enable(view, tell)
+
+
+def _move(view: MachineView, item: Item, tell: Telling, kept: Operation | None) -> Verdict[ReplicationReport]:
+    """Tell of the old item, and let Site Recovery move the machine when it can."""
+    old = view.wish.report
+    check, call = switch.step(item, view.appliance, view.vault.settings.id, kept, view.job, old)
+    report = of_item(tell, item, view.points, None)
+    report = report.model_copy(update={"checks": (check, *report.checks)})
+    if item.switched_to:  # the list of the new vault is behind, or somebody has disabled the protection there
+        text = f"{check.message}, which vault {view.vault.settings.vault} does not show"
+        waits = {"state": State.WAITING, "message": text, "reason": "Moved"}
+        report = report.model_copy(update={**waits, "remedy": "If it stays so, look at the vault in the portal"})
+    return Verdict(report, call if view.wish.desired is Desired.REPLICATE else None)
 
 
 def _enable(view: MachineView, tell: Telling) -> Verdict[ReplicationReport]:
