@@ -11,9 +11,14 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from farshore_cli.dev.azurite import Azurite
 from farshore_cli.dev.controlplane import ControlPlane
+
+# Each run tries the same examples, and none has a time limit: else one fails by chance, or because a machine is busy.
+settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 
 
 @pytest.fixture(autouse=True)
