@@ -54,7 +54,7 @@ class Night:
             assert self.pins()
             yield json.loads(told)["disks"]
             server.terminate()
-            _, said = server.communicate(timeout=120)
+            _, said = server.communicate(timeout=300)
             assert server.returncode == 0, said
         finally:
             server.kill()

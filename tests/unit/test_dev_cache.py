@@ -22,7 +22,7 @@ def test_an_entry_is_made_once_by_runs_that_want_it_together() -> None:
     def make(to: Path) -> None:
         made.append(to)
         began.set()
-        assert finish.wait(10)
+        assert finish.wait(60)
         (to / "tool").write_text("works")
 
     def waiting(line: str) -> None:
@@ -31,7 +31,7 @@ def test_an_entry_is_made_once_by_runs_that_want_it_together() -> None:
 
     first = threading.Thread(target=cached, args=("tool", "key", make))
     first.start()
-    assert began.wait(10)
+    assert began.wait(60)
     entry = cached("tool", "key", make, waiting)
     first.join()
     assert (entry / "tool").read_text() == "works"

@@ -49,7 +49,7 @@ class Clock:
 
 
 def play(story: Any) -> None:
-    asyncio.run(asyncio.wait_for(story, 5))
+    asyncio.run(asyncio.wait_for(story, 60))
 
 
 def test_events_that_come_together_are_one_piece_of_work() -> None:

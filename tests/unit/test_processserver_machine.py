@@ -27,7 +27,7 @@ from farshore_engine.processserver.metrics import Metrics
 from farshore_engine.processserver.replica import Shared
 from farshore_engine.processserver.reporting import Cadence
 
-WAIT = 10.0
+WAIT = 60.0
 
 
 def supervisor(directory: Path, reported: threading.Event) -> MachineSupervisor:

@@ -43,7 +43,7 @@ from farshore_engine.processserver.shared import Link, Shared
 from farshore_engine.wire.frames import PROTOCOL
 from farshore_engine.wire.messages import Baseline, Consistency, Hello
 
-WAIT = 30.0
+WAIT = 60.0
 DISK = "disk-a"
 
 
@@ -189,7 +189,7 @@ def test_packs_fill_on_a_slow_link(replica: Replica, clock: Clock, gap: float, p
         _, encoded = encode(replica.vault.digest_key, np.random.default_rng(seq).bytes(BLOCK_SIZE))
         replica.intake.data(seq, DISK, np.array([seq], np.int64), encoded)
         clock.seconds += gap
-    for _ in range(200):
+    for _ in range(2000):
         clock.seconds += 0.5
         if acknowledged.wait(0.05):
             break

@@ -39,7 +39,7 @@ def site(directory: Path, look: Callable[[RecoveryTarget], Findings] = look_at) 
 
 
 def until(made: RecoverySite, test: Callable[[RecoveryReport], bool]) -> RecoveryReport:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not test(found := made.report()):
         assert time.monotonic() < deadline, found
         time.sleep(0.02)

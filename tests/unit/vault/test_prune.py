@@ -142,7 +142,7 @@ def test_a_pack_of_a_block_that_was_being_encoded_during_a_commit_stays() -> Non
     def slow(*args: Any, **kwargs: Any) -> Any:
         refs = blocks(*args, **kwargs)
         encoded.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         return refs
 
     rig.writer._encoder.blocks = slow  # type: ignore[method-assign]
@@ -150,7 +150,7 @@ def test_a_pack_of_a_block_that_was_being_encoded_during_a_commit_stays() -> Non
         content = bytes(rig.disks["sda"])
         rig.change("sda", {2: 77})
         adding = pool.submit(rig.send, "sda", [2])
-        assert encoded.wait(30)
+        assert encoded.wait(60)
         point = rig.writer.commit(rig.fields())
         go_on.set()
         adding.result()

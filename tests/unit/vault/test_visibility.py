@@ -183,7 +183,7 @@ def test_an_uploader_that_is_closed_under_a_commit_lets_no_point_appear() -> Non
     class Slow(WrappedStore):
         def before(self, operation: str, name: str) -> None:
             if operation == "put" and "/packs/" in name:
-                release.wait(10)
+                release.wait(60)
 
     rig = Rig(Slow(MemoryStore()), pack_target=1 << 17)
     rig.write("sda", {i: i + 1 for i in range(60)})
@@ -192,7 +192,8 @@ def test_an_uploader_that_is_closed_under_a_commit_lets_no_point_appear() -> Non
         while rig.sink._running < 4:
             time.sleep(0.01)
         closing = pool.submit(rig.sink.close, abandon=True)
-        time.sleep(0.05)
+        while not rig.sink._pool._shutdown:  # what waited for its turn is left out now
+            time.sleep(0.01)
         release.set()
         closing.result()
         with pytest.raises(WaitFault, match="closed"):

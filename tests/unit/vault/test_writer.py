@@ -208,7 +208,7 @@ def test_the_same_block_twice_at_a_time_is_refused() -> None:
     class Slow(MemoryStore):
         def get_range(self, name: str, offset: int, length: int) -> bytes:
             inside.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
             return super().get_range(name, offset, length)
 
     rig = Rig(store)
@@ -220,7 +220,7 @@ def test_the_same_block_twice_at_a_time_is_refused() -> None:
     rig.change("sda", {1: 2})
     with ThreadPoolExecutor(1) as pool:
         adding = pool.submit(rig.send, "sda", [1])
-        assert inside.wait(10)
+        assert inside.wait(60)
         with pytest.raises(ValueError, match="twice at a time"):
             rig.send("sda", [1])
         go_on.set()
