@@ -30,7 +30,7 @@ def behind(container: tuple[Any, str], plan: Callable[[int], Break]) -> Iterator
     azurite, name = container
     with FaultyNetwork(azurite.port, plan) as network:
         url = azurite.account_url.replace(f":{azurite.port}", f":{network.port}")
-        yield AzureBlobStore.connect(url, name, azurite.key, deadline=30.0), network
+        yield AzureBlobStore.connect(url, name, azurite.key, deadline=150.0), network
 
 
 def direct(container: tuple[Any, str]) -> AzureBlobStore:

@@ -170,6 +170,6 @@ def test_two_appliances_never_write_one_blob(rig: Rig, azurite: Azurite, contain
 
 
 def test_a_container_that_is_missing_is_named(rig: Rig, azurite: Azurite) -> None:
-    account = PageBlobContainer.connect(azurite.account_url, "no-such-container", azurite.key, deadline=5)
+    account = PageBlobContainer.connect(azurite.account_url, "no-such-container", azurite.key, deadline=60)
     with pytest.raises(StopFault, match="no-such-container"):
         hydrate_page_blob(reader(rig, 0), "sda", account.disk("disk.vhd", "ps-1"))

@@ -90,7 +90,7 @@ def test_the_put_of_a_writer_that_was_stopped_fails_or_does_not_count(
             assert list_slots(second.vault.access)[0] > 3  # the fence was in slot 3
         before = second.names()
         child.send_signal(signal.SIGCONT)
-        output, errors = child.communicate(timeout=120)
+        output, errors = child.communicate(timeout=400)
     assert output == "Fenced\n", output + errors
     assert second.names() == before
     numbers = live_slots(list_slots(second.vault.access), read_base(second.vault.access))

@@ -22,7 +22,7 @@ class Terminal:
         """Run `farshore vault WORDS` and return how it ended."""
         return subprocess.run(
             self._command(*words), env=self._variables(variables), cwd=self.home, input=stdin,
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=400, check=False,
         )  # fmt: skip
 
     @contextmanager
