@@ -159,7 +159,7 @@ class Server:
         self.up = threading.Event()
         self.thread = threading.Thread(target=self.serve, daemon=True)
         self.thread.start()
-        assert self.up.wait(20)
+        assert self.up.wait(60)
 
     def serve(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -211,7 +211,7 @@ def test_a_machine_without_an_agent_is_measured_over_ssh(server: Server) -> None
     said: list[str] = []
     samples, disks = from_machine(
         Source(address="127.0.0.1", port=server.port, credentials=login),
-        timedelta(seconds=1), timedelta(seconds=0.4), said.append,
+        timedelta(seconds=4), timedelta(seconds=0.5), said.append,
     )  # fmt: skip
     assert disks == GIB and len(samples) == server.looks - 1 == len(said) >= 2
     assert all(one.written == 1 << 20 and one.stored is None for one in samples)
