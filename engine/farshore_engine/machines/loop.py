@@ -31,6 +31,8 @@ def attached() -> list[LoopDevice]:
     listing = run_json(["losetup", "--json", "--list", "--output", "NAME,BACK-FILE,BACK-INO,BACK-MAJ:MIN"])
     devices = []
     for row in listing["loopdevices"] if listing else []:
+        if not row["back-file"] or row["back-ino"] is None or not row["back-maj:min"]:
+            continue  # somebody detached it while losetup was looking
         major, _, minor = str(row["back-maj:min"]).strip().partition(":")
         devices.append(
             LoopDevice(
