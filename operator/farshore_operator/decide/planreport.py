@@ -98,6 +98,9 @@ def verdict(
         run = planview.awaiting(observed)
         name = run.metadata.name if run is not None else _lost(observed)
         step = f"Check the machines, then set spec.commit to {name}"
+        lost = planview.refused(observed, Capability.KEEP_POINTS)
+        if lost is not None:
+            step = f"{step}. {lost.reason}: {lost.message}"
         return ready("AwaitingCommit", _also(f"run {name} moved the machines; it can still be judged", refused)), step
     return _rest(observed, now_in, refused)
 

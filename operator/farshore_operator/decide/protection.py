@@ -14,7 +14,7 @@ from farshore_operator.decide.assignment import Placement
 from farshore_operator.decide.consistencygroup import conflict
 from farshore_operator.decide.observedvm import ObservedVM
 from farshore_operator.decide.references import ObjectUse, Problem, SecretUse, problems, summary
-from farshore_operator.engines.capabilities import AGENT_FOR, FACTS, LACKING, NO_WINDOWS, Capability
+from farshore_operator.engines.capabilities import AGENT_FOR, FACTS, LACKING, Capability
 from farshore_operator.report.conditions import Health, Seen, Verdict, ready, stalled, waiting
 
 AGENT_INSTALLED = "AgentInstalled"
@@ -59,9 +59,9 @@ def refusal(observed: ObservedVM) -> Problem | None:
         return None
     facts = FACTS[vault.spec.engine]
     if AGENT_FOR[observed.vm.spec.source.os_type] not in facts.capabilities:
-        return Problem("WindowsNotSupported", NO_WINDOWS)
+        return Problem("WindowsNotSupported", LACKING[vault.spec.engine][Capability.WINDOWS_AGENT])
     if observed.vm.spec.consistency_group and Capability.CONSISTENCY_GROUP not in facts.capabilities:
-        return Problem("ConsistencyGroupNotSupported", LACKING[Capability.CONSISTENCY_GROUP])
+        return Problem("ConsistencyGroupNotSupported", LACKING[vault.spec.engine][Capability.CONSISTENCY_GROUP])
     return None
 
 
@@ -72,9 +72,10 @@ def has(observed: ObservedVM, wanted: Capability) -> bool:
 
 def refuses(observed: ObservedVM, wanted: Capability) -> Problem | None:
     """Return by name what the engine of the machine's vault cannot do, with what to do instead; None if it can."""
-    if has(observed, wanted):
+    if observed.vault is None or has(observed, wanted):
         return None
-    return Problem(f"{wanted}NotSupported", f"{observed.vm.metadata.name}: {LACKING[wanted]}")
+    text = f"{observed.vm.metadata.name}: {LACKING[observed.vault.spec.engine][wanted]}"
+    return Problem(f"{wanted}NotSupported", text)
 
 
 def missing(observed: ObservedVM) -> tuple[Problem, ...]:

@@ -40,4 +40,4 @@ def lacking(spec: FailoverRunSpec, member: RunMember) -> tuple[Capability, ...]:
 
 def refusals(spec: FailoverRunSpec, member: RunMember) -> tuple[tuple[str, str], ...]:
     """Return each such thing by its name with what to do instead."""
-    return tuple((one.value, LACKING[one]) for one in lacking(spec, member))
+    return tuple((one.value, LACKING[engine(member)][one]) for one in lacking(spec, member))

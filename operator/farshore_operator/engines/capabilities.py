@@ -1,4 +1,6 @@
-"""The capabilities of the engines. Decisions ask for a capability; they never compare engine names."""
+"""The capabilities of the engines: the only declaration of them, which refusals, statuses and documentation share.
+
+Decisions ask for a capability; they never compare engine names."""
 
 from __future__ import annotations
 
@@ -24,6 +26,7 @@ class Capability(StrEnum):
     ABORT = "Abort"
     REPROTECT = "Reprotect"
     FAILBACK = "Failback"
+    CHANGE_POINT = "ChangePoint"
     CHOSEN_PROBES = "ChosenProbes"  # questions to the recovered machine
     CONSISTENCY_GROUP = "ConsistencyGroup"
     KEEP_POINTS = "KeepPoints"  # a commit leaves the recovery points
@@ -49,6 +52,7 @@ FACTS = {
                 Capability.OWN_SERVERS,
                 Capability.PLANNED_FAILOVER,
                 Capability.REQUIRED_SHUTDOWN,
+                Capability.CHANGE_POINT,
                 Capability.ABORT,
                 Capability.REPROTECT,
                 Capability.FAILBACK,
@@ -60,42 +64,69 @@ FACTS = {
         ),
     ),
     Engine.SITE_RECOVERY: EngineFacts(
-        frozenset({Capability.LINUX_AGENT, Capability.WINDOWS_AGENT, Capability.TEST_FAILOVER, Capability.FAILOVER}),
+        frozenset(
+            {
+                Capability.LINUX_AGENT,
+                Capability.WINDOWS_AGENT,
+                Capability.TEST_FAILOVER,
+                Capability.FAILOVER,
+                Capability.CHANGE_POINT,
+            }
+        ),
     ),
 }
 
-LACKING = {
-    Capability.PLANNED_FAILOVER: (
-        "Site Recovery has no planned failover of physical machines: set mode to unplanned, with shutdownSource "
-        "BestEffort and recoveryPoint Latest"
-    ),
-    Capability.REQUIRED_SHUTDOWN: (
-        "Site Recovery fails over also when the source cannot be switched off: set shutdownSource to BestEffort or "
-        "Never"
-    ),
-    Capability.ABORT: (
-        "Site Recovery cannot undo a failover: change the recovery point, or commit; the source machine can be "
-        "started at its site by hand once the recovered one is stopped"
-    ),
-    Capability.REPROTECT: (
-        "Site Recovery does not replicate physical machines back to Azure Stack Hub: bring the machine home by its "
-        "VHDs, as docs/concepts/site-recovery.md says, or protect it with a RecoveryVault of engine native"
-    ),
-    Capability.FAILBACK: (
-        "Site Recovery does not fail physical machines back to Azure Stack Hub: bring the machine home by its VHDs, as "
-        "docs/concepts/site-recovery.md says, or protect it with a RecoveryVault of engine native"
-    ),
-    Capability.CHOSEN_PROBES: (
-        "with engine siteRecovery nobody of Farshore is in the network of the recovered machine to ask it: remove the "
-        "probes, or ask in an http or job hook after the group"
-    ),
-    Capability.CONSISTENCY_GROUP: (
-        "points of several machines at one instant are not taken with engine siteRecovery: remove "
-        "spec.consistencyGroup, or use a RecoveryVault of engine native"
-    ),
+LACKING: dict[Engine, dict[Capability, str]] = {
+    Engine.NATIVE: {
+        Capability.WINDOWS_AGENT: (
+            "engine native has no agent for Windows: use a RecoveryVault with engine: siteRecovery for this machine"
+        ),
+    },
+    Engine.SITE_RECOVERY: {
+        Capability.PLANNED_FAILOVER: (
+            "Site Recovery has no planned failover of physical machines: set mode to unplanned, with shutdownSource "
+            "BestEffort and recoveryPoint Latest"
+        ),
+        Capability.REQUIRED_SHUTDOWN: (
+            "Site Recovery fails over also when the source cannot be switched off: set shutdownSource to BestEffort or "
+            "Never"
+        ),
+        Capability.ABORT: (
+            "Site Recovery cannot undo a failover: change the recovery point, or commit; the source machine can be "
+            "started at its site by hand once the recovered one is stopped"
+        ),
+        Capability.REPROTECT: (
+            "Site Recovery does not replicate physical machines back to Azure Stack Hub: bring the machine home by its "
+            "VHDs, as docs/concepts/site-recovery.md says, or protect it with a RecoveryVault of engine native"
+        ),
+        Capability.FAILBACK: (
+            "Site Recovery does not fail physical machines back to Azure Stack Hub: bring the machine home by its "
+            "VHDs, as docs/concepts/site-recovery.md says, or protect it with a RecoveryVault of engine native"
+        ),
+        Capability.CHOSEN_PROBES: (
+            "with engine siteRecovery nobody of Farshore is in the network of the recovered machine to ask it: remove "
+            "the probes, or ask in an http or job hook after the group"
+        ),
+        Capability.CONSISTENCY_GROUP: (
+            "points of several machines at one instant are not taken with engine siteRecovery: remove "
+            "spec.consistencyGroup, or use a RecoveryVault of engine native"
+        ),
+        Capability.OWN_SERVERS: (
+            "Site Recovery brings its own servers (a configuration server or an appliance): process servers of "
+            "Farshore are not asked"
+        ),
+        Capability.KEEP_POINTS: (
+            "Site Recovery deletes the recovery points with the commit: change the recovery point before, if that is "
+            "needed"
+        ),
+        Capability.PAUSE: (
+            "Site Recovery cannot pause replication, which goes on: set spec.paused to false, or limit the bandwidth "
+            "on its process server"
+        ),
+        Capability.KEY_IN_SECRET: "Site Recovery keeps recovery points by itself: remove spec.encryption",
+        Capability.KEY_VAULT: "Site Recovery keeps recovery points by itself: remove spec.encryption",
+    },
 }
-"""What to say and to do when an engine does not have a capability that is asked for."""
+"""What to say and to do when an engine does not have a capability that is asked for: one sentence for each."""
 
 AGENT_FOR = {OSType.LINUX: Capability.LINUX_AGENT, OSType.WINDOWS: Capability.WINDOWS_AGENT}
-
-NO_WINDOWS = "engine native has no agent for Windows: use a RecoveryVault with engine: siteRecovery for this machine"

@@ -89,6 +89,23 @@ class Life(Circle):
         conditions = self.get(kind, name).status.conditions
         return "\n".join(f"{one.type}={one.status.value} {one.reason}: {one.message}" for one in conditions)
 
+    def everything(self, name: str) -> str:
+        """Everything that is told of a machine, its plan, and their runs."""
+        plan, vm = self.plan.status, self.get("ProtectedVM", name).status
+        checks = vm.replication.checks if vm.replication is not None else ()
+        return "\n".join(
+            [
+                self.said("ProtectedVM", name), self.said("FailoverPlan", PLAN), str(vm.next_step), str(plan.next_step),
+                *(f"{one.reason}: {one.message}" for one in (plan.edit,) if one is not None),
+                *(str(one.message) for one in plan.requests), *(f"{one.name}: {one.message}" for one in checks),
+                *(self.run_told(run) for run in self.runs()),
+            ]
+        )  # fmt: skip
+
+    def tasks(self, kind: str) -> list[Json]:
+        """The specs of the tasks of a kind."""
+        return [one["spec"] for one in self.cache.all("Task", NAMESPACE) if one["spec"]["kind"] == kind]
+
     def run_told(self, run: Any) -> str:
         """What a run says of itself: its checks and steps."""
         checks = [f"{one.name} {one.result}: {one.message} {one.remedy}" for one in run.status.checks]

@@ -1,4 +1,4 @@
-"""Every planned fault at every call of Resource Manager in the tutorial.
+"""Every planned fault at every call in the tutorial: of Resource Manager, of the token service, of disks' data.
 
 It ends right, or stops with a reason on which a person can act, and then what that person does ends right. Never is
 there a second machine, a disk of nobody, or a machine lost.
@@ -13,13 +13,15 @@ import pytest
 from tests.azure.story.acts import ACTS, Act, Memory, between, check_nothing_is_wrong, check_place
 from tests.azure.story.bookmarks import Bookmark
 from tests.azure.story.conftest import Perform, secrets_of
-from tests.azure.story.faults import Case, cases, sample
+from tests.azure.story.faults import Case, cases, sample, shuffled
 from tests.azure.story.machines import Content
 from tests.azure.story.runs import Failed
 from tests.azure.story.tutorial import Story
 
 IN_SUITE = 12
 """Cases of the deterministic sample; the soak plays all of them."""
+OF_DATA = 3
+"""How many of these are of the data of disks."""
 
 
 @dataclass(repr=False)
@@ -101,18 +103,21 @@ def wrong(rehearsal: Rehearsal, chosen: Sequence[Case]) -> list[str]:
     found = []
     for case in chosen:
         try:
-            print(f"{case}: {rehearsal.play(case)}")
+            print(f"{case}: {rehearsal.play(case)}", flush=True)
         except (AssertionError, Failed) as error:
             found.append(f"{case}: {error}")
+            print(f"WRONG {found[-1]}", flush=True)
     return found
 
 
 def test_a_sample_of_all_faults_at_all_calls_ends_right_or_can_be_mended(rehearsal: Rehearsal) -> None:
-    assert wrong(rehearsal, sample(rehearsal.every, IN_SUITE)) == []
+    resources = [one for one in rehearsal.every if one.trouble.plane == "arm"]
+    data = [one for one in rehearsal.every if one.trouble.plane == "data"]
+    assert wrong(rehearsal, [*sample(resources, IN_SUITE - OF_DATA), *sample(data, OF_DATA)]) == []
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(4 * 3600)
 def test_every_fault_at_every_call_ends_right_or_can_be_mended(rehearsal: Rehearsal) -> None:
     assert len(rehearsal.every) > 1000
-    assert wrong(rehearsal, rehearsal.every) == []
+    assert wrong(rehearsal, shuffled(rehearsal.every)) == []

@@ -16,6 +16,8 @@ from farshore_engine.contract.replication import (
     State,
     TransferProgress,
 )
+from farshore_operator.api.recoveryvault import Engine
+from farshore_operator.engines.capabilities import LACKING, Capability
 from farshore_operator.engines.siterecovery.decide.verdict import checks, told
 from farshore_operator.engines.siterecovery.facts import Item, Job, Points
 from farshore_operator.engines.siterecovery.wishes import MachineWish
@@ -24,10 +26,10 @@ RECENT = 5
 COPYING = ("unprotectedstatesbegin", "enabling", "initialreplication")
 FAILED = ("enablingfailed", "cancelled", "protectionfailed")
 NO_PAUSE = Check(
-    name="Paused",
+    name="PauseNotSupported",
     result=CheckResult.WARNING,
-    message="Site Recovery cannot pause replication: it goes on in spite of spec.paused",
-    remedy="Set spec.paused to false, or limit the bandwidth on the process server",
+    message=LACKING[Engine.SITE_RECOVERY][Capability.PAUSE],
+    remedy="Set spec.paused to false",
 )
 
 
