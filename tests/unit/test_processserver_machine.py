@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,6 +22,7 @@ from farshore_engine.contract.assignment import (
 from farshore_engine.processserver import machine as module
 from farshore_engine.processserver import memory as memories
 from farshore_engine.processserver.budget import SpoolBudget
+from farshore_engine.processserver.deployment import Deployment
 from farshore_engine.processserver.installer import DataPort
 from farshore_engine.processserver.machine import MachineSupervisor, Surroundings
 from farshore_engine.processserver.metrics import Metrics
@@ -64,6 +66,25 @@ def test_a_supervisor_goes_on_after_a_look_that_failed(tmp_path: Path, monkeypat
         assert failed.is_set()
     finally:
         served.stop()
+
+
+def test_an_agent_is_told_the_disks_that_its_cloud_tells_apart(tmp_path: Path) -> None:
+    known: list[tuple[str, str]] = []
+    told: list[object] = []
+    outcome = SimpleNamespace(version="1", host_key="")
+    installer = SimpleNamespace(
+        bundle_version=lambda: "1",
+        install=lambda source, identity, progress: (told.append(identity.disk_names), outcome)[1],
+    )
+    around = replace(
+        supervisor(tmp_path, threading.Event())._around,
+        installer=cast(Any, installer),
+        disk_names=lambda source: tuple(known),
+        learn_disks=lambda wanted: known.append(("dos-1", "disk-os")),
+    )
+    wanted = supervisor(tmp_path, threading.Event()).assignment.model_copy(update={"certificate": "PEM"})
+    Deployment("demo.vm", around).install(wanted, lambda sentence: None)
+    assert told == [(("dos-1", "disk-os"),)]
 
 
 def test_a_used_token_stays_used_whatever_else_is_remembered_meanwhile(

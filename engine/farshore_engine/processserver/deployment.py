@@ -35,6 +35,7 @@ class Surroundings:
     report: Callable[[str, ReplicationReport], None]
     cadence: Cadence
     disk_names: Callable[[Source], tuple[tuple[str, str], ...]] = lambda source: ()
+    learn_disks: Callable[[MachineAssignment], None] = lambda assignment: None
 
 
 class Deployment:
@@ -115,6 +116,7 @@ class Deployment:
         """Install the agent, or bring it to what the assignment wants; raises Fault."""
         if assignment.certificate is None:
             raise WaitFault("the machine's certificate is not signed yet", reason="NoCertificateYet")
+        self._around.learn_disks(assignment)
         identity = AgentIdentity(
             machine_id=assignment.machine_id,
             servers=(self._around.data_port(assignment.source),),

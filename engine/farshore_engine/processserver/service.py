@@ -15,13 +15,16 @@ from pathlib import Path
 
 import structlog
 
+from farshore_engine.azure.cloud import cloud_of
+from farshore_engine.azure.disknames import learn_disks
 from farshore_engine.azure.tasks.scene import disk_names
 from farshore_engine.azurestack.setting import HubSetting
 from farshore_engine.blocks.memory import keep_freed_memory
-from farshore_engine.contract.assignment import MachineAssignment, Source
+from farshore_engine.contract.assignment import Direction, MachineAssignment, Source
 from farshore_engine.contract.controlplane import Appliance, ControlPlane, Snapshot
-from farshore_engine.contract.faults import WaitFault
+from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.contract.points import RecoveryPoint
+from farshore_engine.contract.site import CloudProvider
 from farshore_engine.machines.runtime import MachineRuntime
 from farshore_engine.processserver import memory as memories
 from farshore_engine.processserver.broken import BrokenMachines
@@ -299,6 +302,7 @@ class ProcessServer:
             report=self._control_plane.report_machine,
             cadence=self._settings.cadence,
             disk_names=self._disk_names,
+            learn_disks=self._learn_disks,
         )
 
     def _disk_names(self, source: Source) -> tuple[tuple[str, str], ...]:
@@ -306,6 +310,19 @@ class ProcessServer:
         return self._runtime.disk_names(source.address) or disk_names(
             self._settings.state_dir / "machines", source.address
         )
+
+    def _learn_disks(self, assignment: MachineAssignment) -> None:
+        """Ask the cloud which disk of a recovered machine is which, where who recovered it is gone with its notes."""
+        if assignment.direction is not Direction.REVERSE or self._disk_names(assignment.source):
+            return
+        recoverable = self._snapshot.recoverable if self._snapshot is not None else ()
+        target = next((one for one in recoverable if one.machine_id == assignment.machine_id), None)
+        if target is not None and target.site is not None and target.site.provider is CloudProvider.AZURE:
+            machines = self._settings.state_dir / "machines"
+            try:
+                learn_disks(cloud_of(target.site), target, assignment.source.address, machines)
+            except StopFault as fault:  # its disks are copied anew, which takes long and is right
+                log.warning("nobody tells the disks apart", machine=assignment.machine_id, why=str(fault))
 
     def _reached_by(self, source: Source) -> DataPort:
         """Return where the machine reaches us: a recovered one sees nothing but this host's end of its network."""
