@@ -266,6 +266,27 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"spec.target.privateIP": "web-01"},
         'target.privateIP "web-01" is not an IP address; write one such as 10.1.0.4',
     ),
+    "private IP of an interface that is a name": (
+        "ProtectedVM",
+        {"spec.target.interfaces": [{"privateIP": "web-01"}]},
+        "privateIP of an interface must be an IP address, such as 10.1.0.4; leave it out to get a free one of the "
+        "subnet",
+    ),
+    "interfaces beside the short form": (
+        "ProtectedVM",
+        {"spec.target.interfaces": [{"subnet": "front"}], "spec.target.privateIP": "10.1.0.4"},
+        "target.privateIP is the short form for one interface: with target.interfaces write it there",
+    ),
+    "two primary interfaces": (
+        "ProtectedVM",
+        {"spec.target.interfaces": [{"primary": True}, {"primary": True}]},
+        "only one of target.interfaces can be primary",
+    ),
+    "two interfaces at one address": (
+        "ProtectedVM",
+        {"spec.target.interfaces": [{"privateIP": "10.1.0.4"}, {"privateIP": "10.1.0.4"}]},
+        "two of target.interfaces have the same privateIP: give each its own, or leave it out",
+    ),
     "reference with a namespace": (
         "ProtectedVM",
         {"spec.policyRef": {"name": "default/standard"}},

@@ -8,13 +8,14 @@ import pytest
 from tests.unit.decide_world import observed, site, with_spec
 from tests.unit.test_appliance_resolve import SECRETS, objects, resolve, start_task
 
-from farshore_engine.contract.site import CloudProvider
+from farshore_engine.contract.site import CloudInterface, CloudProvider
 from farshore_engine.contract.tasks import TaskKind
 from farshore_operator.api import Site
 from farshore_operator.api.failoverplan import Overrides
 from farshore_operator.api.failoverrun import FailoverRunSpec, FailoverRunStatus, RunKind, RunPhase, Step, StepPhase
 from farshore_operator.api.site import Provider
-from farshore_operator.api.target import DiskType, Target, TargetDefaults
+from farshore_operator.api.target import DiskType, Interface, Target, TargetDefaults
+from farshore_operator.decide import readiness
 from farshore_operator.decide.observedvm import ObservedVM
 from farshore_operator.decide.runspec import Choices, Chosen, freeze
 from farshore_operator.decide.runsteps import RULES, StepName, preparation, sequence, task_input
@@ -64,6 +65,29 @@ def test_a_drill_leaves_address_and_set_free_and_has_a_network_of_its_own_unless
     named = recovery.model_copy(update={"spec": recovery.spec.model_copy(update={"drill_network": "drill-net"})})
     (member,) = frozen(machine(named), RunKind.TEST_FAILOVER).members
     assert member.target is not None and (member.target.network, member.target.isolated) == ("drill-net", False)
+
+
+def test_interfaces_are_as_asked_and_free_in_a_drill() -> None:
+    asked = (Interface(subnet="front"), Interface(private_ip="10.1.0.4", primary=True))
+    seen = machine(in_azure(subnet="back"), interfaces=asked)
+    (member,) = frozen(seen).members
+    assert member.target is not None
+    found = [(one.subnet, one.private_ip, one.primary) for one in member.target.nics()]
+    assert found == [("front", "", False), ("back", "10.1.0.4", True)]
+    (member,) = frozen(seen, RunKind.TEST_FAILOVER).members
+    assert member.target is not None
+    assert [one.private_ip for one in member.target.nics()] == ["", ""]
+    (member,) = frozen(machine(in_azure(subnet="back"), private_ip="10.1.0.4")).members
+    assert member.target is not None
+    assert member.target.nics() == (CloudInterface(subnet="back", private_ip="10.1.0.4", primary=True),)
+
+
+def test_site_recovery_is_not_told_of_interfaces_and_says_so() -> None:
+    for target in ({"private_ip": "10.1.0.4"}, {"interfaces": (Interface(), Interface())}):
+        spec = machine(in_azure(), **target).vm.spec.target
+        (blocker,) = readiness._service_target(in_azure(), spec)
+        assert blocker.reason == "ChosenInterfaces" and "use a RecoveryVault of engine native" in blocker.message
+    assert readiness._service_target(in_azure(), machine(in_azure()).vm.spec.target) == []
 
 
 def test_nothing_changes_for_a_local_site() -> None:

@@ -15,7 +15,7 @@ from farshore_engine.azure.machinechecks import (
     quota_left,
     size_there,
 )
-from farshore_engine.azure.networkchecks import address_free, network_fits
+from farshore_engine.azure.networkchecks import addresses_free, network_fits
 from farshore_engine.azure.paths import network_path
 from farshore_engine.azure.place import Place
 from farshore_engine.azure.reach import ways_in
@@ -61,8 +61,8 @@ def check_wish(found: Checklist, cloud: Cloud, wish: Wish) -> None:
     place = wish.place
     if not place.target.isolated:
         found.ask("Network", lambda: network_fits(cloud, place))
-        if place.target.private_ip:
-            found.ask("PrivateAddress", lambda: address_free(cloud, place))
+        if any(one.private_ip for one in place.target.nics()):
+            found.ask("PrivateAddress", lambda: addresses_free(cloud, place))
     if found.ask("Size", lambda: size_there(cloud, wish)):
         found.ask("Quota", lambda: quota_left(cloud, wish))
     found.ask("DiskType", lambda: disk_type_offered(cloud, place))

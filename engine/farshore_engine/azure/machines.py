@@ -26,7 +26,9 @@ class Parts:
 
     os_disk: str
     data_disks: tuple[str, ...]
-    nic: str
+    nics: tuple[str, ...]
+    """In their order; `primary` is the number of the primary one."""
+    primary: int = 0
 
 
 @dataclass(frozen=True)
@@ -159,14 +161,12 @@ def settled(cloud: Cloud, place: Place, tell: Tell = quiet) -> Any:
 
 
 def machine_address(cloud: Cloud, machine: Any) -> str:
-    """Return the private address of a machine's first interface."""
-    ids = [str(one.id) for one in machine.network_profile.network_interfaces or ()]
-    if not ids:
+    """Return the private address of a machine's primary interface."""
+    found = sorted(machine.network_profile.network_interfaces or (), key=lambda one: not one.primary)
+    if not found:
         raise StopFault(f"machine {machine.name} has no network interface", "Attach one", reason="NoInterface")
-    name = ids[0].rpartition("/")[2]
-    nic = cloud.ask(
-        f"look at network interface {name}", lambda: cloud.network.network_interfaces.get(group_of(ids[0]), name)
-    )
+    group, name = group_of(str(found[0].id)), str(found[0].id).rpartition("/")[2]
+    nic = cloud.ask(f"look at network interface {name}", lambda: cloud.network.network_interfaces.get(group, name))
     return address_of(nic)
 
 
@@ -198,7 +198,12 @@ def machine_body(place: Place, parts: Parts, size: str) -> dict[str, Any]:
                 for lun, one in enumerate(parts.data_disks)
             ],
         },
-        "networkProfile": {"networkInterfaces": [{"id": parts.nic, "properties": {"primary": True, **keep}}]},
+        "networkProfile": {
+            "networkInterfaces": [
+                {"id": one, "properties": {"primary": number == parts.primary, **keep}}
+                for number, one in enumerate(parts.nics)
+            ]
+        },
         "diagnosticsProfile": {"bootDiagnostics": {"enabled": True}},
     }
     wanted = place.target.availability_set

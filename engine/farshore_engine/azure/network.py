@@ -1,4 +1,4 @@
-"""The network of a recovered machine: an existing subnet, or one of a drill's own; and its network interface."""
+"""The network of a recovered machine: existing subnets, or one of a drill's own; and its network interfaces."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from farshore_engine.azure.cloud import Cloud, Tell, plain, quiet
 from farshore_engine.azure.place import NAME, OWNER, RUN, US, Place
 from farshore_engine.contract.faults import StopFault, WaitFault
+from farshore_engine.contract.site import CloudInterface
 
 ISOLATED_RANGE, ISOLATED_SUBNET = "10.0.0.0/24", "isolated"
 RESERVED = 5  # addresses of each subnet that Azure keeps for itself
@@ -72,6 +73,12 @@ def free_addresses(subnet: Any) -> int:
     return total - len(subnet.ip_configurations or ())
 
 
+def is_inside(subnet: Any, address: str) -> bool:
+    """Tell whether an address is one of a subnet's."""
+    prefixes = list(subnet.address_prefixes or ()) or [subnet.address_prefix]
+    return any(ipaddress.ip_address(address) in ipaddress.ip_network(one) for one in prefixes if one)
+
+
 def isolated_subnet(cloud: Cloud, place: Place, tell: Tell = quiet) -> str:
     """Make the network of a drill alone, from which nothing can be reached, or find it; returns the subnet's id.
 
@@ -120,10 +127,16 @@ def isolated_subnet(cloud: Cloud, place: Place, tell: Tell = quiet) -> str:
     return str(subnet_of(found, "").id)
 
 
-def ensure_nic(cloud: Cloud, place: Place, tell: Tell = quiet) -> Any:
-    """Make the machine's network interface, or find it: at the address that was asked for, else at a free one."""
+def ensure_nics(cloud: Cloud, place: Place, tell: Tell = quiet) -> tuple[Any, ...]:
+    """Make the machine's network interfaces in their order, or find them."""
+    return tuple(_ensure_nic(cloud, place, number, one, tell) for number, one in enumerate(place.target.nics()))
+
+
+def _ensure_nic(cloud: Cloud, place: Place, number: int, wanted: CloudInterface, tell: Tell) -> Any:
+    """Make a network interface, or find it: at the address that was asked for, else at a free one."""
+    name = place.nic(number)
     found = cloud.find(
-        f"look for network interface {place.nic}", lambda: cloud.network.network_interfaces.get(place.group, place.nic)
+        f"look for network interface {name}", lambda: cloud.network.network_interfaces.get(place.group, name)
     )
     if found is not None:
         place.check_own("network interface", found)
@@ -132,18 +145,18 @@ def ensure_nic(cloud: Cloud, place: Place, tell: Tell = quiet) -> Any:
     if place.target.isolated:
         subnet = isolated_subnet(cloud, place, tell)
     else:
-        subnet = str(subnet_of(vnet_of(cloud, place), place.target.subnet).id)
+        subnet = str(subnet_of(vnet_of(cloud, place), wanted.subnet).id)
     address: dict[str, Any] = {"privateIPAllocationMethod": "Dynamic"}
-    if place.target.private_ip:
-        address = {"privateIPAllocationMethod": "Static", "privateIPAddress": place.target.private_ip}
+    if wanted.private_ip:
+        address = {"privateIPAllocationMethod": "Static", "privateIPAddress": wanted.private_ip}
     body = {
         "location": place.site.region,
         "tags": place.tags,
         "properties": {"ipConfigurations": [{"name": "main", "properties": {"subnet": {"id": subnet}, **address}}]},
     }
     return cloud.finish(
-        f"make network interface {place.nic}",
-        lambda: cloud.network.network_interfaces.begin_create_or_update(place.group, place.nic, body),
+        f"make network interface {name}",
+        lambda: cloud.network.network_interfaces.begin_create_or_update(place.group, name, body),
         tell,
     )
 

@@ -66,10 +66,9 @@ class Place:
         own = {OWNER: US, RUN: self.run, MACHINE: self.machine_id, NAME: self.name, POINT: self.point}
         return {**self.target.tags, **own}
 
-    @property
-    def nic(self) -> str:
-        """Name of the network interface."""
-        return f"{self.name[:STEM]}-{self.key}-nic"
+    def nic(self, number: int) -> str:
+        """Name of network interface `number` of the target, from 0."""
+        return f"{self.name[:STEM]}-{self.key}-nic{f'-{number}' if number else ''}"
 
     def disk(self, number: int) -> str:
         """Name of the disk that is number `number` in the point, from 0."""

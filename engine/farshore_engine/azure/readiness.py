@@ -38,6 +38,7 @@ def wished_for(place: Place, described: MachineDescription, disks: int, memory_m
         disks=max(0, disks - 1),
         premium=place.target.disk_type.startswith(("Premium", "Ultra")),
         zone=place.target.zone,
+        nics=len(place.target.nics()),
     )
     return Wish(place, needs, any(disk.bootable and disk.replicated for disk in described.disks))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from farshore_engine.azure.cloud import Cloud, plain
@@ -24,6 +24,7 @@ class Needs:
     disks: int = 0
     premium: bool = False
     zone: str = ""
+    nics: int = 1
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Size:
     architecture: str
     restricted: str = ""
     closed_zones: frozenset[str] = frozenset()
+    nics: int = 1
 
     def lacks(self, needs: Needs) -> tuple[str, ...]:
         """Return why a machine cannot have this size; nothing if it can."""
@@ -54,6 +56,8 @@ class Size:
             found.append(f"it does not boot by {how}")
         if needs.disks > self.disks:
             found.append(f"it takes {self.disks} data disks, and the machine has {needs.disks}")
+        if needs.nics > self.nics:
+            found.append(f"it takes {self.nics} network interfaces, and the machine has {needs.nics}")
         if needs.premium and not self.premium:
             found.append("it takes no premium disks")
         if self.architecture != "x64":
@@ -90,15 +94,15 @@ def choose(sizes: tuple[Size, ...], needs: Needs, asked: str = "") -> tuple[Size
                 "Set another target.size, or leave it out",
                 reason="BadSize",
             )
-        least = Needs(wished.cpus, wished.memory_mib, needs.generation, needs.disks, needs.premium, needs.zone)
+        least = replace(needs, cpus=wished.cpus, memory_mib=wished.memory_mib)
         others = [one for one in _fitting(sizes, least) if one != wished]
         return ((wished,) if not wished.lacks(needs) else ()) + tuple(others[: MOST - 1])
     found = _fitting(sizes, needs)
     if not found:
         raise StopFault(
-            f"no size of the region has {needs.cpus} CPUs, {needs.memory_mib} MiB, room for {needs.disks} data disks, "
-            f"and boots generation {needs.generation}{f' in zone {needs.zone}' if needs.zone else ''}",
-            "Set target.size, another zone, or fewer CPUs and less memory",
+            f"no size of the region has {needs.cpus} CPUs, {needs.memory_mib} MiB, room for {needs.disks} data disks and "
+            f"{needs.nics} network interfaces, and boots generation {needs.generation}{f' in zone {needs.zone}' if needs.zone else ''}",
+            "Set target.size, another zone, fewer CPUs and less memory, or fewer target.interfaces",
             reason="NoFittingSize",
         )
     return tuple(found[:MOST])
@@ -147,4 +151,5 @@ def _size(sku: Any, region: str) -> Size:
         architecture=known.get("CpuArchitectureType", "x64"),
         restricted=restricted,
         closed_zones=frozenset(closed),
+        nics=int(known.get("MaxNetworkInterfaces", "1")),
     )

@@ -69,26 +69,23 @@ def room_together(cloud: Cloud, members: Sequence[Member]) -> str:
     Raises:
         StopFault: one has not.
     """
-    places: dict[tuple[str, str], list[Member]] = {}
+    places: Counter[tuple[str, str]] = Counter()
     free: dict[tuple[str, str], int] = {}
     for member in members:
         vnet = vnet_of(cloud, member.place)
-        subnet = subnet_of(vnet, member.place.target.subnet)
-        key = (str(vnet.name), str(subnet.name))
-        free[key] = free_addresses(subnet)
-        places.setdefault(key, []).append(member)
-    full = [
-        f"{key[0]}/{key[1]} has {free[key]} for {len(them)}" for key, them in places.items() if free[key] < len(them)
-    ]
+        for wanted in member.place.target.nics():
+            subnet = subnet_of(vnet, wanted.subnet)
+            key = (str(vnet.name), str(subnet.name))
+            free[key] = free_addresses(subnet)
+            places[key] += 1
+    full = [f"{key[0]}/{key[1]} has {free[key]} for {count}" for key, count in places.items() if free[key] < count]
     if full:
         raise StopFault(
-            f"subnets have fewer free addresses than machines that join them: {'; '.join(full)}",
+            f"subnets have fewer free addresses than interfaces that join them: {'; '.join(full)}",
             "Enlarge them, or spread the machines over others: target.subnet",
             reason="SubnetFull",
         )
-    return "; ".join(
-        f"{key[0]}/{key[1]} has {free[key]} free addresses for {len(them)}" for key, them in places.items()
-    )
+    return "; ".join(f"{key[0]}/{key[1]} has {free[key]} free addresses for {count}" for key, count in places.items())
 
 
 def _sizes_for(sizes: tuple[Size, ...], member: Member) -> tuple[Size, ...]:

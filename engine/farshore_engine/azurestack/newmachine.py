@@ -1,4 +1,4 @@
-"""A machine in the same place as one that is gone: new disks, the old interface or one like it, the same name.
+"""A machine in the same place as one that is gone: new disks, the old interfaces or ones like them, the same name.
 
 What it makes has names and tags that follow from machine and run, so that a repeated step finds what it made.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from farshore_engine.azurestack.definition import Definition
-from farshore_engine.azurestack.machine import GIB, SYSTEM_LUN, AttachedDisk, read_nic
+from farshore_engine.azurestack.machine import GIB, SYSTEM_LUN, AttachedDisk, Nic, read_nic
 from farshore_engine.azurestack.machines import NICS, Machines
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.machine import MachineDescription
@@ -34,7 +34,8 @@ class Order:
         name: of the machine.
         run, machine_id: on record with everything that is made.
         disks: of the point, in its order.
-        address: private address that the machine had, empty if that is not known.
+        addresses: private addresses that the machine had, one for each interface, the primary one's first; those that
+            the Hub's networks do not have are the machine's own affair (bridges of containers).
     """
 
     name: str
@@ -43,7 +44,7 @@ class Order:
     disks: Sequence[PointDisk]
     description: MachineDescription
     target: CloudTarget
-    address: str = ""
+    addresses: tuple[str, ...] = ()
 
     @property
     def tags(self) -> dict[str, str]:
@@ -54,6 +55,24 @@ class Order:
         """Return a name that is the same each time that this run asks for it."""
         short = hashlib.sha256(f"{self.run}/{self.machine_id}/{what}".encode()).hexdigest()[:8]
         return f"{self.name[:50]}-{what}-{short}"
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """A subnet of the Hub with its address range."""
+
+    id: str
+    name: str
+    prefix: str
+
+    def has(self, address: str) -> bool:
+        """Tell whether an address is one of it; no address is none."""
+        return bool(address) and ipaddress.ip_address(address) in ipaddress.ip_network(self.prefix, strict=False)
+
+
+def _subnets_of(network: Mapping[str, Any]) -> list[Subnet]:
+    found = (network.get("properties") or {}).get("subnets") or []
+    return [Subnet(str(one["id"]), str(one["name"]), str(one["properties"]["addressPrefix"])) for one in found]
 
 
 class NewMachine:
@@ -72,10 +91,10 @@ class NewMachine:
         self._group = f"/subscriptions/{self._site.subscription}/resourceGroups/{group}"
 
     def define(self) -> Definition:
-        """Make disks and interface, and return the definition of the machine that has them."""
+        """Make disks and interfaces, and return the definition of the machine that has them."""
         order = self._order
         size = order.target.size or self._smallest()
-        nic = self._nic()
+        nics = self._nics()
         disks = [self._disk(number, disk, lun) for number, (disk, lun) in enumerate(self._placed())]
         system = next(disk for disk in disks if disk.system)
         properties: dict[str, Any] = {
@@ -88,7 +107,11 @@ class NewMachine:
                     if not disk.system
                 ],
             },
-            "networkProfile": {"networkInterfaces": [{"id": nic, "properties": {"primary": True}}]},
+            "networkProfile": {
+                "networkInterfaces": [
+                    {"id": nic, "properties": {"primary": number == 0}} for number, nic in enumerate(nics)
+                ]
+            },
         }
         if wanted := order.target.availability_set:
             named = f"{self._group}/providers/Microsoft.Compute/availabilitySets/{wanted}"
@@ -121,26 +144,61 @@ class NewMachine:
             self._manager.put(path, body)
         return AttachedDisk(name, lun, path)
 
-    def _nic(self) -> str:
-        """Return the interface: one that is free and has the address, else a new one."""
-        address = self._order.target.private_ip or self._order.address
-        for body in self._manager.all(f"/subscriptions/{self._site.subscription}/providers/{NICS}"):
-            used = (body.get("properties") or {}).get("virtualMachine")
-            if address and address in read_nic(body).addresses and not used:
-                return str(body["id"])
-        path = f"{self._group}/providers/{NICS}/{self._order.label('nic')}"
+    def _nics(self) -> tuple[str, ...]:
+        """Return the interfaces, the primary one first: those that are free and have the addresses, else new ones.
+
+        All of a machine's interfaces are in one virtual network, that of the primary one.
+        """
+        wanted = self._order.addresses or ("",)
+        first = self._order.target.private_ip or wanted[0]
+        free = {address: nic for nic in self._free() for address in nic.addresses}
+        nics: list[str] = []
+        subnets: list[Subnet] | None = None
+        if first in free:
+            nics.append(free[first].id)
+            network = free[first].subnet.rpartition("/subnets/")[0]
+        else:
+            subnets = self._subnets()
+            nics.append(self._made(0, *self._home(subnets, first)))
+            network = subnets[0].id.rpartition("/subnets/")[0]
+        for number, address in enumerate(wanted[1:], 1):
+            if address in free and free[address].subnet.lower().startswith(f"{network.lower()}/"):
+                nics.append(free[address].id)
+                continue
+            subnets = self._of_network(network) if subnets is None else subnets
+            if (home := next((one for one in subnets if one.has(address)), None)) is not None:
+                nics.append(self._made(number, home.id, address))
+        return tuple(dict.fromkeys(nics))
+
+    def _free(self) -> list[Nic]:
+        """Return the interfaces of the subscription that no machine has."""
+        bodies = self._manager.all(f"/subscriptions/{self._site.subscription}/providers/{NICS}")
+        return [read_nic(body) for body in bodies if not (body.get("properties") or {}).get("virtualMachine")]
+
+    def _made(self, number: int, subnet: str, address: str) -> str:
+        """Make an interface in a subnet, at the address if one is given, or find it."""
+        path = f"{self._group}/providers/{NICS}/{self._order.label(f'nic{number or str()}')}"
         if self._manager.find(path) is None:
-            subnet, prefix = self._subnet()
-            inside = bool(address) and ipaddress.ip_address(address) in ipaddress.ip_network(prefix, strict=False)
-            how = {"privateIPAllocationMethod": "Static", "privateIPAddress": address} if inside else {}
-            properties = {"subnet": {"id": subnet}, **how}
+            properties: dict[str, Any] = {"subnet": {"id": subnet}}
+            if address:
+                properties |= {"privateIPAllocationMethod": "Static", "privateIPAddress": address}
             configuration = {"name": "ipconfig1", "properties": properties}
             body = {"location": self._site.region, "tags": self._order.tags}
             self._manager.put(path, {**body, "properties": {"ipConfigurations": [configuration]}})
         return path
 
-    def _subnet(self) -> tuple[str, str]:
-        """Return id and address range of the subnet that the target names, else of the first of the only network."""
+    def _home(self, subnets: Sequence[Subnet], address: str) -> tuple[str, str]:
+        """Return the subnet of the primary interface, and its address there, empty for a free one."""
+        named = self._order.target.subnet.lower()
+        chosen = next((one for one in subnets if one.name.lower() == named), None)
+        chosen = chosen or next((one for one in subnets if one.has(address)), subnets[0])
+        return chosen.id, address if chosen.has(address) else ""
+
+    def _of_network(self, network: str) -> list[Subnet]:
+        return _subnets_of(self._manager.find(network) or {})
+
+    def _subnets(self) -> list[Subnet]:
+        """Return the subnets of the network that the target names, else of the only one."""
         target = self._order.target
         networks = list(self._manager.all(f"/subscriptions/{self._site.subscription}/providers/{NETWORKS}"))
         named = [one for one in networks if target.network.lower() in (str(one["id"]).lower(), one["name"].lower())]
@@ -152,15 +210,14 @@ class NewMachine:
                 "Set spec.defaults.network and spec.defaults.subnet of the Site",
                 reason="NoNetwork",
             )
-        subnets = chosen[0]["properties"].get("subnets") or []
-        fitting = [one for one in subnets if not target.subnet or one["name"].lower() == target.subnet.lower()]
-        if not fitting:
+        subnets = _subnets_of(chosen[0])
+        if not subnets or (target.subnet and target.subnet.lower() not in [one.name.lower() for one in subnets]):
             raise StopFault(
                 f"virtual network {chosen[0]['name']} has no subnet {target.subnet}",
                 "Correct spec.defaults.subnet of the Site",
                 reason="NoNetwork",
             )
-        return str(fitting[0]["id"]), str(fitting[0]["properties"]["addressPrefix"])
+        return subnets
 
     def _smallest(self) -> str:
         """Return the smallest size of the region that has what the machine had and takes its disks."""

@@ -60,6 +60,17 @@ class CloudSite(Model):
         return {"site": self.name, "subscription": self.subscription, "resourceGroup": self.resource_group}
 
 
+class CloudInterface(Model):
+    """One network interface of a recovered machine; all are in one virtual network."""
+
+    subnet: Text = ""
+    """Subnet of the network; empty for its first one."""
+    private_ip: Text = ""
+    """Private IP address; empty for a free one of the subnet."""
+    primary: bool = False
+    """Whether the machine answers there, and its default route leads there."""
+
+
 class CloudTarget(Model):
     """What a recovered machine becomes in a cloud; a field that is empty leaves the choice to the provider."""
 
@@ -73,6 +84,8 @@ class CloudTarget(Model):
     """Subnet of the network; empty for its first one."""
     private_ip: Text = ""
     """Private IP address; empty for a free one of the subnet."""
+    interfaces: Annotated[tuple[CloudInterface, ...], Field(max_length=8)] = ()
+    """Network interfaces in their order; empty for one that is what `subnet` and `private_ip` say."""
     availability_set: Text = ""
     """Availability set that the machine joins, by name or resource ID; empty for none."""
     zone: Text = ""
@@ -83,3 +96,12 @@ class CloudTarget(Model):
     """Tags of everything that is made."""
     isolated: bool = False
     """The network is one of the drill's own, from which nothing is reached; it is made and removed with the machine."""
+
+    def nics(self) -> tuple[CloudInterface, ...]:
+        """Return the interfaces in their order: at least one, and exactly one is primary, the first unless said."""
+        found = tuple(
+            one.model_copy(update={"subnet": one.subnet or self.subnet})
+            for one in self.interfaces or (CloudInterface(private_ip=self.private_ip),)
+        )
+        chosen = next((number for number, one in enumerate(found) if one.primary), 0)
+        return tuple(one.model_copy(update={"primary": number == chosen}) for number, one in enumerate(found))

@@ -58,6 +58,27 @@ class TargetDefaults(Model):
     """Tags of everything that is made for a recovered machine. Default: none."""
 
 
+class Interface(Model):
+    """One network interface of a recovered machine."""
+
+    rules = (
+        Rule(
+            "!has(self.privateIP) || isIP(self.privateIP)",
+            "privateIP of an interface must be an IP address, such as 10.1.0.4; leave it out to get a free one of the "
+            "subnet",
+            path=".privateIP",
+        ),
+    )
+
+    subnet: Word | None = None
+    """Subnet of the network. Default: target.subnet."""
+    private_ip: Annotated[str, Field(max_length=45)] | None = None
+    """Private IP address after a failover (a drill always gets a free one). Default: a free address of the subnet."""
+    primary: bool | None = None
+    """Whether the machine answers at this interface, and its default route leads there. Default: true for the first
+    one if no other is primary."""
+
+
 class Target(TargetDefaults):
     """What one machine becomes; fields that are absent come from its site's `defaults`."""
 
@@ -69,6 +90,22 @@ class Target(TargetDefaults):
             "or leave it out to get a free one of the subnet'",
             ".privateIP",
         ),
+        Rule(
+            "!has(self.interfaces) || size(self.interfaces) == 0 || !has(self.privateIP)",
+            "target.privateIP is the short form for one interface: with target.interfaces write it there",
+            path=".privateIP",
+        ),
+        Rule(
+            "!has(self.interfaces) || self.interfaces.filter(i, has(i.primary) && i.primary).size() <= 1",
+            "only one of target.interfaces can be primary",
+            path=".interfaces",
+        ),
+        Rule(
+            "!has(self.interfaces) || self.interfaces.all(i, !has(i.privateIP) || "
+            "self.interfaces.filter(j, has(j.privateIP) && j.privateIP == i.privateIP).size() == 1)",
+            "two of target.interfaces have the same privateIP: give each its own, or leave it out",
+            path=".interfaces",
+        ),
     )
 
     site_ref: Reference
@@ -78,3 +115,6 @@ class Target(TargetDefaults):
     private_ip: Annotated[str, Field(max_length=45)] | None = None
     """Private IP address of the recovered machine after a failover (a drill always gets a free one). Default: a free
     address of the subnet."""
+    interfaces: Annotated[tuple[Interface, ...], Field(max_length=8)] = ()
+    """Network interfaces of the recovered machine in their order, all in one virtual network. Default: one, as subnet
+    and privateIP say. Used by provider `azure` with engine `native` only."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from farshore_engine.contract.site import CloudCredential, CloudProvider, CloudSite, CloudTarget
+from farshore_engine.contract.site import CloudCredential, CloudInterface, CloudProvider, CloudSite, CloudTarget
 from farshore_operator.api import ProtectedVM, Site
 from farshore_operator.api.failoverplan import Overrides
 from farshore_operator.api.resource import Reference
 from farshore_operator.api.site import AzureSite, AzureStackHubSite, Provider
-from farshore_operator.api.target import TargetDefaults
+from farshore_operator.api.target import Target, TargetDefaults
 
 NOTHING = TargetDefaults()
 AS_PLANNED = Overrides()
@@ -63,7 +63,19 @@ def cloud_target(
         return None
     wished = vm.spec.target
     found = _target(site, wished, network, own.size or "", drill=drill)
-    return found.model_copy(update={"private_ip": "" if drill else wished.private_ip or ""})
+    asked = tuple(
+        CloudInterface(
+            subnet=one.subnet or "", private_ip="" if drill else one.private_ip or "", primary=one.primary or False
+        )
+        for one in wished.interfaces
+    )
+    return found.model_copy(update={"private_ip": "" if drill else wished.private_ip or "", "interfaces": asked})
+
+
+def asked_addresses(wished: Target) -> tuple[str, ...]:
+    """Return the private addresses that a machine asks for, in the order of its interfaces."""
+    own = (wished.private_ip,) if wished.private_ip else ()
+    return (*own, *(one.private_ip for one in wished.interfaces if one.private_ip))
 
 
 def _target(site: Site, wished: TargetDefaults, network: str, size: str, *, drill: bool) -> CloudTarget:

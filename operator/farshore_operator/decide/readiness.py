@@ -12,6 +12,7 @@ from farshore_operator.api import FailoverRun, Site
 from farshore_operator.api.failoverrun import RunKind
 from farshore_operator.api.protectedvm import FailoverBlocker, FailoverReady, Place, Verdict
 from farshore_operator.api.site import Provider
+from farshore_operator.api.target import Target
 from farshore_operator.decide import history, machineruns
 from farshore_operator.decide.blocker import Blocker
 from farshore_operator.decide.naming import MACHINE_NAME_LENGTH, bounded, machine_id
@@ -23,6 +24,12 @@ from farshore_operator.providers.targets import TargetFacts, in_the_way
 
 MOST = 32
 """Blockers that a status tells."""
+NO_INTERFACES = (
+    "private addresses and several network interfaces are not told to Site Recovery, which gives the machine the "
+    "interfaces of its source at free addresses: remove target.privateIP and target.interfaces, or use a RecoveryVault "
+    "of engine native"
+)
+"""What engine siteRecovery does not do, and what to do instead."""
 
 
 def recovery_server(observed: ObservedVM) -> ServerFacts | None:
@@ -81,7 +88,7 @@ def _target(observed: ObservedVM) -> list[Blocker]:
     if observed.target_site is None:
         return [Blocker("SiteNotFound", f"spec.target.siteRef names Site {namespace}/{name}, which does not exist")]
     if not _own(observed):
-        return _service_target(observed.target_site)
+        return _service_target(observed.target_site, observed.vm.spec.target)
     cannot = cannot_recover(observed.target_site.spec.provider, name)
     if cannot:
         return [Blocker("ProviderNotSupported", cannot)]
@@ -108,10 +115,11 @@ def _own(observed: ObservedVM) -> bool:
     return vault is None or Capability.OWN_SERVERS in FACTS[vault.spec.engine].capabilities
 
 
-def _service_target(site: Site) -> list[Blocker]:
-    """Return what is wrong with the target of a machine that Site Recovery recovers: that it is not in Azure."""
+def _service_target(site: Site, target: Target) -> list[Blocker]:
+    """Return what is wrong with the target of a machine that Site Recovery recovers: not in Azure, or too detailed."""
     if site.spec.provider is Provider.AZURE:
-        return []
+        asked = target.private_ip or target.interfaces
+        return [Blocker("ChosenInterfaces", NO_INTERFACES)] if asked else []
     text = (
         f"target site {site.metadata.name} has provider {site.spec.provider}, and Site Recovery recovers to Azure "
         "only: name a Site of provider azure, or use a RecoveryVault of engine native"

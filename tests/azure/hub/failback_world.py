@@ -68,7 +68,7 @@ class Vault:
     before: dict[str, bytes]
 
 
-def make_vault(directory: Path) -> Vault:
+def make_vault(directory: Path, interfaces: tuple[tuple[str, str], ...] = (("eth0", ADDRESS),)) -> Vault:
     """Two points of two disks; what is at the Hub is the first, what comes home the second."""
     store = DirectoryStore(directory)
     opened = MachineVault.open(store, KEY, "demo.shop", create=True)
@@ -78,7 +78,7 @@ def make_vault(directory: Path) -> Vault:
     described = MachineDescription(
         hostname="shop", cpus=2, memory_bytes=4 << 30,
         disks=tuple(MachineDisk(id=name, name=name, size_bytes=DISK, bootable=name == "system") for name in CHANGED),
-        interfaces=(NetworkInterface(name="eth0", addresses=(f"{ADDRESS}/24",)),),
+        interfaces=tuple(NetworkInterface(name=name, addresses=(f"{one}/24",)) for name, one in interfaces),
     )  # fmt: skip
     before, point = {}, None
     for number in range(2):

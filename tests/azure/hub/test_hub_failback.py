@@ -172,6 +172,45 @@ def test_the_interface_of_a_machine_that_is_gone_is_used_again(world: World) -> 
     world.check_home(fresh=True)
 
 
+def test_a_machine_with_several_interfaces_comes_home_with_all_of_them(world: World) -> None:
+    world.seed()
+    machine, subnet = compute(world.sim).machine("shop"), _default(world)
+    nic = seeds.nic(world.sim, GROUP, "shop-nic2", subnet, "10.1.0.9")
+    references = machine.properties["networkProfile"]["networkInterfaces"]
+    machine.properties["networkProfile"]["networkInterfaces"] = before = [
+        {"id": nic, "properties": {"primary": False}}, {"id": references[0]["id"], "properties": {"primary": True}},
+    ]  # fmt: skip
+    world.step(TaskKind.WRITE_BACK)
+    started = world.step(TaskKind.START_SOURCE)
+    assert started.address == ADDRESS, "the primary one's"
+    after = compute(world.sim).machine("shop").properties["networkProfile"]["networkInterfaces"]
+    assert [(one["id"], one["properties"]["primary"]) for one in after] == [
+        (one["id"], one["properties"]["primary"]) for one in before
+    ]
+    assert not any("farshore-machine" in one.tags for one in world.sim.store.of("Microsoft.Network/networkInterfaces"))
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["its second interface is left", "nothing is left"])
+def test_a_machine_that_is_gone_gets_all_interfaces_again_that_the_network_has(
+    kept: bool, world: World, tmp_path: Path
+) -> None:
+    interfaces = (("eth0", ADDRESS), ("eth1", "10.1.0.9"), ("docker0", "172.17.0.1"))
+    world.vault = make_vault(tmp_path / "more", interfaces)
+    world.seed(machine=False)
+    if kept:
+        seeds.nic(world.sim, GROUP, "shop-nic2", _default(world), "10.1.0.9")
+    for kind in (TaskKind.WRITE_BACK, TaskKind.START_SOURCE):
+        world.step(kind)
+    assert compute(world.sim).as_machine(compute(world.sim).machine("shop")).addresses == (ADDRESS, "10.1.0.9")
+    names = [one.name for one in world.sim.store.of("Microsoft.Network/networkInterfaces")]
+    assert len(names) == 3 and ("shop-nic2" in names) is kept
+
+
+def _default(world: World) -> str:
+    network = f"/subscriptions/{world.sim.subscription}/resourceGroups/{GROUP}/providers/Microsoft.Network"
+    return f"{network}/virtualNetworks/vnet/subnets/default"
+
+
 class Death:
     """Kills once, at a moment: each change has one before it and one behind it."""
 

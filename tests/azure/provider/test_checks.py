@@ -20,7 +20,7 @@ from farshore_engine.contract.assignment import RecoveryTarget
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.machine import BootMode, MachineDescription, MachineDisk
 from farshore_engine.contract.replication import Check, CheckResult
-from farshore_engine.contract.site import CloudCredential, CloudTarget
+from farshore_engine.contract.site import CloudCredential, CloudInterface, CloudTarget
 from farshore_engine.processserver import recoverysite
 from farshore_engine.processserver.recoverysite import look_at
 from farshore_operator.api import Site
@@ -93,6 +93,20 @@ def subnet_is_full(scene: Scene, sim: AzureSim) -> None:
     scene.target = CloudTarget(network="tiny")
 
 
+def interfaces_are_wrong(scene: Scene, sim: AzureSim) -> None:
+    seeds.nic(sim, "rg", "other", machines_subnet(sim), address="127.55.0.50")
+    wanted = ("127.55.0.50", "10.0.0.9", "127.55.0.51", "127.55.0.51")
+    scene.target = CloudTarget(interfaces=tuple(CloudInterface(private_ip=one) for one in wanted))
+
+
+def interfaces_are_too_many(scene: Scene, _: AzureSim) -> None:
+    scene.target = CloudTarget(interfaces=(CloudInterface(),) * 8)
+
+
+def a_subnet_is_missing(scene: Scene, _: AzureSim) -> None:
+    scene.target = CloudTarget(interfaces=(CloudInterface(), CloudInterface(subnet="dmz")))
+
+
 def group_is_gone(scene: Scene, _: AzureSim) -> None:
     scene.target = CloudTarget(resource_group="gone")
 
@@ -116,7 +130,15 @@ def size_is_restricted(scene: Scene, sim: AzureSim) -> None:
     [
         pytest.param(secret_is_wrong, "Subscription", "login to Azure was refused", id="wrong secret"),
         pytest.param(network_is_another, "Network", "no virtual network nowhere .*has shore", id="no such network"),
-        pytest.param(subnet_is_full, "Network", "no free address", id="full subnet"),
+        pytest.param(subnet_is_full, "Network", "fewer free addresses .*tiny/one has 0 for 1", id="full subnet"),
+        pytest.param(
+            interfaces_are_wrong,
+            "PrivateAddress",
+            "2 interfaces ask for address 127.55.0.51; address 127.55.0.50 is taken .* 10.0.0.9 is none of subnet",
+            id="addresses of interfaces",
+        ),
+        pytest.param(interfaces_are_too_many, "Size", "8 network interfaces", id="no size takes so many interfaces"),
+        pytest.param(a_subnet_is_missing, "Network", "no subnet dmz", id="an interface's subnet"),
         pytest.param(group_is_gone, "ResourceGroup", "no resource group gone", id="no such group"),
         pytest.param(name_is_taken, "Name", "not recovered from this one", id="name taken"),
         pytest.param(size_is_none, "Size", "no size Standard_Nothing", id="no such size"),

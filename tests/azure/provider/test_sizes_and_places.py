@@ -6,9 +6,10 @@ import pytest
 from tests.azure.provider.scene import Scene, data_disk, ours
 from tests.azuresim import AzureSim, seeds
 
-from farshore_engine.azure.sizes import Needs, Size, choose
+from farshore_engine.azure.cloud import cloud_of
+from farshore_engine.azure.sizes import Needs, Size, choose, list_sizes
 from farshore_engine.contract.faults import StopFault
-from farshore_engine.contract.site import CloudTarget
+from farshore_engine.contract.site import CloudInterface, CloudTarget
 from farshore_engine.contract.tasks import ProbeKind, ProbeSpec, TaskFailed, TaskKind
 
 VNET = "/resourceGroups/rg/providers/Microsoft.Network/virtualNetworks/shore"
@@ -144,6 +145,56 @@ def test_clean_up_leaves_what_it_did_not_make(scene: Scene, sim: AzureSim) -> No
     scene.do(TaskKind.CLEAN_UP)
     assert [one.name for one in sim.store.of("Microsoft.Compute/disks")] == ["database"]
     assert [one.name for one in sim.store.of("Microsoft.Network/virtualNetworks")] == ["shore"]
+
+
+def two_subnets(sim: AzureSim) -> None:
+    seeds.vnet(sim, "rg", "pair", "127.56.0.0/16", {"front": "127.56.1.0/24", "back": "127.56.2.0/24"})
+
+
+TWO = (CloudInterface(subnet="front"), CloudInterface(subnet="back", private_ip="127.56.2.9", primary=True))
+
+
+def test_a_machine_has_all_its_interfaces_in_their_order_and_answers_at_the_primary_one(
+    scene: Scene, sim: AzureSim
+) -> None:
+    two_subnets(sim)
+    scene.target = CloudTarget(network="pair", interfaces=TWO, tags={"team": "shop"})
+    first = scene.recover()
+    assert first.address == "127.56.2.9"
+    (front, back) = machine_of(sim)["networkProfile"]["networkInterfaces"]  # type: ignore[index]
+    assert (front["properties"]["primary"], back["properties"]["primary"]) == (False, True)
+    nics = [sim.store.need(one["id"]) for one in (front, back)]
+    wanted = [("front", "Dynamic"), ("back", "Static")]
+    for nic, (subnet, how) in zip(nics, wanted, strict=True):
+        given = nic.properties["ipConfigurations"][0]["properties"]
+        assert given["subnet"]["id"].endswith(f"/{subnet}") and given["privateIPAllocationMethod"] == how
+        assert nic.tags["team"] == "shop" and nic.tags["farshore-run"] == scene.run
+    before = ours(sim)
+    assert scene.do(TaskKind.START_MACHINE).address == first.address and ours(sim) == before, "nothing is made twice"
+    cleaned = scene.do(TaskKind.CLEAN_UP)
+    assert len([one for one in cleaned.removed if one.startswith("network interface")]) == 2 and ours(sim) == []
+
+
+def test_all_interfaces_of_a_drill_are_in_its_own_network(scene: Scene, sim: AzureSim) -> None:
+    scene.target = CloudTarget(network="drill-1", isolated=True, interfaces=(CloudInterface(), CloudInterface()))
+    scene.recover()
+    nics = sim.store.of("Microsoft.Network/networkInterfaces")
+    assert {one.properties["ipConfigurations"][0]["properties"]["subnet"]["id"].split("/")[-3] for one in nics} == {
+        "drill-1"
+    }
+    scene.do(TaskKind.CLEAN_UP)
+    assert ours(sim) == []
+
+
+def test_a_machine_with_more_interfaces_gets_a_size_that_takes_them(scene: Scene, sim: AzureSim) -> None:
+    two_subnets(sim)
+    scene.target = CloudTarget(network="pair", subnet="front", interfaces=(CloudInterface(),) * 4)
+    scene.recover()
+    taken = sim.parts["compute"].sizes[str(machine_of(sim)["hardwareProfile"]["vmSize"]).lower()]  # type: ignore[index]
+    assert taken.max_nics >= 4
+    sizes = list_sizes(cloud_of(scene.site))
+    with pytest.raises(StopFault, match="takes 2 network interfaces, and the machine has 4"):
+        choose(sizes, Needs(1, 512, nics=4), "Standard_D2s_v5")
 
 
 def size(name: str, cpus: int, gib: int, **more: object) -> Size:

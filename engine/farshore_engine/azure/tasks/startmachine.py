@@ -10,7 +10,7 @@ from farshore_engine.azure.cloud import plain
 from farshore_engine.azure.disks import UPLOADING, find_disk
 from farshore_engine.azure.machines import Made, Parts, machine_address, make_machine, settled
 from farshore_engine.azure.machines import start_machine as ensure_running
-from farshore_engine.azure.network import ensure_nic, group_of
+from farshore_engine.azure.network import ensure_nics, group_of
 from farshore_engine.azure.place import Place
 from farshore_engine.azure.sizes import Needs, choose, list_sizes
 from farshore_engine.azure.tasks.scene import Scene, telling
@@ -103,9 +103,10 @@ def _made(task: TaskAssignment, scene: Scene, point: StoredPoint, context: TaskC
     needs = needs_of(task, point.manifest.machine, generation, len(data))
     sizes = choose(list_sizes(scene.cloud), needs, scene.place.target.size)
     scene.note()
-    nic = ensure_nic(scene.cloud, scene.place, tell)
+    nics = tuple(str(nic.id) for nic in ensure_nics(scene.cloud, scene.place, tell))
     note_start(task, scene.directory)
-    parts = Parts(str(boot.id), tuple(str(disk.id) for disk in data), str(nic.id))
+    primary = [nic.primary for nic in scene.place.target.nics()].index(True)
+    parts = Parts(str(boot.id), tuple(str(disk.id) for disk in data), nics, primary)
     return make_machine(scene.cloud, scene.place, parts, sizes, tell)
 
 
@@ -119,6 +120,7 @@ def needs_of(task: TaskAssignment, described: MachineDescription, generation: st
         disks=disks,
         premium=target is not None and target.disk_type.startswith(("Premium", "Ultra")),
         zone=target.zone if target is not None else "",
+        nics=len(target.nics()) if target is not None else 1,
     )
 
 

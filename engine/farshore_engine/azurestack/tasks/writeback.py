@@ -64,7 +64,7 @@ def _apart(stage: Stage, point: StoredPoint) -> tuple[Definition, str]:
         disks=manifest.disks,
         description=manifest.machine,
         target=task.input.target or CloudTarget(),
-        address=_address(task, point),
+        addresses=_addresses(task, point),
     )
     definition = NewMachine(stage.machines, order).define()
     stage.apart.keep(definition)
@@ -104,8 +104,11 @@ def _is_it(stage: Stage, machine: Machine, point: StoredPoint) -> None:
         )
 
 
-def _address(task: TaskAssignment, point: StoredPoint) -> str:
-    """Return the private address that the machine had at home, empty where it is not known."""
+def _addresses(task: TaskAssignment, point: StoredPoint) -> tuple[str, ...]:
+    """Return the private address that each interface of the machine had at home, that by which it is known first."""
     mine = task.source.address if task.source is not None else ""
-    known = [one.split("/")[0] for nic in point.manifest.machine.interfaces for one in nic.addresses]
-    return mine if mine in known else next((one for one in known if ":" not in one), "")
+    found = []
+    for nic in point.manifest.machine.interfaces:
+        known = [one.split("/")[0] for one in nic.addresses if ":" not in one]
+        found += [mine] if mine in known else known[:1]
+    return tuple(sorted(dict.fromkeys(found), key=lambda one: one != mine))
