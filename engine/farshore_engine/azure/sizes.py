@@ -100,8 +100,9 @@ def choose(sizes: tuple[Size, ...], needs: Needs, asked: str = "") -> tuple[Size
     found = _fitting(sizes, needs)
     if not found:
         raise StopFault(
-            f"no size of the region has {needs.cpus} CPUs, {needs.memory_mib} MiB, room for {needs.disks} data disks and "
-            f"{needs.nics} network interfaces, and boots generation {needs.generation}{f' in zone {needs.zone}' if needs.zone else ''}",
+            f"no size of the region has {needs.cpus} CPUs, {needs.memory_mib} MiB, room for {needs.disks} data disks "
+            f"and {needs.nics} network interfaces, and boots generation {needs.generation}"
+            f"{f' in zone {needs.zone}' if needs.zone else ''}",
             "Set target.size, another zone, fewer CPUs and less memory, or fewer target.interfaces",
             reason="NoFittingSize",
         )

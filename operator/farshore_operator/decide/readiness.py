@@ -119,7 +119,7 @@ def _service_target(site: Site, target: Target) -> list[Blocker]:
     """Return what is wrong with the target of a machine that Site Recovery recovers: not in Azure, or too detailed."""
     if site.spec.provider is Provider.AZURE:
         asked = target.private_ip or target.interfaces
-        return [Blocker("ChosenInterfaces", NO_INTERFACES)] if asked else []
+        return [Blocker("ChosenInterfacesNotSupported", NO_INTERFACES)] if asked else []
     text = (
         f"target site {site.metadata.name} has provider {site.spec.provider}, and Site Recovery recovers to Azure "
         "only: name a Site of provider azure, or use a RecoveryVault of engine native"
