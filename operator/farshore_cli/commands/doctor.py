@@ -40,15 +40,26 @@ def doctor(
         bool, typer.Option(help="Ask for the password, with --address; piped input works.")
     ] = False,
     data_port: Annotated[str, typer.Option(help="HOST:PORT that the machine must reach, with --address.")] = "",
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="Read the subscription of a site or vault instead, and say which points hold that are only inferred. "
+            "A name alone is a Site's.",
+        ),
+    ] = False,
 ) -> None:
     """Run all checks of a machine, a site in Azure (`doctor site NAME`), a vault (`doctor vault NAME`) or a plan with
     all its machines (`doctor plan NAME`), and say what to do about what fails.
 
-    Exit code 1: there are errors.
+    Exit code 1: there are errors; with --live: something is otherwise than we think.
     """
     from farshore_cli.doctoring import machine
     from farshore_cli.doctoring.page import show
 
+    if live:
+        _live(vm if name else "site", name or vm, namespace, output)
+        return
     if name:
         if vm not in VERDICTS or address:
             words = ", ".join(f"farshore doctor {word} NAME" for word in VERDICTS)
@@ -71,3 +82,15 @@ def _subjects() -> dict[str, Callable[[str, str], Sequence[Check]]]:
     from farshore_cli.sitedoctor import site_checks
 
     return {"site": site_checks, "vault": vault_checks, "plan": plan_checks}
+
+
+def _live(subject: str, name: str, namespace: str, output: Format) -> None:
+    from farshore_cli.live import places
+    from farshore_cli.live.report import show
+
+    readers = {"site": places.read_site, "vault": places.read_vault}
+    if subject not in readers or not name:
+        raise StopFault(
+            "--live reads the subscription of a site or vault", "farshore doctor --live site NAME, or vault NAME"
+        )
+    show(f"{subject} {name}", readers[subject](name, namespace), output)

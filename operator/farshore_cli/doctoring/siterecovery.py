@@ -38,7 +38,7 @@ def check_service(found: Checklist, vault: RecoveryVault, where: Namespace, now:
     client: list[VaultClient] = []
 
     def login() -> str:
-        client.append(VaultClient(settings_of(azure, _credential(azure, where))))
+        client.append(VaultClient(settings_of(azure, credential_of(azure, where))))
         exists.append(reading.vault_exists(client[0]))
         return f"Resource Manager takes the login for subscription {azure.subscription}"
 
@@ -82,7 +82,8 @@ def _servers(found: Checklist, client: VaultClient, azure: AzureVault, now: Call
         found.skip(("Policy",), "it is not clear which server machines replicate through")
 
 
-def _credential(azure: AzureVault, where: Namespace) -> CloudCredential | None:
+def credential_of(azure: AzureVault, where: Namespace) -> CloudCredential | None:
+    """Return the principal of a vault, None for the identity of this host; raises Fault."""
     from farshore_operator.kube.appliance.logins import cloud_login
 
     ref = azure.credentials_secret_ref
@@ -179,7 +180,7 @@ def _cache(azure: AzureVault, where: Namespace) -> str:
         endpoint=(azure.resource_manager_endpoint or "").rstrip("/"),
         authority=azure.authority_host or "",
         ca_bundle=azure.ca_bundle or "",
-        credential=_credential(azure, where),
+        credential=credential_of(azure, where),
     )
     group, name = group_of(wanted) or azure.resource_group, naming.last(wanted)
     cloud = Cloud(site)
