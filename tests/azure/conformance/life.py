@@ -134,12 +134,29 @@ class Life(Circle):
         """Return what compares unequal as soon as the engine has changed anything outside of Kubernetes."""
 
     @abstractmethod
+    def left(self, before: Any) -> bool:
+        """Tell whether there is at the recovery site what there was when `touched` said `before`, and no more."""
+
+    @abstractmethod
     def notes(self) -> list[str]:
         """Return the notes of clean-ups that the engine was told."""
 
     @abstractmethod
-    def interrupt(self, at: int) -> None:
-        """Let whoever carries tasks out die at its `at`-th act from now on, and come back with empty memory."""
+    def drill_network(self, name: str) -> str:
+        """Return the network that the machine of a drill joined."""
+
+    @abstractmethod
+    def be_killed(self) -> None:
+        """From now on let whoever carries tasks out die again and again, in the middle of each, and come back with
+        empty memory."""
+
+    @abstractmethod
+    def repeated(self) -> list[str]:
+        """Return what the engine did more than once."""
+
+    def waiting(self, step: str) -> None:
+        """Let everybody work until a step is about to be taken, and no further."""
+        self.until(step)
 
     def wrong(self) -> list[str]:
         """Return what must never be."""
@@ -188,7 +205,8 @@ class Native(Life):
         self.held: dict[tuple[str, str], str] = {}
         self.drills: dict[tuple[str, str], str] = {}
         self.noted: list[str] = []
-        self.dies_at = 0
+        self.networks: dict[str, str] = {}
+        self.died: set[str] | None = None
         super().__init__(*machines, **plan)
 
     def write(self, name: str, text: str) -> None:
@@ -216,20 +234,30 @@ class Native(Life):
     def touched(self) -> Any:
         return copy.deepcopy((self.power, self.epochs, self.drills, self.text, self.journals, self.pins, self.points))
 
+    def left(self, before: Any) -> bool:
+        return not self.drills and self.power == before[0]
+
     def notes(self) -> list[str]:
         return self.noted
 
-    def interrupt(self, at: int) -> None:
-        self.dies_at = at
+    def drill_network(self, name: str) -> str:
+        return self.networks[name]
+
+    def be_killed(self) -> None:
+        self.died = set()
+
+    def repeated(self) -> list[str]:
+        return self.violations
 
     # the appliances
 
     def carry_out(self, name: str, *, heard: bool = True) -> None:
         """Carry a task out; where it is to die, nobody hears of what it did."""
         body = self.cache.get("Task", NAMESPACE, name)
-        open_yet = body is not None and (body.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
-        self.dies_at -= open_yet
-        super().carry_out(name, heard=heard and not (open_yet and self.dies_at == 0))
+        dies = body is not None and self.died is not None and name not in self.died
+        if self.died is not None:
+            self.died.add(name)
+        super().carry_out(name, heard=heard and not dies)
 
     def _do(self, body: Json) -> TaskReport:
         self._run = body["spec"].get("run") or ""
@@ -263,6 +291,7 @@ class Native(Life):
                 return TaskResult(point=self._point(machine, self.epochs[machine]))
             case TaskKind.START_MACHINE:
                 self.drills[self._run, machine] = self.held[machine, wanted.point]
+                self.networks[machine] = wanted.network
                 return TaskResult(address="10.160.0.3", port=22, machine_kind="qemu")
             case TaskKind.PROBE_MACHINE:
                 return TaskResult(address="10.160.0.3", port=22, evidence="SSH-2.0")

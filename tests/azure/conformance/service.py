@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.azure.conformance.life import Life
-from tests.azure.siterecovery.scene import Crash, Trap
+from tests.azure.siterecovery.scene import Crash, Everywhere, Trap
 from tests.azure.siterecovery_sim.conftest import GROUP, VAULT, Cloud
 from tests.azuresim.compute.state import compute
 from tests.azuresim.siterecovery import SourceMachine
@@ -255,12 +255,25 @@ class Service(Life):
         changes = [(one.method, one.path) for one in self.cloud.sim.calls if one.method != "GET" and one.plane == "arm"]
         return self.resources(), changes, {name: one.powered_on for name, one in self.source.items()}
 
+    def left(self, before: Any) -> bool:
+        return self.resources() == before[0]
+
     def notes(self) -> list[str]:
         asked = [one for one in self.cloud.sim.calls if one.path.lower().endswith("testfailovercleanup")]
         return [str(json.loads(one.body)["properties"]["comments"]) for one in asked]
 
-    def interrupt(self, at: int) -> None:
-        self.trap = Trap(at)
+    def drill_network(self, name: str) -> str:
+        interfaces = self.cloud.sim.store.of("Microsoft.Network/networkInterfaces")
+        (found,) = [one for one in interfaces if f"{name}-dr" in one.name]
+        return str(found.body["properties"]["ipConfigurations"][0]["properties"]["subnet"]["id"])
+
+    def be_killed(self) -> None:
+        self.trap = Everywhere(at=1)
+
+    def repeated(self) -> list[str]:
+        done = [one for one in self.cloud.sim.calls if one.plane == "arm" and 200 <= one.status < 300]
+        told = [f"{one.method} {one.path}" for one in done if one.method != "GET" and "RecoveryPlans" not in one.path]
+        return sorted({one for one in told if told.count(one) > 1})
 
 
 __all__ = ["PLAN", "Service"]

@@ -44,6 +44,19 @@ class Trap:
             raise Crash
 
 
+class Everywhere(Trap):
+    """Ends each look of the driver, one place further on than the one before."""
+
+    ended = 0
+
+    def passed(self) -> None:
+        self.count += 1
+        if self.count >= self.at:
+            self.ended += 1
+            self.count, self.at = 0, self.at % 7 + 1
+            raise Crash
+
+
 @dataclass
 class Control:
     """The control plane: wishes and what was reported, which goes through JSON as it would in a cluster."""

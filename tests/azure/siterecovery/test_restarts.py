@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.azure.siterecovery.scene import Crash, Scene, Trap
+from tests.azure.siterecovery.scene import Everywhere, Scene, Trap
 
 from farshore_engine.contract.assignment import Desired
 from farshore_engine.contract.replication import State
@@ -39,19 +39,6 @@ def _changes(scene: Scene) -> Counter[str]:
 
 EXPECTED = 9
 """Calls of the short tutorial: policy, mapping, discovery, enable, drill, clean-up, failover, commit, disable."""
-
-
-class Everywhere(Trap):
-    """Ends each look of the driver, one place further on than the one before."""
-
-    ended = 0
-
-    def passed(self) -> None:
-        self.count += 1
-        if self.count >= self.at:
-            self.ended += 1
-            self.count, self.at = 0, self.at % 7 + 1
-            raise Crash
 
 
 def test_the_driver_can_end_in_every_look_and_begins_nothing_twice(classic: Scene) -> None:
