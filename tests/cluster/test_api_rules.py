@@ -46,6 +46,7 @@ def groups(*members: list[Any]) -> list[dict[str, Any]]:
 
 
 AZURE = {"subscription": "s", "resourceGroup": "g", "region": "westeurope"}
+REPLICAS = {"accountURL": "https://contoso.blob.core.windows.net", "container": "warm"}
 AZURE_VAULT = {"subscription": "s", "resourceGroup": "g", "vaultName": "v"}
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -140,6 +141,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "Site",
         {"spec": {"provider": "azure", "azure": AZURE, "local": {}}},
         "spec.local belongs to provider local, but spec.provider is azure: remove spec.local, or set provider: local",
+    ),
+    "replicas in a container that Azure would refuse": (
+        "Site",
+        {"spec": {"provider": "azure", "azure": {**AZURE, "replicas": {**REPLICAS, "container": "Warm_1"}}}},
+        "azure.replicas.container must have 3 to 63 lower-case letters, digits and single hyphens, as Azure demands",
+    ),
+    "a token over plain HTTP": (
+        "Site",
+        {"spec": {"provider": "azure", "azure": {**AZURE, "replicas": {**REPLICAS, "accountURL": "http://a.example"}}}},
+        "azure.replicas.accountURL must begin with https://: the site's login is a token, which goes over TLS only",
     ),
     "provider azure without its block": (
         "Site",
@@ -432,6 +443,17 @@ ACCEPTED: dict[str, tuple[str, dict[str, Any]]] = {
     "IPv6 address": ("ProtectedVM", {"spec.source.address": "fd00::4"}),
     "public address, which is a warning": ("ProtectedVM", {"spec.source.address": "20.40.60.80"}),
     "provider azure": ("Site", {"spec": {"provider": "azure", "azure": AZURE}}),
+    "warm replicas": (
+        "Site",
+        {
+            "spec": {
+                "provider": "azure",
+                "azure": {**AZURE, "replicas": {**REPLICAS, "interval": "0s"}},
+                "defaults": {"warmReplica": True},
+            }
+        },
+    ),
+    "a warm replica": ("ProtectedVM", {"spec.target.warmReplica": True}),
     "address pool": ("Site", {"spec.local": {"addressPool": "10.77.0.0/24"}}),
     "data port 443": ("ProcessServer", {"spec.dataPort": 443}),
     "points of 15 seconds": (
@@ -509,6 +531,11 @@ EDITS: dict[str, tuple[str, dict[str, Any], str]] = {
         {"spec.vaultRef": {"name": "other"}},
         "spec.vaultRef cannot be changed, because the recovery points would be left behind",
     ),
+    "machine that moved, back": (
+        "ProtectedVM",
+        {"spec.switchTo": REMOVED},
+        "spec.switchTo cannot be taken back, because Site Recovery does not move a machine back",
+    ),
     "machine from another site": (
         "ProtectedVM",
         {"spec.source.siteRef": {"name": "elsewhere"}},
@@ -550,16 +577,20 @@ EDITS: dict[str, tuple[str, dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", EDITS, ids=str)
 def test_an_edit_that_cannot_be_followed_is_refused(caller: Caller, namespace: str, case: str) -> None:
     kind, changes, sentence = EDITS[case]
-    assert caller.create(namespace, example(kind)).message == ""
+    assert caller.create(namespace, changed(example(kind), BEFORE.get(case, {}))).message == ""
     answer = replace(caller, namespace, changed(example(kind), changes))
     assert not answer.allowed
     assert sentence in answer.message
 
 
+BEFORE: dict[str, dict[str, Any]] = {"machine that moved, back": {"spec.switchTo": {"name": "asr-new"}}}
+"""What an object is like before its edit, where the example does not do."""
+
 FREE_EDITS: dict[str, tuple[str, dict[str, Any]]] = {
     "notes of a drill": ("TestFailover", {"spec.notes": "the application answered", "spec.cleanupAfter": "1h"}),
     "machine moved to another address": ("ProtectedVM", {"spec.source.address": "10.0.0.5", "spec.paused": True}),
     "rotated credential of a vault": ("RecoveryVault", {"spec.storage.azureBlob.credential.key": "second"}),
+    "machine to the modernized experience": ("ProtectedVM", {"spec.switchTo": {"name": "asr-new"}}),
     "process server to another port": ("ProcessServer", {"spec.dataPort": 9444}),
 }
 

@@ -207,3 +207,40 @@ def test_a_machine_that_is_protected_already_is_imported_unchanged(world: Instal
     assert vm.spec.target.name == "old-dr" and vm.status.replication is not None
     assert [one.path for one in cloud.sim.calls[before:] if one.method != "GET" and one.plane == "arm"] == []
     assert "means it already" in world.farshore(*words).stderr
+
+
+def test_a_machine_moves_to_the_modernized_experience_and_the_manifest_says_where_it_is(
+    world: Installation, cloud: Cloud
+) -> None:
+    namespace = world.namespace(f"asr-{secrets.token_hex(3)}")
+    source = cloud.machine("web1", "10.0.0.11")
+    appliance = cloud.sr.appliance(cloud.sr.vault(GROUP, "NewVault"), "appliance1")
+    ground = _ground(cloud)
+    new = {**ground[1]["spec"], "azure": {**ground[1]["spec"]["azure"], "vaultName": "NewVault"}}
+    group = {"groups": [{"name": "all", "members": [{"name": "web1"}]}]}
+    machine = _machine("web1", source.ip)
+    plan = _made("FailoverPlan", "shop", group)
+    world.apply(namespace, *ground, _made("RecoveryVault", "asr-new", new), machine, plan)
+    world.wait(ProtectedVM, namespace, "web1", lambda vm: vm.status.phase is ProtectionPhase.PROTECTED)
+    world.wait(FailoverPlan, namespace, "shop", lambda one: condition(one, "RecoveryPlanInPlace") == "True")
+    source.agent_version = "9.45.1.1"
+    machine["spec"]["switchTo"] = {"name": "asr-new"}
+    world.apply(namespace, machine)
+    vm = world.wait(ProtectedVM, namespace, "web1", lambda vm: "older than 9.50" in message(vm, "Switched"))
+    assert vm.status.phase is ProtectionPhase.PROTECTED and condition(vm, "Ready") == "True", message(vm)
+    source.agent_version = "9.63.1.1"
+    vm = world.wait(ProtectedVM, namespace, "web1", lambda vm: condition(vm, "Switched") == "True", 150)
+    assert vm.status.phase is ProtectionPhase.PROTECTED
+    assert vm.status.assignment is not None and vm.status.assignment.process_server == "siterecovery-asr-new"
+    (item,) = [one for container in appliance.containers.values() for one in container.items.values()]
+    assert [one.method for one in cloud.sim.calls if one.path.endswith("/switchProvider")] == ["POST"]
+    items = [one for one in cloud.sim.calls if "/replicationProtectedItems/" in one.path]
+    assert [one.method for one in items].count("PUT") == 1, "it is not protected a second time"
+    shop = world.wait(
+        FailoverPlan, namespace, "shop",
+        lambda one: condition(one, "RecoveryPlanInPlace") == "True" and one.status.site_recovery.vault == "asr-new",
+    )  # fmt: skip
+    assert shop.status.site_recovery is not None and shop.status.site_recovery.machines == ("web1",)
+    assert [len(vault.plans) for vault in cloud.sr.vaults.values()] == [0, 1], "the old vault has no plan any more"
+    assert item.friendly == "web1"
+    world.check_invariants(namespace)

@@ -179,6 +179,16 @@ class ProtectedVMSpec(Model):
             path=".vaultRef",
         ),
         Rule(
+            "!has(self.switchTo) || self.switchTo.name != self.vaultRef.name",
+            "spec.switchTo names the vault that the machine is in: name the RecoveryVault of the modernized experience",
+            path=".switchTo",
+        ),
+        Rule(
+            "!has(oldSelf.switchTo) || has(self.switchTo)",
+            "spec.switchTo cannot be taken back, because Site Recovery does not move a machine back: leave it, it says "
+            "where the machine is",
+        ),
+        Rule(
             "self.source.siteRef.name != self.target.siteRef.name",
             "spec.target.siteRef is the site that the machine runs at, which would be lost together with it: "
             "name another one",
@@ -192,6 +202,9 @@ class ProtectedVMSpec(Model):
     """ReplicationPolicy: how often, how long, when to raise the alarm."""
     vault_ref: Reference
     """RecoveryVault that keeps the recovery points. It cannot be changed."""
+    switch_to: Reference | None = None
+    """RecoveryVault of engine siteRecovery, with a replication appliance, to which Site Recovery moves the machine from
+    the classic experience. It cannot be taken back. Default: it stays."""
     process_server_ref: Reference | None = None
     """ProcessServer of the source site that serves the machine. Default: the least loaded one, exchanged when it
     dies."""

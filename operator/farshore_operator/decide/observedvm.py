@@ -61,6 +61,7 @@ class ObservedVM:
     drill_max_age: timedelta | None = None
     history: History = field(default_factory=History)
     preflights: tuple[Task, ...] = ()
+    switch_vault: RecoveryVault | None = None
 
     @property
     def report(self) -> ReplicationReport | None:

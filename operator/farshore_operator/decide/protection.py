@@ -7,9 +7,10 @@ from datetime import datetime
 
 from farshore_engine.contract.assignment import Desired, InstallMode
 from farshore_engine.contract.replication import CheckResult, Churn, ReplicationReport, State
+from farshore_engine.contract.siterecovery import SWITCH
 from farshore_operator.api.protectedvm import FailoverReady, Place, ProtectionPhase
 from farshore_operator.api.protectedvm import Verdict as ReadyVerdict
-from farshore_operator.decide import machineruns, placephase
+from farshore_operator.decide import machineruns, placephase, switching
 from farshore_operator.decide.assignment import Placement
 from farshore_operator.decide.consistencygroup import conflict
 from farshore_operator.decide.observedvm import ObservedVM
@@ -144,6 +145,7 @@ def conditions(situation: Situation) -> tuple[Seen, ...]:
         seen.append(_churn(report.churn))
     if report is not None and not has(observed, Capability.OWN_SERVERS):
         seen.append(_healthy(report))
+    seen += switching.seen(observed.vm, observed.vault, observed.switch_vault)
     if observed.vm.spec.consistency_group:
         seen.append(_group(observed, observed.vm.spec.consistency_group))
     if machineruns.life(observed).standing.place not in (Place.SOURCE, Place.FAILED_BACK):
@@ -155,7 +157,8 @@ def conditions(situation: Situation) -> tuple[Seen, ...]:
 
 def _healthy(report: ReplicationReport) -> Seen:
     """Tell what the engine's service says of the machine, with its cause and remedy."""
-    wrong = [one for one in report.checks if one.result in (CheckResult.ERROR, CheckResult.WARNING)]
+    checks = [one for one in report.checks if one.name != SWITCH]  # that is told by a condition of its own
+    wrong = [one for one in checks if one.result in (CheckResult.ERROR, CheckResult.WARNING)]
     if not wrong:
         return Seen(REPLICATION_HEALTHY, True, "Healthy", "no health error is reported")
     more = f" (and {len(wrong) - 1} more: see status.replication.checks)" if len(wrong) > 1 else ""

@@ -108,7 +108,8 @@ def _of_site(cache: Cache, site: Json) -> set[Key]:
 
 def _of_vault(cache: Cache, vault: Json) -> set[Key]:
     name = vault["metadata"]["name"]
-    return _keys(cache, PROTECTED_VM.kind, vault, lambda vm: spec_ref(vm, "vaultRef") == name)
+    refs = ("vaultRef", "switchTo")
+    return _keys(cache, PROTECTED_VM.kind, vault, lambda vm: any(spec_ref(vm, ref) == name for ref in refs))
 
 
 def _of_policy(cache: Cache, policy: Json) -> set[Key]:

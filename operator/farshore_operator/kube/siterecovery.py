@@ -10,7 +10,7 @@ import base64
 from collections.abc import Iterable
 
 from farshore_engine.contract.assignment import Desired, Policy, Retention
-from farshore_engine.contract.faults import Fault, WaitFault
+from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.contract.model import Status
 from farshore_engine.contract.replication import ReplicationReport
 from farshore_engine.contract.site import CloudCredential, CloudTarget
@@ -26,7 +26,7 @@ from farshore_operator.decide.naming import machine_id
 from farshore_operator.engines.siterecovery import naming
 from farshore_operator.engines.siterecovery.settings import VaultSettings
 from farshore_operator.engines.siterecovery.target import TargetWish
-from farshore_operator.engines.siterecovery.wishes import BrokenWish, MachineWish, TaskWish, VaultWish
+from farshore_operator.engines.siterecovery.wishes import BrokenWish, MachineWish, Origin, TaskWish, VaultWish
 from farshore_operator.kube.appliance.logins import cloud_login
 from farshore_operator.kube.appliance.reports import dump
 from farshore_operator.kube.cache import Cache
@@ -128,17 +128,34 @@ class Wishes:
             vm = ProtectedVM.of(body)
             assigned = vm.status.assignment
             ours = assigned is not None and assigned.process_server == naming.driver(vault.metadata.name)
-            if assigned is None or not ours or vm.spec.vault_ref.name != vault.metadata.name:
+            switch = vm.spec.switch_to.name if vm.spec.switch_to is not None else ""
+            if assigned is None or not ours or vault.metadata.name not in (vm.spec.vault_ref.name, switch):
                 continue
             report = vm.status.replication
             mine = report if report is not None and naming.is_driver(report.process_server) else None
             try:
-                machines.append(self._machine(vm, assigned.epoch, mine))
+                origin = self._origin(vm) if vault.metadata.name == switch else None
+                machines.append(self._machine(vm, assigned.epoch, mine, origin))
             except Fault as fault:
                 broken.append(BrokenWish(vm.metadata.name, fault, assigned.epoch, mine))
         return tuple(machines), tuple(broken)
 
-    def _machine(self, vm: ProtectedVM, epoch: int, report: ReplicationReport | None) -> MachineWish:
+    def _origin(self, vm: ProtectedVM) -> Origin:
+        """Return the vault that a machine moves from. That it is gone matters only to one that has not moved."""
+        name, namespace = vm.spec.vault_ref.name, vm.metadata.namespace
+        body = self._cache.get(RecoveryVault.definition.kind, namespace, name)
+        azure = RecoveryVault.of(body).spec.azure if body is not None else None
+        if azure is None:
+            text = f"spec.vaultRef names RecoveryVault {name}, from which the machine moves, and which does not exist"
+            return Origin(name, None, StopFault(text, "Create it again", reason="RecoveryVaultNotFound"))
+        try:
+            return Origin(name, settings_of(azure, credential_of(self._client, namespace, azure)))
+        except Fault as fault:
+            return Origin(name, None, fault)
+
+    def _machine(
+        self, vm: ProtectedVM, epoch: int, report: ReplicationReport | None, origin: Origin | None
+    ) -> MachineWish:
         meta, source = vm.metadata, vm.spec.source
         wish = Desired(vm.status.desired or Desired.REPLICATE.value)
         return MachineWish(
@@ -152,6 +169,7 @@ class Wishes:
             target=self._target(vm),
             paused=vm.spec.paused,
             report=report,
+            origin=origin,
         )
 
     def _policy(self, vm: ProtectedVM) -> Policy:
@@ -207,6 +225,7 @@ class Wishes:
                 continue
             run = self._cache.get(FailoverRun.definition.kind, namespace, task.spec.run) if task.spec.run else None
             began = FailoverRun.of(run).metadata.creation_timestamp if run is not None else None
+            vm = self._cache.get(ProtectedVM.definition.kind, namespace, task.spec.protected_vm)
             found.append(
                 TaskWish(
                     name=task.metadata.name,
@@ -218,6 +237,7 @@ class Wishes:
                     report=task.status,
                     deadline=task.spec.deadline,
                     network=self._drill_network(namespace, task),
+                    address=ProtectedVM.of(vm).spec.source.address if vm is not None else "",
                 )
             )
         return tuple(found)

@@ -41,12 +41,15 @@ def _members(
                 if vm.metadata.name not in taken and _means(member, vm):
                     taken.add(vm.metadata.name)
                     chosen.append(vm)
-        found[group.name] = tuple(
-            PlannedMachine(vm.metadata.name, vm.spec.vault_ref.name,
-                           engines.get(vm.spec.vault_ref.name) is Engine.SITE_RECOVERY)
-            for vm in chosen
-        )  # fmt: skip
+        found[group.name] = tuple(_planned(vm, engines) for vm in chosen)
     return found
+
+
+def _planned(vm: ProtectedVM, engines: dict[str, Engine]) -> PlannedMachine:
+    """Return a machine with its vault: the one that it moves to, once that is asked for."""
+    refs = [ref.name for ref in (vm.spec.vault_ref, vm.spec.switch_to) if ref is not None]
+    driven = [name for name in refs if engines.get(name) is Engine.SITE_RECOVERY]
+    return PlannedMachine(vm.metadata.name, refs[-1] if driven == refs else refs[0], refs[0] in driven)
 
 
 def _means(member: Member, vm: ProtectedVM) -> bool:

@@ -19,6 +19,7 @@ from farshore_operator.api import (
 )
 from farshore_operator.api.processserver import RegistrationPhase
 from farshore_operator.api.protectedvm import CredentialKey
+from farshore_operator.decide import switching
 from farshore_operator.decide.consistencygroup import peers
 from farshore_operator.decide.machineruns import ordered
 from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
@@ -35,6 +36,7 @@ def observe(world: World, vm: ProtectedVM) -> ObservedVM:
     """Collect everything that a machine refers to, its runs and the process servers of its namespace."""
     namespace, name, spec = vm.metadata.namespace, vm.metadata.name, vm.spec
     vault = world.find(RecoveryVault, namespace, spec.vault_ref.name)
+    switch = world.find(RecoveryVault, namespace, spec.switch_to.name) if spec.switch_to is not None else None
     source = world.find(Site, namespace, spec.source.site_ref.name)
     runs = world.all(
         FailoverRun, namespace, lambda body: any(m["protectedVM"] == name for m in body["spec"].get("members", []))
@@ -47,13 +49,14 @@ def observe(world: World, vm: ProtectedVM) -> ObservedVM:
         source_site=source,
         target_site=world.find(Site, namespace, spec.target.site_ref.name),
         login=_login(world, vm, source),
-        servers=driven(vm, vault) or server_facts(world, namespace),
+        servers=driven(vm, switching.serving(vault, switch)) or server_facts(world, namespace),
         runs=ordered(runs),
         timing=world.timing,
         drill_max_age=_drill_max_age(world, vm),
         group=peers(_namesakes(world, vm), spec.consistency_group),
         history=history.of_vm(world, vm),
         preflights=_preflights(world, vm),
+        switch_vault=switch,
     )
 
 
