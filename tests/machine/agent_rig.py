@@ -135,7 +135,7 @@ class Rig:
     @staticmethod
     def _unmount(point: Path) -> None:
         subprocess.run(["fsfreeze", "-u", str(point)], check=False, capture_output=True)
-        for _ in range(50):
+        for _ in range(600):
             if subprocess.run(["umount", str(point)], check=False, capture_output=True).returncode == 0:
                 return
             if not os.path.ismount(point):
@@ -204,7 +204,7 @@ class RunningAgent:
 
     def stop(self) -> None:
         self.agent.stop()
-        self.thread.join(30)
+        self.thread.join(120)
         assert not self.thread.is_alive(), "the agent does not stop"
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 POSTGRES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/usr/lib/postgresql/bin"))
-STARTING = 60.0  # seconds
+STARTING = 180.0  # seconds
 
 
 def as_user(user: str, *command: str | Path) -> list[str]:
@@ -48,7 +48,7 @@ class Server:
             finally:
                 process.send_signal(self.stop_signal)
                 try:
-                    process.wait(30)
+                    process.wait(120)
                 except subprocess.TimeoutExpired:
                     os.killpg(process.pid, signal.SIGKILL)
 
@@ -167,7 +167,7 @@ class Writers:
     def wait(self, rows: int) -> None:
         """Wait until each client has had so many more rows acknowledged."""
         wanted = [number + rows for number in self.acknowledged]
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while any(a < w for a, w in zip(self.acknowledged, wanted, strict=True)):
             assert time.monotonic() < deadline, "the server takes no writes"
             time.sleep(0.05)

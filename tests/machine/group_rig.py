@@ -80,12 +80,12 @@ class Fleet:
             yield server
         finally:
             stop.set()
-            thread.join(90)
+            thread.join(180)
             assert not thread.is_alive(), "the process server does not stop"
 
     def identity(self, machine: str) -> Identity:
         home = self.installer.directory / machine
-        self.control.wait_for(lambda: (home / "server").exists() or None, 60)
+        self.control.wait_for(lambda: (home / "server").exists() or None)
         return Identity(self.port, home / "ca.pem", home / "agent.pem", home / "agent.key")
 
     def points(self, machine: str) -> list[StoredPoint]:
@@ -101,7 +101,7 @@ class Fleet:
     def summaries(self) -> dict[str, list[RecoveryPoint]]:
         return {machine: [p.summary for p in self.points(machine)] for machine in self.machines}
 
-    def wait(self, found: Callable[[], object], timeout: float = 120, explain: Callable[[], str] = lambda: "") -> None:
+    def wait(self, found: Callable[[], object], timeout: float = 300, explain: Callable[[], str] = lambda: "") -> None:
         deadline = time.monotonic() + timeout
         while not found():
             assert time.monotonic() < deadline, f"not seen in {timeout} s: {explain()}"
@@ -143,7 +143,7 @@ class Fleet:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 try:
-                    process.wait(30)
+                    process.wait(120)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()

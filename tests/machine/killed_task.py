@@ -30,7 +30,7 @@ SPEC = json.dumps({"kind": "Failover", "machine": "demo.vm"})
 
 def task(directory: Path, step: str, kind: TaskKind = TaskKind.SELECT_POINT, run: str = "run-1") -> TaskAssignment:
     given = TaskInput(machine_id="demo.vm", selector="Latest", pin=run, journal=RunEntry(run=run, step=step, spec=SPEC))
-    deadline = datetime.now(UTC) + timedelta(seconds=60)
+    deadline = datetime.now(UTC) + timedelta(seconds=400)
     vault = directory_vault(directory / "vault")
     return TaskAssignment(name=f"{run}-vm-{step}", kind=kind, run=run, input=given, vault=vault, deadline=deadline)
 
@@ -51,7 +51,7 @@ def carry_out(directory: Path, *tasks: TaskAssignment) -> MemoryControlPlane:
     for number in range(len(tasks)):
         runner.take(tasks[: number + 1])
         name = tasks[number].name
-        control.wait_for(lambda name=name: any(r.finished_at for r in control.task_reports.get(name, [])), 60)  # type: ignore[misc]
+        control.wait_for(lambda name=name: any(r.finished_at for r in control.task_reports.get(name, [])))  # type: ignore[misc]
     runner.stop()
     return control
 

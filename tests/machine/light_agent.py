@@ -125,7 +125,7 @@ class LightAgent:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(90)
         assert not self._thread.is_alive()
 
     def _run(self) -> None:

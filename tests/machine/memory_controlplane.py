@@ -189,7 +189,7 @@ class MemoryControlPlane:
             self._appliance = replace(self._appliance, **update)  # type: ignore[arg-type]
             self._bump()
 
-    def run_task(self, task: TaskAssignment, timeout: float = 120) -> TaskReport:
+    def run_task(self, task: TaskAssignment, timeout: float = 400) -> TaskReport:
         """Give a task and return its final report."""
         with self._changed:
             self._tasks[task.name] = task
@@ -212,7 +212,7 @@ class MemoryControlPlane:
             return reports[-1] if reports else None
 
     def wait_for(
-        self, found: Callable[[], T | None], timeout: float = 60, explain: Callable[[], str] = lambda: ""
+        self, found: Callable[[], T | None], timeout: float = 240, explain: Callable[[], str] = lambda: ""
     ) -> T:
         """Return what `found` returns once it is not None or False."""
         deadline = time.monotonic() + timeout
@@ -226,7 +226,7 @@ class MemoryControlPlane:
                 self._changed.wait(0.2)
 
     def wait_report(
-        self, name: str, wanted: Callable[[ReplicationReport], bool], timeout: float = 60
+        self, name: str, wanted: Callable[[ReplicationReport], bool], timeout: float = 240
     ) -> ReplicationReport:
         """Return the newest report of a machine once it is as wanted."""
 

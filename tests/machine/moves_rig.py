@@ -39,7 +39,7 @@ WRITER = """
 import os, select, sys
 file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 number = int(sys.argv[2])
-while not select.select([0], [], [], 0)[0]:
+while not select.select([0], [], [], 0.01)[0]:
     number += 1
     os.write(file, b"%09d\\n" % number)
     os.fsync(file)
@@ -74,8 +74,8 @@ class Writer:
         """End it; returns the last number that was acknowledged."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        assert self.ended.wait(60)
-        self.process.wait(30)
+        assert self.ended.wait(180)
+        self.process.wait(120)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return self.acknowledged
@@ -118,7 +118,7 @@ class Place:
             yield server
         finally:
             stop.set()
-            thread.join(90)
+            thread.join(180)
             assert not thread.is_alive(), "the process server does not stop"
             assert not errors, errors
 
@@ -127,7 +127,7 @@ class Place:
         self.control.assign(wanted)
         return wanted
 
-    def wait_points(self, count: int, timeout: float = 180) -> None:
+    def wait_points(self, count: int, timeout: float = 300) -> None:
         self.control.wait_report(MACHINE, lambda r: r.point_count >= count, timeout)
 
     def run(
@@ -135,7 +135,7 @@ class Place:
         kind: TaskKind,
         *,
         run: str = "run-1",
-        deadline: float = 120,
+        deadline: float = 300,
         source: Source | None = None,
         **given: object,
     ) -> TaskReport:

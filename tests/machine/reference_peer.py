@@ -105,6 +105,7 @@ class ReferencePeer:
         self._waiting: list[tuple[Data | Zeros, bytes]] = []
         self._stream: TlsStream | None = None
         self._synced = threading.Event()
+        self._forget = threading.Event()
         self._closing = False
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -123,11 +124,11 @@ class ReferencePeer:
         """Where the copy of a disk is."""
         return self.directory / f"{disk}.replica"
 
-    def wait_synced(self, timeout: float = 60.0) -> None:
+    def wait_synced(self, timeout: float = 240.0) -> None:
         assert self._synced.wait(timeout), f"never synced: {self.heard.failed} {self.errors}"
 
     def take_point(
-        self, point: str, timeout: float = 60.0, retry: bool = True, consistency: Consistency = Consistency.CRASH
+        self, point: str, timeout: float = 240.0, retry: bool = True, consistency: Consistency = Consistency.CRASH
     ) -> PointEnd | PointFailed:
         """Ask for a point, again after a lost connection, and return its end."""
         deadline = time.monotonic() + timeout
@@ -160,14 +161,25 @@ class ReferencePeer:
     def hang_up(self) -> None:
         """Close the connection; what is not acknowledged is lost."""
         self._synced.clear()
-        if self._stream is not None:
-            self._stream.hang_up()
+        stream = self._stream
+        if stream is not None:
+            stream.hang_up()
 
     def lose_spool(self) -> None:
         """Forget everything since the last committed point, as a new process server would."""
-        self.hang_up()
-        while self._stream is not None:
-            time.sleep(0.01)
+        self._forget.set()
+        if self._stream is None:
+            self._forgotten()
+        else:  # by who serves it, before the agent can come again
+            self.hang_up()
+            deadline = time.monotonic() + 60
+            while self._forget.is_set():
+                assert time.monotonic() < deadline, "the connection does not end"
+                time.sleep(0.01)
+
+    def _forgotten(self) -> None:
+        if not self._forget.is_set():
+            return
         self.spool = secrets.token_hex(4)
         for replica in self.directory.glob("*.replica"):
             committed = replica.with_suffix(".committed")
@@ -175,13 +187,14 @@ class ReferencePeer:
                 shutil.copyfile(committed, replica)
             else:
                 replica.unlink()
+        self._forget.clear()
 
     def close(self) -> None:
         self._closing = True
         self._listener.shutdown(socket.SHUT_RDWR)  # closing alone does not wake who waits in accept
         self._listener.close()
         self.hang_up()
-        self._thread.join(10)
+        self._thread.join(60)
 
     # -- the connection --------------------------------------------------------------------------------------------
 
@@ -211,6 +224,7 @@ class ReferencePeer:
             self._synced.clear()
             self._waiting.clear()
             self._stream = None
+            self._forgotten()
             stream.close()
 
     @staticmethod

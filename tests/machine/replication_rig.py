@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from tests.machine.agent_rig import Rig
 from tests.machine.memory_controlplane import Authority, MemoryControlPlane, assignment
 from tests.machine.reference_peer import mismatches
 
+from farshore_cli.dev.processes import free_ports
 from farshore_engine.agent.agent import Agent, Variants
 from farshore_engine.agent.config import AgentConfig, DiskChoice, Server
 from farshore_engine.contract.assignment import (
@@ -148,7 +148,7 @@ class Stage:
             yield server
         finally:
             stop.set()
-            thread.join(60)
+            thread.join(120)
             assert not thread.is_alive(), "the process server does not stop"
             assert not errors, errors
 
@@ -156,7 +156,7 @@ class Stage:
     def agent(self, variants: Variants | None = None, **changes: object) -> Iterator[Agent]:
         """Run an agent for all disks, once the installer has brought its identity; clone each disk in each freeze."""
         home = self.installer.directory
-        self.control.wait_for(lambda: (home / "server").exists() or None, 30)
+        self.control.wait_for(lambda: (home / "server").exists() or None)
         given = variants or Variants()
 
         def on_frozen(point: str) -> None:
@@ -183,7 +183,7 @@ class Stage:
             yield agent
         finally:
             agent.stop()
-            thread.join(60)
+            thread.join(120)
             assert not thread.is_alive(), "the agent does not stop"
             assert not errors, errors
 
@@ -213,7 +213,7 @@ class Stage:
         finally:
             vault.close()
 
-    def wait_points(self, count: int, timeout: float = 90) -> None:
+    def wait_points(self, count: int, timeout: float = 240) -> None:
         self.control.wait_report(MACHINE, lambda r: r.point_count >= count, timeout)
 
     def restored(self, point: StoredPoint, disk: str) -> Path:
@@ -243,8 +243,8 @@ class Stage:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """Return a port below those that the kernel hands out: it stays free while its server is down."""
+    return free_ports(1)[0]
 
 
 @contextmanager

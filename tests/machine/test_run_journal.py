@@ -57,7 +57,7 @@ def read(directory: Path) -> tuple[tuple[JournalledRun, ...], int | None]:
 def test_a_process_server_that_is_killed_notes_each_step_once(tmp_path: Path, part: str, moment: str) -> None:
     with_a_point(tmp_path)
     arguments = [sys.executable, "-m", "tests.machine.killed_task", str(tmp_path), "SelectPoint", part, moment]
-    killed = subprocess.run(arguments, timeout=120, cwd=Path(__file__).parents[2], check=False)
+    killed = subprocess.run(arguments, timeout=400, cwd=Path(__file__).parents[2], check=False)
     assert killed.returncode == -9
     control = carry_out(tmp_path, task(tmp_path, "SelectPoint"))
     told = control.task_reports["run-1-vm-SelectPoint"][-1]

@@ -29,7 +29,7 @@ def test_a_process_server_that_was_stopped_before_its_put_adds_nothing(stage: St
         server = stack.enter_context(killable(stage))
         fill(stage, 16)
         stack.enter_context(stage.agent())
-        server.wait(lambda r: r["pointCount"] >= 2, 240)
+        server.wait(lambda r: r["pointCount"] >= 2)
         (stage.directory / "stall").touch()
         fill(stage, 8)
         assert server.process is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,8 @@ from typing import Literal
 from farshore_engine.machines import loop
 
 FICLONE = 0x40049409
+PATIENCE = 60.0
+"""Seconds for the kernel to let go of what nobody uses any more."""
 StoreKind = Literal["plain", "xfs", "btrfs"]
 MAKE_STORE = {"xfs": ["mkfs.xfs", "-q", "-f", "-m", "reflink=1"], "btrfs": ["mkfs.btrfs", "-q", "-f"]}
 
@@ -59,10 +62,12 @@ class BackingStore:
 
     def remove(self) -> None:
         """Unmount and delete the store, from whatever state it is in."""
-        while os.path.ismount(self.path):
-            subprocess.run(["umount", str(self.path)], check=True)
+        deadline = time.monotonic() + PATIENCE
+        while os.path.ismount(self.path):  # who was killed a moment ago may still hold a file
+            subprocess.run(["umount", str(self.path)], check=time.monotonic() > deadline)
+            time.sleep(0.05)
         if self.image.exists():
-            left = loop.detach(self.image)
+            left = loop.detach(self.image, patience=PATIENCE)
             if left:
                 raise RuntimeError(f"{self.image} is still attached as {left}")
             self.image.unlink()

@@ -168,14 +168,14 @@ class NamespaceSource:
         )
 
     def exec(
-        self, command: str | Sequence[str], *, stdin: str = "", timeout: float = 60, check: bool = True
+        self, command: str | Sequence[str], *, stdin: str = "", timeout: float = 240, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside as root, without SSH; a string goes to the shell."""
         words = ["sh", "-c", command] if isinstance(command, str) else list(command)
         done = self.machines.exec(self.name, words, stdin=stdin, timeout=timeout)
         return _checked(done) if check else done
 
-    def ssh(self, command: str, *, timeout: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def ssh(self, command: str, *, timeout: float = 240, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command with SSH, as `user`, with the key."""
         line = [*self.ssh_options, f"{self.user}@{self.address}", command]
         done = subprocess.run(line, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
@@ -205,7 +205,7 @@ class NamespaceSource:
         if self.exec(f"kill -0 $(cat /run/fio-{name}.pid)", check=False).returncode != 0:
             raise RuntimeError(f"fio did not start: {self.exec(f'cat /run/fio-{name}.*').stdout}")
 
-    def stop_fio(self, name: str = "load", *, timeout: float = 30) -> dict[str, Any]:
+    def stop_fio(self, name: str = "load", *, timeout: float = 120) -> dict[str, Any]:
         """Stop the load; gives fio's job report (`["write"]["total_ios"]`, ...)."""
         self.exec(f"kill -INT $(cat /run/fio-{name}.pid)")
         deadline = time.monotonic() + timeout

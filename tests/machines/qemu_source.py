@@ -34,7 +34,7 @@ from farshore_engine.machines.spec import DiskFile, MachineState, RunningMachine
 MAC_PREFIX = "52:54:00:fa"
 # Guests take their addresses from here on; namespace machines take those below.
 FIRST_GUEST_ADDRESS, GUEST_ADDRESSES = 200, 50
-BOOT_SECONDS = 240.0
+BOOT_SECONDS = 600.0
 
 
 class QemuSource:
@@ -146,7 +146,7 @@ class QemuSource:
         )
 
     def ssh(
-        self, command: str, *, stdin: bytes = b"", timeout: float = 120, check: bool = True
+        self, command: str, *, stdin: bytes = b"", timeout: float = 300, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the guest as root."""
         known = [
