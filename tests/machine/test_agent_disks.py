@@ -56,7 +56,7 @@ class Pluggable:
     def unplug(self) -> None:
         loop.detach(self.disk.backing)
         with open("/dev/loop-control", "rb") as control:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 120
             while Path(f"/sys/block/loop{self.number}").exists():
                 with suppress(OSError):  # somebody still has it open
                     fcntl.ioctl(control, LOOP_CTL_REMOVE, self.number)
@@ -72,7 +72,7 @@ def plug(rig: Rig) -> Iterator[Pluggable]:
     pluggable.unplug()
 
 
-def wait_for(happened: Callable[[], object], what: str, timeout: float = 60) -> None:
+def wait_for(happened: Callable[[], object], what: str, timeout: float = 240) -> None:
     deadline = time.monotonic() + timeout
     while not happened():
         assert time.monotonic() < deadline, what

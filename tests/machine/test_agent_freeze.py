@@ -97,25 +97,25 @@ def mounts_of(disk: RealDisk) -> list[Mount]:
 
 def test_a_killed_agent_leaves_nothing_frozen(disk: RealDisk, runtime: Path) -> None:
     assert disk.mount is not None
-    agent = FreezingAgent(disk.mount, runtime, 60)
+    agent = FreezingAgent(disk.mount, runtime, 300)
     agent.kill()
-    assert thawed_after(disk.mount, 5) < 5
+    thawed_after(disk.mount, 100)  # long before the bound
 
 
 def test_a_hanging_agent_is_thawed_at_its_bound(disk: RealDisk, runtime: Path) -> None:
     assert disk.mount is not None
     started = time.monotonic()
-    agent = FreezingAgent(disk.mount, runtime, 1.5)
+    agent = FreezingAgent(disk.mount, runtime, 4.0)
     agent.process.send_signal(signal.SIGSTOP)
-    thawed_after(disk.mount, 5)
-    assert time.monotonic() - started >= 1.4, "not before the bound"
+    thawed_after(disk.mount, 100)
+    assert time.monotonic() - started >= 3.9, "not before the bound"
     agent.kill()
 
 
 @pytest.mark.parametrize("command", ["thaw", "new agent"])
 def test_when_every_process_is_killed_the_next_one_thaws(disk: RealDisk, runtime: Path, command: str) -> None:
     assert disk.mount is not None
-    agent = FreezingAgent(disk.mount, runtime, 60)
+    agent = FreezingAgent(disk.mount, runtime, 300)
     os.kill(agent.watchdog, signal.SIGKILL)
     agent.kill()
     time.sleep(0.2)
@@ -149,13 +149,13 @@ def test_a_freeze_without_a_living_watchdog_does_not_happen(disk: RealDisk, runt
     os.kill(watchdog.pid, signal.SIGKILL)
     time.sleep(0.2)
     with pytest.raises(FreezeFailed) as caught:
-        freezer.freeze(opened, 5)
+        freezer.freeze(opened, 60)
     assert caught.value.reason == "WatchdogGone"
     assert disk.mount is not None
     assert not is_frozen(disk.mount)
     freezer.close(opened)
     opened = freezer.open(mounts_of(disk))  # starts it again
-    freezer.freeze(opened, 5)
+    freezer.freeze(opened, 60)
     freezer.thaw(opened)
     freezer.close(opened)
     watchdog.stop()
@@ -168,7 +168,7 @@ def test_a_watchdog_that_fails_inside_a_freeze_keeps_nobody_from_thawing(
     watchdog = Watchdog()
     freezer = Freezer(watchdog, runtime)
     opened = freezer.open(mounts_of(disk))
-    freezer.freeze(opened, 5)
+    freezer.freeze(opened, 60)
     assert watchdog.pid is not None
     first = watchdog.pid
     os.kill(first, how)
@@ -178,7 +178,7 @@ def test_a_watchdog_that_fails_inside_a_freeze_keeps_nobody_from_thawing(
     freezer.close(opened)
     opened = freezer.open(mounts_of(disk))  # with another watchdog
     assert watchdog.pid not in (None, first)
-    freezer.freeze(opened, 5)
+    freezer.freeze(opened, 60)
     freezer.thaw(opened)
     freezer.close(opened)
     watchdog.stop()
@@ -193,15 +193,15 @@ def test_the_policys_bound_ends_a_freeze_and_the_point_is_given_up(tmp_path: Pat
 
         def linger(point: str) -> None:
             if point.startswith("slow"):
-                thawed.append(thawed_after(mount, 30))
+                thawed.append(thawed_after(mount, 100))
 
         with running_agent(rig, Variants(on_frozen=linger)) as running:
-            running.peer.settings = replace(running.peer.settings, freeze_bound=1.0)
+            running.peer.settings = replace(running.peer.settings, freeze_bound=3.0)
             running.peer.wait_synced()
             failed = running.peer.take_point("slow", retry=False)
             assert isinstance(failed, PointFailed)
             assert failed.reason == "FreezeOverran"
-            assert 0.5 < thawed[0] < 10
+            assert thawed[0] > 0.5
             assert running.verdicts[running.peer.take_point("next").id] == []
     finally:
         rig.close()
@@ -212,7 +212,7 @@ def test_a_file_system_frozen_by_somebody_else_is_left_to_them(disk: RealDisk, f
     subprocess.run(["fsfreeze", "-f", str(disk.mount)], check=True)
     try:
         with pytest.raises(FreezeFailed) as caught:
-            freezer.freeze(opened, 5)
+            freezer.freeze(opened, 60)
         assert caught.value.reason == "FilesystemBusy"
         assert str(disk.mount) in caught.value.message
         assert disk.mount is not None
@@ -224,7 +224,7 @@ def test_a_file_system_frozen_by_somebody_else_is_left_to_them(disk: RealDisk, f
 
 def test_a_freeze_that_somebody_ends_is_noticed(disk: RealDisk, freezer: Freezer) -> None:
     opened = freezer.open(mounts_of(disk))
-    freezer.freeze(opened, 5)
+    freezer.freeze(opened, 60)
     subprocess.run(["fsfreeze", "-u", str(disk.mount)], check=True)
     with pytest.raises(FreezeFailed) as caught:
         freezer.thaw(opened)
@@ -235,7 +235,8 @@ def test_a_freeze_that_somebody_ends_is_noticed(disk: RealDisk, freezer: Freezer
 def test_a_freeze_that_overran_is_noticed(disk: RealDisk, freezer: Freezer) -> None:
     opened = freezer.open(mounts_of(disk))
     freezer.freeze(opened, 0.3)
-    time.sleep(0.8)
+    assert disk.mount is not None
+    thawed_after(disk.mount, 100)
     with pytest.raises(FreezeFailed) as caught:
         freezer.thaw(opened)
     assert caught.value.reason == "FreezeOverran"

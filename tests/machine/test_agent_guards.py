@@ -111,7 +111,7 @@ def test_a_write_between_the_read_and_the_frame(rig: Rig, clear_before_read: boo
     def after_read(offset: int, length: int) -> None:
         if armed and offset <= AT * BLOCK_SIZE < offset + length:
             write_direct(disk.device, armed.pop(), AT * BLOCK_SIZE)
-            time.sleep(0.5)  # the tracker hears of it well before the frame is made
+            time.sleep(2.0)  # the tracker hears of it well before the frame is made
 
     variants = Variants(reader=lambda path: Reader(path, after_read=after_read), clear_before_read=clear_before_read)
     with running_agent(rig, variants) as running:

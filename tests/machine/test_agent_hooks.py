@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -39,8 +40,8 @@ class HookDirectory:
     def add(self, name: str, pre: str = "", post: str = "", mode: int = 0o755) -> Path:
         """Add a hook; `pre` and `post` are shell commands."""
         hook = self.path / name
-        # A write that is held up for a second was sent while the file system was frozen.
-        probe = f"timeout 1 sh -c ': >{self.mount}/probe' && echo {name} $1 >>{self.log} || echo FROZEN >>{self.log}"
+        # A write that is held up for ten seconds was sent while the file system was frozen.
+        probe = f"timeout 10 sh -c ': >{self.mount}/probe' && echo {name} $1 >>{self.log} || echo FROZEN >>{self.log}"
         hook.write_text(f"#!/bin/sh\n{probe}\ncase $1 in pre) {pre or ':'};; post) {post or ':'};; esac\n")
         hook.chmod(mode)
         return hook
@@ -62,7 +63,7 @@ def app_point(rig: Rig, hooks: HookDirectory) -> PointEnd:
     with running_agent(rig, hooks_dir=hooks.path) as running:
         running.peer.settings = replace(running.peer.settings, hook_timeout=20.0, hook_window=40.0)
         running.peer.wait_synced()
-        end = running.peer.take_point("p", consistency=Consistency.APP, timeout=120)
+        end = running.peer.take_point("p", consistency=Consistency.APP, timeout=240)
         assert isinstance(end, PointEnd)
         assert running.verdicts[end.id] == []
     assert not is_frozen(hooks.mount)
@@ -109,10 +110,10 @@ def at_rest(hooks: HookDirectory, order: HookOrder) -> Quiet:
     ("bad", "mode", "note", "called"),
     [
         pytest.param({"pre": "kill -9 $$"}, 0o755, "pre hook b failed by signal 9", True, id="dies"),
-        pytest.param({"pre": "sleep 100"}, 0o755, "pre hook b did not end within 2 s and was killed", True, id="hangs"),
-        pytest.param({"pre": "yes; :"}, 0o755, "pre hook b did not end within 2 s", True, id="never stops talking"),
+        pytest.param({"pre": "sleep 100"}, 0o755, "pre hook b did not end within 4 s and was killed", True, id="hangs"),
+        pytest.param({"pre": "yes; :"}, 0o755, "pre hook b did not end within 4 s", True, id="never stops talking"),
         pytest.param({"post": "exit 1"}, 0o755, "post hook b failed with status 1", True, id="its post fails"),
-        pytest.param({"post": "sleep 100"}, 0o755, "post hook b did not end within 2 s", True, id="its post hangs"),
+        pytest.param({"post": "sleep 100"}, 0o755, "post hook b did not end within 4 s", True, id="its post hangs"),
         pytest.param({}, 0o757, "hook b was refused: others than root may write to", False, id="anyone may change it"),
     ],
 )
@@ -122,7 +123,7 @@ def test_whatever_a_hook_does_the_others_are_released(
     hooks.add("a")
     hooks.add("b", mode=mode, **bad)
     hooks.add("c")
-    quiet = at_rest(hooks, HookOrder((), 2.0, 60.0))
+    quiet = at_rest(hooks, HookOrder((), 4.0, 120.0))
     assert not quiet.held
     assert len(quiet.notes) == 1, quiet.notes
     assert note in quiet.notes[0]
@@ -141,9 +142,12 @@ def test_a_hook_of_somebody_else_is_refused(hooks: HookDirectory) -> None:
 def test_a_hook_is_killed_whole(hooks: HookDirectory, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     hooks.add("a", pre=f"trap '' TERM; sleep 1000 & echo $! >{pid}; wait; wait")
-    assert not at_rest(hooks, HookOrder((), 2.0, 60.0)).held
+    assert not at_rest(hooks, HookOrder((), 4.0, 120.0)).held
     child = Path(f"/proc/{int(pid.read_text())}/stat")
-    assert not child.exists() or ") Z " in child.read_text()
+    deadline = time.monotonic() + 60
+    while child.exists() and ") Z " not in child.read_text():
+        assert time.monotonic() < deadline, "a child of the hook lives on"
+        time.sleep(0.05)  # who was killed dies when the kernel comes to it
 
 
 def test_a_window_that_ends_before_the_freeze_releases_the_applications(hooks: HookDirectory) -> None:
