@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,9 @@ class Killable:
     def reports(self) -> list[dict[str, Any]]:
         path = self.stage.directory / "reports.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        return parsed(lines)
 
-    def wait(self, wanted: Callable[[dict[str, Any]], bool], timeout: float = 90, after: int = 0) -> dict[str, Any]:
+    def wait(self, wanted: Callable[[dict[str, Any]], bool], timeout: float = 240, after: int = 0) -> dict[str, Any]:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             assert self.process is not None
@@ -72,14 +73,22 @@ class Killable:
 
     def modes(self) -> list[dict[str, str]]:
         """The sync modes of every connection, in order, as the log tells them."""
-        lines = (self.stage.directory / "ps.log").read_text().splitlines()
-        events = [json.loads(line) for line in lines if line.startswith("{")]
+        events = parsed((self.stage.directory / "ps.log").read_text().splitlines())
         return [event["modes"] for event in events if event["event"] == "agent connected"]
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        lines = (self.stage.directory / "ps.log").read_text().splitlines()
-        events = [json.loads(line) for line in lines if line.startswith("{")]
+        events = parsed((self.stage.directory / "ps.log").read_text().splitlines())
         return [event for event in events if event["event"] == name]
+
+
+def parsed(lines: list[str]) -> list[dict[str, Any]]:
+    """Return the objects among some lines; one that is being written, or was when its writer was killed, is none."""
+    found = []
+    for line in lines:
+        if line.startswith("{"):
+            with suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+    return found
 
 
 @pytest.fixture
@@ -124,8 +133,8 @@ def test_a_process_server_killed_in_the_first_copy_goes_on_where_it_was(stage: S
         server.start()
         server.wait(lambda r: r["pointCount"] >= 2, after=seen)
     modes = server.modes()
-    assert [set(m.values()) for m in modes] == [{"full"}, {"delta"}]
-    assert len(server.events("in sync")) == 1
+    assert set(modes[0].values()) == {"full"}
+    assert {mode for m in modes[1:] for mode in m.values()} == {"delta"}
     assert not any(stage.wrong_blocks().values())
 
 
@@ -178,10 +187,11 @@ def test_an_agent_that_restarts_sends_only_blocks_that_differ(stage: Stage) -> N
             check=True,
             capture_output=True,
         )
-        before = stage.points()
+        before, again = stage.points(), datetime.now(UTC)
         with stage.agent():
             report = stage.control.wait_report("vm", lambda r: r.point_count >= len(before) + 2)
-    after = [p for p in stage.points() if p.slot > before[-1].slot]
+    # One that the first agent left may have been committed since.
+    after = [p for p in stage.points() if p.manifest.time >= again]
     # In the log, for a comparison may be over before the next report.
     assert any("restarted" in str(line.get("resync")) for line in logs)
     assert 1 << 20 <= after[0].manifest.bytes_changed < 8 << 20
@@ -200,7 +210,7 @@ def test_a_vault_outage_is_ridden_out_and_says_so(stage: Stage) -> None:
         stage.wait_points(2)
         vault.rename(away)
         vault.write_text("not a directory")
-        stage.control.wait_report("vm", lambda r: "retried in" in r.message, 30)
+        stage.control.wait_report("vm", lambda r: "retried in" in r.message)
         count = stage.control.last("vm").point_count  # type: ignore[union-attr]
         time.sleep(3)
         vault.unlink()
@@ -217,14 +227,14 @@ def test_a_full_spool_holds_the_agent_back_and_loses_nothing(stage: Stage) -> No
     with ExitStack() as stack:
         stack.enter_context(stage.process_server())
         stage.assign()
-        stage.control.wait_report("vm", lambda r: r.state.value == "WaitingForAgent", 30)
+        stage.control.wait_report("vm", lambda r: r.state.value == "WaitingForAgent")
         vault.rename(away)
         vault.write_text("not a directory")
         stack.enter_context(stage.agent())
         used = stage.control.wait_for(
-            lambda: (a := stage.control.appliance_report) is not None and a.spool.used_bytes > 12 << 20 and a.spool, 60
+            lambda: (a := stage.control.appliance_report) is not None and a.spool.used_bytes > 12 << 20 and a.spool
         )
-        stage.control.wait_report("vm", lambda r: "the spool is full" in r.message and "retried in" in r.message, 60)
+        stage.control.wait_report("vm", lambda r: "the spool is full" in r.message and "retried in" in r.message)
         time.sleep(6)  # so that the appliance has reported again
         last = stage.control.appliance_report
         assert last is not None
