@@ -31,6 +31,7 @@ from farshore_engine.agent import channel as module
 from farshore_engine.agent.config import Server
 from farshore_engine.blocks.encoded import encode, payload_of
 from farshore_engine.blocks.grid import BLOCK_SIZE
+from farshore_engine.contract.faults import StopFault
 from farshore_engine.processserver import dataport
 from farshore_engine.processserver import session as server_session
 from farshore_engine.vault.stores import open_machine
@@ -176,6 +177,14 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
         yield fleet
 
 
+def has_vault(fleet: Fleet, machine: str) -> bool:
+    try:
+        open_machine(fleet.vault, machine).close()
+    except StopFault:  # the process server makes it
+        return False
+    return True
+
+
 def test_lying_agents_harm_nobody_and_take_no_memory(fleet: Fleet) -> None:
     machine = fleet.machines[0]
     with ExitStack() as stack:
@@ -183,7 +192,7 @@ def test_lying_agents_harm_nobody_and_take_no_memory(fleet: Fleet) -> None:
         stack.enter_context(fleet.process_server())
         fleet.assign("")
         identity = fleet.identity(machine)
-        fleet.wait(lambda: fleet.points(machine) is not None)
+        fleet.wait(lambda: has_vault(fleet, machine))
         with contextlib.closing(open_machine(fleet.vault, machine)) as vault:
             key = vault.digest_key
         before = 0
@@ -201,7 +210,7 @@ def test_lying_agents_harm_nobody_and_take_no_memory(fleet: Fleet) -> None:
         agent = LightAgent(machine, lambda: identity)
         stack.callback(agent.stop)
         agent.start()
-        fleet.wait(lambda: agent.committed, 90, fleet.troubles)
+        fleet.wait(lambda: agent.committed, 300, fleet.troubles)
     unexpected = [entry for entry in logs if "unexpected" in entry["event"] or "goes on" in entry["event"]]
     assert not unexpected
     assert grown < GROWTH
@@ -227,11 +236,11 @@ def test_peers_that_say_nothing_hold_a_connection_for_a_moment_only(fleet: Fleet
             sock.sendall(start)
         listener = server._listener
         assert listener is not None
-        fleet.wait(lambda: not listener._connections, 60)
+        fleet.wait(lambda: not listener._connections)
         agent = LightAgent(machine, lambda: identity)
         stack.callback(agent.stop)
         agent.start()
-        fleet.wait(lambda: agent.committed, 90, fleet.troubles)
+        fleet.wait(lambda: agent.committed, 300, fleet.troubles)
 
 
 @pytest.mark.parametrize(
@@ -263,17 +272,23 @@ def test_a_lie_ends_the_connection_or_means_nothing(fleet: Fleet, lie: list[Mess
                         key = bytes.fromhex(heard[0].digest_key)
                         told = payload(key, b"x" * BLOCK_SIZE) if isinstance(message, Data) else b""
                         sock.sendall(frame(message, told))
-                    with contextlib.suppress(PeerClosed, TimeoutError):
+                    with contextlib.suppress(PeerClosed, OSError):
                         sock.settimeout(2)
                         while True:
                             heard.append(answer_of(sock))
                 return heard
 
-        fleet.wait(lambda: isinstance(greet()[0], Welcome), 60)
+        def welcome() -> bool:
+            try:
+                return isinstance(greet()[0], Welcome)
+            except (PeerClosed, OSError):  # who is slow to greet is hung up on, and the liar while it speaks
+                return False
+
+        fleet.wait(welcome)
         agent = LightAgent(machine, lambda: identity)
         stack.callback(agent.stop)
         agent.start()
-        fleet.wait(lambda: agent.committed, 90, fleet.troubles)
+        fleet.wait(lambda: agent.committed, 300, fleet.troubles)
         assert not [r for r in agent.refused if r.reason not in ("NotReady",)]
 
 
@@ -294,7 +309,7 @@ def test_a_changed_bandwidth_limit_reaches_a_connected_agent_and_the_appliances_
         agent = LightAgent(machine, lambda: fleet.identity(machine))
         stack.callback(agent.stop)
         agent.start()
-        fleet.wait(lambda: agent.committed, 90, fleet.troubles)
+        fleet.wait(lambda: agent.committed, 300, fleet.troubles)
         for limit in (7 << 20, 0):
             fleet.control.change("m00", policy=POLICY.model_copy(update={"bandwidth_limit": limit}))
             fleet.wait(lambda: agent.limits[-1] == limit)  # noqa: B023 - called at once
@@ -338,7 +353,7 @@ def test_a_lying_process_server_neither_ends_nor_bloats_an_agent(
         peer.chance, peer.lies = random.Random(5), 0.4
         try:
             with running_agent(rig, peer=peer) as running:
-                deadline = time.monotonic() + 60
+                deadline = time.monotonic() + 240
                 while peer.told < 80 and time.monotonic() < deadline:
                     peer.say(TakePoint(f"p{peer.told}", Consistency.CRASH))
                     time.sleep(0.02)
@@ -348,7 +363,7 @@ def test_a_lying_process_server_neither_ends_nor_bloats_an_agent(
                 peer.lies = 0.0
                 peer.lose_spool()
                 peer.errors.clear()
-                end = peer.take_point("truth", timeout=90)
+                end = peer.take_point("truth")
                 assert running.verdicts[end.id] == []
                 assert resident() - before < GROWTH
         finally:
@@ -376,7 +391,7 @@ def test_a_server_that_floods_an_agent_is_not_listened_to(tmp_path: Path, monkey
         thread.start()
         channel = module.dial(Server("127.0.0.1", peer.getsockname()[1]), module.tls_context(config))  # type: ignore[arg-type]
         stack.callback(channel.close)
-        thread.join(10)
+        thread.join(60)
         server = stack.enter_context(found[0])
         server.settimeout(1.0)
         flood = frame(TakePoint("p" * 1000, Consistency.CRASH)) * 64

@@ -26,13 +26,14 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 def test_a_machine_is_checked_certified_and_installed_in_this_order(stage: Stage) -> None:
     with stage.process_server():
         stage.assign()
-        report = stage.control.wait_report(MACHINE, lambda r: r.state is State.WAITING_FOR_AGENT, 30)
+        report = stage.control.wait_report(MACHINE, lambda r: r.state is State.WAITING_FOR_AGENT)
+        appliance = stage.control.wait_for(
+            lambda: (told := stage.control.appliance_report) is not None and told.machines == 1 and told
+        )
     assert stage.installer.calls == ["preflight", "install"]
     assert report.agent is not None
     assert report.agent.host_key == "ssh-ed25519 AAAA"
-    appliance = stage.control.appliance_report
-    assert appliance is not None
-    assert appliance.machines == 1
+    assert appliance
     assert appliance.certificate_expires is not None
 
 
@@ -41,24 +42,23 @@ def test_a_failed_check_blocks_with_its_remedy_and_a_changed_source_is_tried_at_
     stage.installer.outcome = PreflightOutcome((check,))
     with stage.process_server():
         wanted = stage.assign()
-        report = stage.control.wait_report(MACHINE, lambda r: r.state is State.BLOCKED, 30)
+        report = stage.control.wait_report(MACHINE, lambda r: r.state is State.BLOCKED)
         assert (report.reason, report.remedy, report.checks) == ("SSHLogin", "Correct it", (check,))
         assert "the password is refused" in report.message
         stage.installer.outcome = PreflightOutcome(())
         stage.control.change(MACHINE, source=wanted.source.model_copy(update={"port": 2222}))
-        stage.control.wait_report(MACHINE, lambda r: r.state is State.WAITING_FOR_AGENT, 10)
+        stage.control.wait_report(MACHINE, lambda r: r.state is State.WAITING_FOR_AGENT)
 
 
 def test_a_restart_installs_nothing_again(stage: Stage) -> None:
     with stage.process_server():
         stage.assign()
-        stage.control.wait_report(MACHINE, lambda r: r.state is State.WAITING_FOR_AGENT, 30)
+        stage.control.wait_report(MACHINE, lambda r: r.state is State.WAITING_FOR_AGENT)
     stage.installer.calls.clear()
     reports = len(stage.control.reports[MACHINE])
     with stage.process_server():
         stage.control.wait_for(
-            lambda: any(r.state is State.WAITING_FOR_AGENT for r in stage.control.reports[MACHINE][reports:]) or None,
-            30,
+            lambda: any(r.state is State.WAITING_FOR_AGENT for r in stage.control.reports[MACHINE][reports:]) or None
         )
     assert stage.installer.calls == []
 
@@ -66,24 +66,24 @@ def test_a_restart_installs_nothing_again(stage: Stage) -> None:
 def test_a_process_server_with_a_newer_bundle_upgrades_the_agent(stage: Stage) -> None:
     with stage.process_server():
         stage.assign()
-        stage.control.wait_report(MACHINE, lambda r: r.state is State.WAITING_FOR_AGENT, 30)
+        stage.control.wait_report(MACHINE, lambda r: r.state is State.WAITING_FOR_AGENT)
     stage.installer.calls.clear()
     stage.installer.version = "newer"
     with stage.process_server():
-        stage.control.wait_report(MACHINE, lambda r: r.agent is not None and r.agent.version == "newer", 30)
+        stage.control.wait_report(MACHINE, lambda r: r.agent is not None and r.agent.version == "newer")
     assert stage.installer.calls == ["preflight", "install"]
 
 
 def test_the_end_of_protection_removes_the_agent_and_then_what_is_kept_here(stage: Stage) -> None:
     with stage.process_server():
         stage.assign()
-        stage.control.wait_report(MACHINE, lambda r: r.state is State.WAITING_FOR_AGENT, 30)
+        stage.control.wait_report(MACHINE, lambda r: r.state is State.WAITING_FOR_AGENT)
         stage.control.change(MACHINE, desired=Desired.UNINSTALL)
-        stage.control.wait_report(MACHINE, lambda r: r.state is State.UNINSTALLED, 30)
+        stage.control.wait_report(MACHINE, lambda r: r.state is State.UNINSTALLED)
         assert stage.installer.calls[-1] == "uninstall"
         stage.control.remove(MACHINE)
         kept = [stage.directory / "ps" / part / f"demo.{MACHINE}" for part in ("spool", "machines-known")]
-        stage.control.wait_for(lambda: not any(path.exists() for path in kept) or None, 30)
+        stage.control.wait_for(lambda: not any(path.exists() for path in kept) or None)
 
 
 def test_a_broken_reference_is_reported_and_heals(stage: Stage) -> None:
@@ -92,16 +92,16 @@ def test_a_broken_reference_is_reported_and_heals(stage: Stage) -> None:
             name=MACHINE, machine_id=f"demo.{MACHINE}", message="Secret vault-key is missing", remedy="Create it"
         )
         stage.control.set_broken(trouble)
-        report = stage.control.wait_report(MACHINE, lambda r: r.state is State.BLOCKED, 10)
+        report = stage.control.wait_report(MACHINE, lambda r: r.state is State.BLOCKED)
         assert (report.message, report.remedy) == ("Secret vault-key is missing", "Create it")
         stage.control.set_broken()
         stage.assign()
-        stage.control.wait_report(MACHINE, lambda r: r.state is State.WAITING_FOR_AGENT, 30)
+        stage.control.wait_report(MACHINE, lambda r: r.state is State.WAITING_FOR_AGENT)
 
 
 def test_a_second_process_on_the_same_state_is_refused(stage: Stage) -> None:
     with stage.process_server():
-        stage.control.wait_for(lambda: stage.control.appliance_report, 20)
+        stage.control.wait_for(lambda: stage.control.appliance_report)
         settings = Settings(state_dir=stage.directory / "ps", address="127.0.0.1", data_port=0)
         with pytest.raises(StopFault, match="another process server"):
             ProcessServer(stage.control, stage.installer, settings).run(threading.Event())
@@ -115,14 +115,14 @@ def test_pause_holds_points_back_and_stop_leaves_the_chain_alone(stage: Stage) -
         stack.enter_context(stage.agent())
         stage.wait_points(1)
         stage.control.change(MACHINE, desired=Desired.PAUSE)
-        stage.control.wait_report(MACHINE, lambda r: r.state is State.PAUSED, 10)
+        stage.control.wait_report(MACHINE, lambda r: r.state is State.PAUSED)
         count = len(stage.points())
         threading.Event().wait(5)
         assert len(stage.points()) <= count + 1
         stage.control.change(MACHINE, desired=Desired.REPLICATE)
         stage.wait_points(count + 2)
         stage.control.change(MACHINE, desired=Desired.STOP)
-        stage.control.wait_report(MACHINE, lambda r: r.state is State.STOPPED, 20)
+        stage.control.wait_report(MACHINE, lambda r: r.state is State.STOPPED)
         count = len(stage.points())
         threading.Event().wait(4)
         assert len(stage.points()) == count

@@ -19,6 +19,7 @@ from tests.machine.memory_controlplane import Authority, machine_names
 from tests.machine.replication_rig import MACHINE, Stage, open_stage
 
 from farshore_engine.blocks.encoded import encode, payload_of
+from farshore_engine.contract.replication import State
 from farshore_engine.wire.frames import PROTOCOL, PeerClosed, receive_frame, send_frame
 from farshore_engine.wire.messages import (
     Ack,
@@ -39,7 +40,7 @@ from farshore_engine.wire.messages import (
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with open_stage(tmp_path_factory.mktemp("refusals")) as stage, stage.process_server():
         stage.assign()
-        stage.control.wait_for(lambda: "install" in stage.installer.calls or None, 30)
+        stage.control.wait_report(MACHINE, lambda r: r.state is State.WAITING_FOR_AGENT)
         yield stage
 
 
@@ -213,4 +214,4 @@ def test_a_payload_that_could_not_be_restored_is_refused(
             with pytest.raises(PeerClosed):
                 while not isinstance(answer(sock), Ack):
                     pass
-        stage.control.wait_for(lambda: any(says in str(line) for line in logs) or None, 10)
+        stage.control.wait_for(lambda: any(says in str(line) for line in logs) or None)
