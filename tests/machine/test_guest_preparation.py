@@ -55,7 +55,7 @@ class Guest:
         try:
             yield device
         finally:
-            assert not loop.detach(self.disk)
+            assert not loop.detach(self.disk, patience=60)
 
     @contextmanager
     def mounted(self) -> Iterator[Path]:

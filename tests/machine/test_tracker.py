@@ -44,7 +44,7 @@ def device(tmp_path: Path) -> Iterator[str]:
     device = loop.attach(backing)
     Ground(device, tmp_path).fill()
     yield device
-    assert loop.detach(backing) == []
+    assert loop.detach(backing, patience=60) == []
 
 
 def disk_of(device: str) -> TrackedDisk:
@@ -56,7 +56,10 @@ def test_tracefs_keeps_the_promises_of_a_tracker(
     check: Callable[[Make, Ground], list[str]], device: str, tmp_path: Path
 ) -> None:
     """The same table runs for every tracker in a guest, where blktrace works too (test_agent_guest)."""
-    assert check(TRACKERS["tracefs"], Ground(device, tmp_path / "ground")) == []
+    complaints = check(TRACKERS["tracefs"], Ground(device, tmp_path / "ground"))
+    if any("overflowed" in one for one in complaints):  # told, on a host so busy that the tracker's thread does not run
+        complaints = check(TRACKERS["tracefs"], Ground(device, tmp_path / "again"))
+    assert complaints == []
 
 
 def burst(device: str) -> None:
@@ -98,17 +101,21 @@ def test_events_that_nobody_counted_as_lost_are_missed_in_the_balance(device: st
 
 
 def test_many_writes_balance_to_the_sector(device: str, tmp_path: Path) -> None:
-    marks = Marks()
-    tracker = TraceFsTracker((disk_of(device),), tmp_path / "scratch", "test")
-    tracker.start(marks)
-    try:
-        for _ in range(4):
-            burst(device)
-        tracker.barrier()
-        assert tracker.events_seen >= 4 * 8192 * 2
-    finally:
-        tracker.stop()
-    assert marks.losses == []
+    for _ in range(3):
+        marks = Marks()
+        tracker = TraceFsTracker((disk_of(device),), tmp_path / "scratch", "test")
+        tracker.start(marks)
+        try:
+            for _ in range(4):
+                burst(device)
+            tracker.barrier()
+        finally:
+            tracker.stop()
+        if not any("overflowed" in loss for loss in marks.losses):  # told, where the tracker's thread did not run
+            assert marks.losses == []
+            assert tracker.events_seen >= 4 * 8192 * 2
+            return
+    raise AssertionError(marks.losses)
 
 
 @pytest.fixture
@@ -122,7 +129,7 @@ def memory_disk(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     os.truncate(backing, 512 << 20)
     device = loop.attach(backing)
     yield device, backing
-    assert loop.detach(backing) == []
+    assert loop.detach(backing, patience=60) == []
     sh("umount {place}", place=place)
 
 

@@ -244,7 +244,7 @@ def partition(make: Make, ground: Ground) -> list[str]:
     sh(f"partx -a {ground.device} || partx -u {ground.device}")
     try:
         second = f"{ground.device}{'p' if digit else ''}2"
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not os.path.exists(second) and time.monotonic() < deadline:
             time.sleep(0.1)
         script = f"dd if=/dev/urandom of={second} bs=64k seek=16 count=1 oflag=direct conv=notrunc"
@@ -253,7 +253,15 @@ def partition(make: Make, ground: Ground) -> list[str]:
             complaints.append(f"marked {sorted(marks.marked)} instead of {33 * 16}")
         return complaints
     finally:
-        sh(f"partx -d {ground.device}")
+        deadline = time.monotonic() + 60
+        while True:  # whoever looks at all disks of the host may hold a partition for a moment
+            try:
+                sh(f"partx -d {ground.device}")
+                break
+            except subprocess.CalledProcessError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
 
 def reads(make: Make, ground: Ground) -> list[str]:
