@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, ClientAuthenticationError, ResourceExistsError, ResourceNotFoundError
 from azure.storage.blob import BlobServiceClient
 
 from farshore_engine.azure.cloud import Cloud, Tell, plain, quiet
+from farshore_engine.azure.faults import fault_of
 from farshore_engine.azure.place import Place
 from farshore_engine.contract.assignment import ReplicaAccess
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
@@ -122,9 +123,8 @@ class ReplicaContainer(PageBlobContainer):
             try:
                 self._container.get_blob_client(target).start_copy_from_url(url, headers=missing)
             except ResourceExistsError as error:
-                if error_code(error) == "PendingCopyOperation" or error_code(error) == "BlobAlreadyExists":
-                    return  # of an earlier try
-                raise
+                if error_code(error) not in ("PendingCopyOperation", "BlobAlreadyExists"):  # of an earlier try
+                    raise
 
         self._retried(f"copy {source}", start)
 
@@ -150,6 +150,8 @@ class ReplicaContainer(PageBlobContainer):
 
     def _fault(self, what: str, error: AzureError) -> Fault:
         fault, code = super()._fault(what, error), error_code(error)
+        if isinstance(error, ClientAuthenticationError) and not code:
+            return fault_of(f"{what} in {self._where}", error)  # no token was given: the account was not asked
         if fault.reason != "StorageAccessRefused":
             return fault
         remedy = FIREWALL if code == "AuthorizationFailure" else BLOB_ROLE

@@ -8,9 +8,15 @@ from tests.azure.provider.warmscene import WarmScene, change, same
 from tests.azuresim import AzureSim
 
 from farshore_engine.azure import keeping
+from farshore_engine.azure.cloud import cloud_of
+from farshore_engine.azure.replicas import ReplicaContainer
 from farshore_engine.blocks.grid import BLOCK_SIZE
+from farshore_engine.contract.assignment import AzureBlobAccess, ReplicaAccess
 from farshore_engine.contract.faults import StopFault
+from farshore_engine.contract.site import CloudTarget
 from farshore_engine.contract.tasks import TaskKind
+
+STEPS = (TaskKind.HYDRATE, TaskKind.UPLOAD_DISKS, TaskKind.START_MACHINE)
 
 
 def test_the_replica_follows_the_newest_point_and_is_sent_only_what_differs(warm: WarmScene) -> None:
@@ -31,12 +37,22 @@ def test_the_replica_follows_the_newest_point_and_is_sent_only_what_differs(warm
     assert pinned == [kept.point.slot], "the point that is held, and no other, stays in the vault"
 
 
-def test_a_failover_moves_what_differs_and_the_replica_is_left_alone(warm: WarmScene, sim: AzureSim) -> None:
-    warm.take_point()
-    warm.keep()
-    before = {name: warm.replica_bytes(name) for name in warm.disks}
-    change(warm, "disk-data", 4, 99)
+@pytest.mark.parametrize("drill", [False, True], ids=["failover", "drill"])
+@pytest.mark.parametrize("older", [False, True], ids=["newer point", "older point"])
+def test_a_run_moves_what_differs_and_the_replica_is_left_alone(
+    warm: WarmScene, sim: AzureSim, *, drill: bool, older: bool
+) -> None:
+    if drill:
+        warm.target = CloudTarget(isolated=True, network="drill-1")
+    now, first = dict(warm.disks), warm.take_point()
+    if not older:
+        warm.keep()
+    change(warm, "disk-os", 150, 99)
     warm.point = warm.take_point()
+    if older:
+        warm.keep()
+        warm.point, warm.disks = first, now
+    before = {name: warm.replica_bytes(name) for name in warm.disks}
     warm.store.requests.clear()
     hydrated = warm.do(TaskKind.HYDRATE)
     assert hydrated.bytes_written == BLOCK_SIZE and "warm replica" in hydrated.evidence
@@ -65,3 +81,32 @@ def test_without_a_replica_or_a_right_to_it_the_disks_are_uploaded_and_it_is_sai
         warm.keep()
     warm.do(TaskKind.CLEAN_UP)
     assert ours(sim) == []
+
+
+def test_a_change_of_the_point_begins_with_the_replica_too(warm: WarmScene, sim: AzureSim) -> None:
+    now, first = dict(warm.disks), warm.take_point()
+    change(warm, "disk-os", 150, 1)
+    warm.point = warm.take_point()
+    warm.keep()
+    for kind in STEPS:
+        result = warm.do(kind)
+    warm.check_disks(result.disk_paths)
+    warm.disks = now
+    warm.run, warm.point = "change-1", first
+    warm.store.requests.clear()
+    for kind in STEPS:
+        result = warm.do(kind, replaces="failover-1")
+    warm.check_disks(result.disk_paths)
+    assert warm.store.written() < 2 * BLOCK_SIZE
+    assert len([one for one in ours(sim) if one.startswith("virtualMachines")]) == 1
+    warm.do(TaskKind.CLEAN_UP)
+    assert ours(sim) == []
+
+
+def test_without_a_credential_the_sites_own_login_is_used(warm: WarmScene, sim: AzureSim) -> None:
+    storage = AzureBlobAccess(account_url=f"{sim.endpoint}/replicas", container="warm")
+    container = ReplicaContainer.open(ReplicaAccess(storage=storage), cloud_of(warm.site))
+    sim.calls.clear()
+    with pytest.raises(StopFault, match=r"https://storage\.azure\.com") as told:
+        container.named("shop.web/")
+    assert told.value.reason == "LoginRefused" and [one for one in sim.calls if one.plane == "token"]
