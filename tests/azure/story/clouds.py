@@ -71,7 +71,7 @@ class Answering:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = listener.accept()
-                with connection:
+                with connection, contextlib.suppress(OSError):  # who only looked whether the port is open is gone
                     if runs():
                         connection.sendall(b"SSH-2.0-shop\r\n")
 
