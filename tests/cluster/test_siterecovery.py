@@ -207,6 +207,12 @@ def test_a_machine_that_is_protected_already_is_imported_unchanged(world: Instal
     assert vm.spec.target.name == "old-dr" and vm.status.replication is not None
     assert [one.path for one in cloud.sim.calls[before:] if one.method != "GET" and one.plane == "arm"] == []
     assert "means it already" in world.farshore(*words).stderr
+    # Its manifest goes, and the protection that somebody else has made stays.
+    world.admin.delete(_resource("ProtectedVM"), namespace, "old-server")
+    world.wait_gone(ProtectedVM, namespace, "old-server")
+    (item,) = [one for container in server.containers.values() for one in container.items.values()]
+    assert item.points and not item.busy
+    assert [one.path for one in cloud.sim.calls[before:] if one.method != "GET" and one.plane == "arm"] == []
 
 
 def test_a_machine_moves_to_the_modernized_experience_and_the_manifest_says_where_it_is(

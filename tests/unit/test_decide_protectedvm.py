@@ -24,7 +24,7 @@ from tests.unit.decide_world import (
 
 from farshore_engine.contract.assignment import Desired
 from farshore_engine.contract.replication import Churn, State
-from farshore_operator.api.protectedvm import ProtectionPhase, Verdict
+from farshore_operator.api.protectedvm import DeletionPolicy, ProtectionPhase, Verdict
 from farshore_operator.api.resource import Reference
 from farshore_operator.decide import machineruns, readiness
 from farshore_operator.decide.actions import CreateOwned, SetFinalizer
@@ -224,6 +224,28 @@ def test_deletion(machine: Any, changes: dict[str, Any], waited: timedelta, go: 
     assert left in parting.left_behind if left else parting.left_behind == ""
     released = [a for a in decide(observed(deleted, **changes), NOW).actions if isinstance(a, SetFinalizer)]
     assert bool(released) is go
+
+
+DRILLED = run("TestFailover", "Succeeded")
+
+
+@pytest.mark.parametrize(
+    ("policy", "engine", "runs", "go", "kept"),
+    [
+        ("Retain", "siteRecovery", (), True, True),
+        ("Disable", "siteRecovery", (), False, False),
+        ("Retain", "siteRecovery", (DRILLED,), False, False),
+        ("Retain", "native", (), False, False),
+    ],
+    ids=["retained", "disabled, which is waited for", "a drill is cleaned up before", "our engine keeps its points"],
+)
+def test_a_protection_may_outlive_its_object(policy: str, engine: str, runs: Any, go: bool, kept: bool) -> None:
+    leaving = with_spec(with_meta(vm(), deletion_timestamp=NOW), deletion_policy=DeletionPolicy(policy))
+    seen = observed(leaving, vault=vault(engine), runs=runs)
+    parting = farewell(seen, NOW)
+    assert (parting.let_go, bool(parting.kept)) == (go, kept)
+    told = [one.reason for one in decide(seen, NOW).happenings]
+    assert told == (["ProtectionRetained"] if kept else [])
 
 
 def test_the_same_doctor_request_asks_once() -> None:

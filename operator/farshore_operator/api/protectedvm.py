@@ -39,6 +39,13 @@ class OSType(StrEnum):
     WINDOWS = "windows"
 
 
+class DeletionPolicy(StrEnum):
+    """What becomes of the protection at Azure Site Recovery when the ProtectedVM is deleted."""
+
+    DISABLE = "Disable"
+    RETAIN = "Retain"
+
+
 class CredentialKey(StrEnum):
     """The keys of a Secret with a login; password or privateKey is needed, the rest has defaults."""
 
@@ -215,6 +222,10 @@ class ProtectedVMSpec(Model):
     """What the machine becomes after a failover."""
     paused: bool = False
     """Whether replication rests: writes are still tracked, nothing is sent, no point is taken. Default: false."""
+    deletion_policy: DeletionPolicy = DeletionPolicy.DISABLE
+    """What becomes of the protection when this object is deleted: Disable (it ends, and Site Recovery deletes the
+    recovery points) or Retain (Site Recovery goes on, and Farshore lets go). Used by engine siteRecovery only: the
+    native engine removes its agent and keeps the points. Default: Disable."""
 
 
 class ProtectionPhase(StrEnum):

@@ -115,6 +115,8 @@ def _leave(observed: ObservedVM, now: datetime) -> Decision[ProtectedVMStatus]:
         return Decision(None)
     if parting.let_go:
         happenings = (_left_behind(parting),) if parting.left_behind else ()
+        if parting.kept:
+            happenings = (Happening(EventType.NORMAL, "ProtectionRetained", parting.kept, "Uninstall"),)
         return Decision(None, (SetFinalizer(id_of(vm), present=False),), None, happenings)
     # The annotation can be set at any time and raises an event; the bound is waited for here.
     health = waiting("Deleting", parting.message)

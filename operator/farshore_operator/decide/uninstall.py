@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from farshore_engine.contract.replication import State
+from farshore_operator.api import ProtectedVM
+from farshore_operator.api.protectedvm import DeletionPolicy
 from farshore_operator.decide import machineruns
 from farshore_operator.decide.naming import FORCE_DELETE_ANNOTATION
 from farshore_operator.decide.observedvm import ObservedVM
@@ -15,11 +17,13 @@ from farshore_operator.engines.capabilities import Capability
 
 @dataclass(frozen=True)
 class Farewell:
-    """Whether the object may go; `left_behind` says what could not be cleaned up, `message` what is waited for."""
+    """Whether the object may go; `left_behind` says what could not be cleaned up, `kept` what was not to be, `message`
+    what is waited for."""
 
     let_go: bool
     left_behind: str = ""
     message: str = ""
+    kept: str = ""
 
 
 def farewell(observed: ObservedVM, now: datetime) -> Farewell:
@@ -48,6 +52,8 @@ def farewell(observed: ObservedVM, now: datetime) -> Farewell:
     assignment = vm.status.assignment
     if assignment is None:
         return Farewell(True)
+    if retains(vm) and not has(observed, Capability.OWN_SERVERS):
+        return Farewell(True, kept=f"Site Recovery goes on to protect {address}, as spec.deletionPolicy Retain says")
     report = observed.report
     if report is not None and report.state is State.UNINSTALLED:
         return Farewell(True)
@@ -62,6 +68,11 @@ def farewell(observed: ObservedVM, now: datetime) -> Farewell:
         message=f"{doing}; that is waited for at most {minutes} min "
         f"(annotation {FORCE_DELETE_ANNOTATION} ends the wait at once)",
     )
+
+
+def retains(vm: ProtectedVM) -> bool:
+    """Tell whether the machine's protection outlives its object."""
+    return vm.spec.deletion_policy is DeletionPolicy.RETAIN
 
 
 def _unless_gone(observed: ObservedVM, left: str) -> str:

@@ -23,6 +23,7 @@ from farshore_operator.api.recoveryvault import AzureVault, Engine
 from farshore_operator.api.siterecovery import SiteRecoverySettings
 from farshore_operator.decide.cloudtarget import cloud_target
 from farshore_operator.decide.naming import machine_id
+from farshore_operator.decide.uninstall import retains
 from farshore_operator.engines.siterecovery import naming
 from farshore_operator.engines.siterecovery.settings import VaultSettings
 from farshore_operator.engines.siterecovery.target import TargetWish
@@ -162,7 +163,7 @@ class Wishes:
             name=meta.name,
             machine_id=machine_id(meta.namespace, meta.name),
             epoch=epoch,
-            desired=Desired.UNINSTALL if meta.deletion_timestamp is not None else wish,
+            desired=_wish(vm, wish),
             address=source.address,
             windows=source.os_type is OSType.WINDOWS,
             policy=self._policy(vm),
@@ -251,6 +252,13 @@ class Wishes:
         name = ProtectedVM.of(body).spec.target.site_ref.name
         site = self._cache.get(Site.definition.kind, namespace, name)
         return _network_id(Site.of(site), target) if site is not None else ""
+
+
+def _wish(vm: ProtectedVM, wish: Desired) -> Desired:
+    """Return what is wanted of a machine: one that goes is disabled, unless its protection outlives its object."""
+    if vm.metadata.deletion_timestamp is None:
+        return wish
+    return Desired.STOP if retains(vm) else Desired.UNINSTALL
 
 
 def settings_of(azure: AzureVault, credential: CloudCredential | None) -> VaultSettings:

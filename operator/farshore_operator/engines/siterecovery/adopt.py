@@ -94,6 +94,7 @@ def _machine(name: str, policy: str, item: Item, place: Place) -> Manifest:
         "policyRef": {"name": policy},
         "vaultRef": {"name": place.vault},
         "target": target,
+        "deletionPolicy": "Retain",  # what somebody else has made is not undone by the deletion of a manifest
     }
     return _made("ProtectedVM", name, spec, place)
 
