@@ -69,7 +69,7 @@ class Server:
         found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
         return [event for event in found if event["event"] == name]
 
-    def wait_events(self, name: str, count: int, timeout: float = 150) -> None:
+    def wait_events(self, name: str, count: int, timeout: float = 300) -> None:
         deadline = time.monotonic() + timeout
         while len(self.events(name)) < count:
             assert time.monotonic() < deadline, (self.stage.directory / "ps.log").read_text()[-4000:]
@@ -82,7 +82,10 @@ def azurite(tmp_path: Path) -> Iterator[Azurite]:
     with Azurite(tmp_path / "azurite") as running:
         with BlobServiceClient(running.account_url, credential=running.key) as service:
             service.create_container(CONTAINER)
-        time.sleep(6)  # what is there now is on disk: the test is about what comes later
+        deadline = time.monotonic() + 60
+        while not any(f'"{CONTAINER}"' in file.read_text() for file in (tmp_path / "azurite").rglob("*.json")):
+            assert time.monotonic() < deadline, "the store does not write its index"
+            time.sleep(0.2)  # the test is about what comes later
         yield running
 
 
