@@ -99,7 +99,7 @@ class Circle:
         self._put("RecoveryVault", "vault", {"storage": storage, "encryption": key})
         self._put("ReplicationPolicy", "standard", {})
         for server, site in ((HOME, "stack"), (AWAY, "shore")):
-            self._put("ProcessServer", server, {"siteRef": {"name": site}}, _registered(self.now))
+            self._put("ProcessServer", server, {"siteRef": {"name": site}}, registered(self.now))
         for name in self.names:
             self._put("ProtectedVM", name, _machine())
         self.apply_plan()
@@ -418,7 +418,8 @@ class Circle:
             self._write("ProtectedVM", {**body, "status": {**status, "replication": new}})
 
 
-def _registered(now: datetime) -> Json:
+def registered(now: datetime) -> Json:
+    """Return the status of a process server that is there."""
     appliance = {
         "version": "1", "address": "a", "dataPort": 9443, "lastContact": now.isoformat(), "clockSkewSeconds": 0.0,
         "spool": {"usedBytes": 0, "sizeBytes": 1}, "canRunMachines": True,

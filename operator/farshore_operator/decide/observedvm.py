@@ -10,6 +10,7 @@ from farshore_operator.api import FailoverRun, ProtectedVM, RecoveryVault, Repli
 from farshore_operator.decide.consistencygroup import Peer
 from farshore_operator.decide.observedhistory import History
 from farshore_operator.decide.references import SecretUse
+from farshore_operator.decide.twins import Twin
 from farshore_operator.settings import Timing
 
 
@@ -45,6 +46,7 @@ class ObservedVM:
         drills: TestFailovers of this machine that are not cleaned up.
         history: what is being read of its journal in the vault.
         preflights: its preflight tasks, oldest first.
+        twins: other ProtectedVMs of the same machine.
     """
 
     vm: ProtectedVM
@@ -62,6 +64,7 @@ class ObservedVM:
     history: History = field(default_factory=History)
     preflights: tuple[Task, ...] = ()
     switch_vault: RecoveryVault | None = None
+    twins: tuple[Twin, ...] = ()
 
     @property
     def report(self) -> ReplicationReport | None:

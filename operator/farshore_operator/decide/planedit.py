@@ -110,6 +110,9 @@ def _not_possible(observed: ObservedPlan, now: datetime) -> Problem | None:
         return observed.problems[0]
     if not observed.machines:
         return Problem("NoMachine", "the plan means no machine")
+    twice = planview.twice(observed)
+    if twice is not None:
+        return twice
     failed = planview.failed_move(observed)
     if failed is not None:
         text = f"run {failed.metadata.name} failed and is not undone yet: set spec.abort to it, or set activeSite back"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from farshore_operator.api import FailoverRun
 from farshore_operator.api.failoverrun import RunKind, RunPhase
 from farshore_operator.api.planstatus import PlanPhase, SeenEdit, SeenRequest
 from farshore_operator.api.protectedvm import Place
-from farshore_operator.decide import lifecycle, machineruns, planedit, planrequests, planview
+from farshore_operator.decide import lifecycle, machineruns, planedit, planrequests, planview, twins
 from farshore_operator.decide.hooks import awaits_approval
 from farshore_operator.decide.planruns import SUFFIXES, run_name
 from farshore_operator.decide.planview import ObservedPlan
@@ -146,7 +148,8 @@ def _rest(observed: ObservedPlan, now_in: PlanPhase, refused: str) -> tuple[Verd
         problem = summary(observed.problems)
         return waiting(problem.reason, problem.message), problem.message
     if now_in is not PlanPhase.FAILED_OVER:
-        return ready("Idle", _also("the machines run at the source, as declared", refused)), refused or None
+        step = next(filter(None, _twins(observed)), None)
+        return ready("Idle", _also("the machines run at the source, as declared", refused)), refused or step
     waits = planview.committed(observed)
     if waits is None:
         text = "the machines run at the recovery site and are replicated from there"
@@ -158,6 +161,11 @@ def _rest(observed: ObservedPlan, now_in: PlanPhase, refused: str) -> tuple[Verd
         if observed.plan.spec.reprotect in ("Automatic", waits.metadata.name):
             refused = _also(f"spec.reprotect does nothing: {lacks.reason}: {lacks.message}", refused)
     return ready("FailedOver", _also("the machines run at the recovery site, and that is final", refused)), step
+
+
+def _twins(observed: ObservedPlan) -> Iterator[str | None]:
+    planned = planview.names(observed)
+    return (twins.next_step(one.observed.vm, one.observed.twins, planned) for one in observed.machines)
 
 
 def _also(text: str, more: str) -> str:

@@ -9,7 +9,7 @@ from farshore_operator.api import FailoverPlan, FailoverRun, TestFailover
 from farshore_operator.api.failoverplan import ActiveSite
 from farshore_operator.api.failoverrun import RequestedBy, RunKind, RunPhase
 from farshore_operator.api.protectedvm import Place
-from farshore_operator.decide import lifecycle, machineruns
+from farshore_operator.decide import lifecycle, machineruns, twins
 from farshore_operator.decide.protection import refuses
 from farshore_operator.decide.references import Problem
 from farshore_operator.decide.runspec import Chosen
@@ -76,6 +76,18 @@ def under_way(observed: ObservedPlan) -> FailoverRun | None:
 def refused(observed: ObservedPlan, wanted: Capability) -> Problem | None:
     """Return what the engine of one of the machines cannot do, None if all can."""
     return next(filter(None, (refuses(chosen.observed, wanted) for chosen in observed.machines)), None)
+
+
+def twice(observed: ObservedPlan) -> Problem | None:
+    """Return that the plan means one machine as two objects."""
+    planned = names(observed)
+    found = (twins.twice(one.observed.vm.metadata.name, one.observed.twins, planned) for one in observed.machines)
+    return next(filter(None, found), None)
+
+
+def names(observed: ObservedPlan) -> frozenset[str]:
+    """Return the names of the machines that the plan means."""
+    return frozenset(chosen.observed.vm.metadata.name for chosen in observed.machines)
 
 
 def awaiting(observed: ObservedPlan) -> FailoverRun | None:

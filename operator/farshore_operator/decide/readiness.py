@@ -13,7 +13,7 @@ from farshore_operator.api.failoverrun import RunKind
 from farshore_operator.api.protectedvm import FailoverBlocker, FailoverReady, Place, Verdict
 from farshore_operator.api.site import Provider
 from farshore_operator.api.target import Target
-from farshore_operator.decide import history, machineruns
+from farshore_operator.decide import history, machineruns, twins
 from farshore_operator.decide.blocker import Blocker
 from farshore_operator.decide.naming import MACHINE_NAME_LENGTH, bounded, machine_id
 from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
@@ -54,6 +54,7 @@ def blockers(observed: ObservedVM, now: datetime, *, ignoring: str = "") -> tupl
     run = machineruns.under_way(observed)
     if run is not None and run.metadata.name != ignoring and run.spec.kind is not RunKind.TEST_FAILOVER:
         found.append(Blocker("RunUnderWay", f"{run.spec.kind} {run.metadata.name} is under way"))
+    found += twins.in_the_way(observed.vm.metadata.name, observed.twins)
     moved = bool(found)
     found += [*_vault(observed), *_target(observed), *_points(observed, now)]
     # What the recovery site must have for the machine is of no interest while the machine is there, or on its way.

@@ -85,7 +85,15 @@ def _of_vm(cache: Cache, vm: Json) -> set[Key]:
     found |= _keys(cache, TEST_FAILOVER.kind, vm, lambda drill: spec_ref(drill, "protectedVMRef") == name)
     if group := vm["spec"].get("consistencyGroup"):
         found |= _keys(cache, PROTECTED_VM.kind, vm, lambda other: other["spec"].get("consistencyGroup") == group)
+    found |= _keys(cache, PROTECTED_VM.kind, vm, lambda other: _same_machine(vm, other))
     return found | _keys(cache, FAILOVER_RUN.kind, vm, lambda run: name in _members(run) and not _over(run))
+
+
+def _same_machine(one: Json, other: Json) -> bool:
+    """Tell whether two ProtectedVMs in different vaults are of one machine."""
+    address = (one["spec"].get("source") or {}).get("address")
+    same = bool(address) and (other["spec"].get("source") or {}).get("address") == address
+    return same and spec_ref(one, "vaultRef") != spec_ref(other, "vaultRef")
 
 
 def _of_server(cache: Cache, server: Json) -> set[Key]:

@@ -27,7 +27,7 @@ from farshore_operator.decide.references import SecretUse
 from farshore_operator.engines.capabilities import FACTS, Capability
 from farshore_operator.engines.siterecovery import naming
 from farshore_operator.kube.client import Json
-from farshore_operator.observe import history
+from farshore_operator.observe import history, twins
 from farshore_operator.observe.recoveryvault import vault_secrets
 from farshore_operator.observe.world import World
 
@@ -56,6 +56,7 @@ def observe(world: World, vm: ProtectedVM) -> ObservedVM:
         group=peers(_namesakes(world, vm), spec.consistency_group),
         history=history.of_vm(world, vm),
         preflights=_preflights(world, vm),
+        twins=twins.of_vm(world, vm),
         switch_vault=switch,
     )
 

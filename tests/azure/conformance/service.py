@@ -36,7 +36,8 @@ TEXT = 64
 
 class _Secrets:
     def keys(self, namespace: str, name: str) -> SecretKeys:
-        return SecretKeys(dict.fromkeys(("tenantId", "clientId", "clientSecret"), 8), frozenset())
+        lengths = dict.fromkeys(("tenantId", "clientId", "clientSecret", "password"), 8)
+        return SecretKeys({**lengths, "k": 32}, frozenset({"k"}))
 
 
 class _Api:
