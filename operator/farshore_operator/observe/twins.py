@@ -17,7 +17,8 @@ def of_vm(world: World, vm: ProtectedVM) -> tuple[Twin, ...]:
     source, name = vm.spec.source, vm.metadata.name
 
     def same(body: Json) -> bool:
-        return body["spec"]["source"].get("address") == source.address and body["metadata"]["name"] != name
+        there = body["spec"]["source"].get("address") == source.address
+        return bool(there and body["metadata"]["name"] != name)
 
     return tuple(
         _twin(world, one)
