@@ -95,11 +95,17 @@ def _build(directory: Path) -> Path:
     root, log = directory / "root", directory / "build.log"
     # In namespaces of their own, the mounts and processes of the build end with it, however it ends.
     apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    with log.open("wb") as output:
-        command = [*apart, str(ROOT_RECIPE), str(root)]
-        built = subprocess.run(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, timeout=BUILD_SECONDS)
-    if built.returncode != 0:
-        raise RuntimeError(f"the guest's image could not be built:\n{log.read_text(errors='replace')[-3000:]}")
+    command = [*apart, str(ROOT_RECIPE), str(root)]
+    for again in (True, True, False):  # the mirror may fail for a moment
+        with log.open("wb") as output:
+            built = subprocess.run(
+                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, timeout=BUILD_SECONDS
+            )
+        if built.returncode == 0:
+            break
+        if not again:
+            raise RuntimeError(f"the guest's image could not be built:\n{log.read_text(errors='replace')[-3000:]}")
+        _remove(root)
     image = directory / "image.raw"
     with image.open("wb") as file:
         file.truncate(SIZE_MIB << 20)

