@@ -25,6 +25,9 @@ class Reader(Protocol):
     def list_all(self, resource: Resource, namespace: str | None) -> list[Json]:
         """Return all objects of a kind."""
 
+    def create(self, resource: Resource, namespace: str, body: Json) -> Json:
+        """Create an object. Raises AlreadyExists if the name is taken."""
+
 
 class Namespace:
     """The objects of one namespace, for a checklist.
@@ -69,6 +72,10 @@ class Namespace:
                 f"{field} names Secret {self.name}/{name}, which does not exist", "Create it", reason="NoSecret"
             )
         return {key: base64.b64decode(value) for key, value in (body.get("data") or {}).items()}
+
+    def create(self, resource: Resource, body: Json) -> None:
+        """Create an object; raises Fault."""
+        self.client.create(resource, self.name, body)
 
 
 def current(namespace: str) -> Namespace:

@@ -81,7 +81,7 @@ class AzureBlobStorage(Model):
     account_url: Annotated[str, Field(max_length=1024)]
     """Blob endpoint of the storage account, such as https://contoso.blob.core.windows.net."""
     container: Annotated[str, Field(max_length=63)]
-    """Container of the vault; it is made on first use if the credential allows it."""
+    """Container of the vault. It must exist; `farshore vault create` makes it where `azure.region` is set."""
     prefix: Annotated[str, Field(max_length=512)] | None = None
     """Folder in the container, for vaults that share one. Default: none."""
     credential: BlobCredential
@@ -205,6 +205,17 @@ class Immutability(Model):
     container with version-level immutability. No default."""
 
 
+class Redundancy(StrEnum):
+    """How often Azure keeps what is in a storage account, and where."""
+
+    LOCAL = "Standard_LRS"
+    ZONES = "Standard_ZRS"
+    GEO = "Standard_GRS"
+    GEO_READABLE = "Standard_RAGRS"
+    GEO_ZONES = "Standard_GZRS"
+    GEO_ZONES_READABLE = "Standard_RAGZRS"
+
+
 class AzureVault(Model):
     """The vault as an Azure resource."""
 
@@ -215,7 +226,10 @@ class AzureVault(Model):
     vault_name: Word
     """Name of the Recovery Services vault (engine siteRecovery) or the storage account (engine native)."""
     region: Word | None = None
-    """Azure region, such as westeurope, where it is made if it does not exist. Default: it must exist."""
+    """Azure region, such as westeurope, where it is made if it does not exist: a Recovery Services vault by the
+    operator, a storage account by `farshore vault create`. Default: it must exist."""
+    redundancy: Redundancy | None = None
+    """How a storage account is made, such as Standard_ZRS; not used by engine siteRecovery. Default: Standard_GRS."""
     cache_storage_account: Text | None = None
     """Resource ID of the storage account that Site Recovery replicates through. Required by engine siteRecovery.
     Default: none."""
@@ -285,8 +299,8 @@ class RecoveryVaultSpec(Model):
     immutability: Immutability | None = None
     """Protection of recovery points against deletion. Default: none."""
     azure: AzureVault | None = None
-    """The vault as an Azure resource. Required by engine siteRecovery; with engine native it makes the storage on
-    demand."""
+    """The vault as an Azure resource. Required by engine siteRecovery; with engine native it says where
+    `farshore vault create` makes storage account and container."""
 
 
 class VaultPhase(StrEnum):

@@ -60,10 +60,19 @@ def judge(vault: RecoveryVault, secrets: tuple[SecretUse, ...]) -> Verdict:
     missing = problems(vault.metadata.namespace, secrets)
     if missing:
         problem = summary(missing)
-        return waiting(problem.reason, problem.message)
+        return waiting(problem.reason, problem.message + _to_be_made(vault))
     if vault.spec.engine is Engine.SITE_RECOVERY:
         return _driven(vault.status.site_recovery)
     return ready(message="everything that it refers to is there")
+
+
+def _to_be_made(vault: RecoveryVault) -> str:
+    """Return who makes the storage, where that is asked for: a person, for it takes rights that nobody here has."""
+    azure = vault.spec.azure
+    if vault.spec.engine is not Engine.NATIVE or azure is None or not azure.region:
+        return ""
+    name = vault.metadata.name
+    return f". `farshore vault create {name} --make-secret` makes storage account, container and their Secret"
 
 
 def _driven(report: SiteRecoveryReport | None) -> Verdict:

@@ -38,6 +38,10 @@ class PlayedCluster:
     def list_all(self, resource: Any, namespace: str | None) -> list[dict[str, Any]]:
         return self.objects.get(resource.kind, [])
 
+    def create(self, resource: Any, namespace: str, body: dict[str, Any]) -> dict[str, Any]:
+        self.objects.setdefault(resource.kind, []).append(body)
+        return body
+
     @property
     def where(self) -> Namespace:
         return Namespace(self, NAMESPACE)

@@ -250,6 +250,12 @@ class World:
         account = self.sim.parts["storage"].account(self.name(), self.example.group)
         self.sim.seed("PUT", f"{account}/blobServices/default/containers/{self.name(2)}", {})
 
+    def for_blob_services(self) -> None:
+        account = self.sim.parts["storage"].account(self.name(), self.example.group, sku="Standard_GRS")
+        if self.example.call.endswith("get_service_properties"):
+            given = {"properties": self.example.response["properties"]}
+            self.sim.seed("PUT", f"{account}/blobServices/default", given)
+
     def for_permissions(self) -> None:
         given = self.example.arguments
         if len(given) > 2:
@@ -263,7 +269,9 @@ def prepare_subnet_creation(sim: AzureSim, example: Example) -> None:
 
 
 def prepare_container_creation(sim: AzureSim, example: Example) -> None:
-    sim.parts["storage"].account(str(example.arguments[1]), example.group)
+    account = sim.parts["storage"].account(str(example.arguments[1]), example.group)
+    if "immutableStorageWithVersioning" in (example.body.get("properties") or {}):
+        sim.seed("PUT", f"{account}/blobServices/default", {"properties": {"isVersioningEnabled": True}})
 
 
 __all__ = ["FOLDER", "Example", "World", "compute", "load"]

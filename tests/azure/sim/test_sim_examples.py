@@ -20,6 +20,7 @@ FILES = sorted(path for one in PROVIDERS for path in (FOLDER / one).glob("*.json
 PREPARE = {
     "network.subnets.begin_create_or_update": prepare_subnet_creation,
     "storage.blob_containers.create": prepare_container_creation,
+    "storage.management_policies.create_or_update": prepare_container_creation,
 }
 
 

@@ -22,6 +22,7 @@ from tests.azuresim.arm.registry import GROUP, SUBSCRIPTION, Route
 from tests.azuresim.arm.store import Resource
 from tests.azuresim.arm.tags import check_tags
 from tests.azuresim.sim import AzureSim
+from tests.azuresim.storage import services
 from tests.azuresim.storage.sources import AzuriteBlob, Source, size_of
 
 VERSIONS = ("2017-10-01", "2019-06-01", "2023-05-01", "2024-01-01", "2025-06-01", "2025-08-01", "2026-09-01")
@@ -91,6 +92,7 @@ def plug(sim: AzureSim) -> None:
     group, everywhere, v = GROUP + "/providers/" + ACCOUNTS, SUBSCRIPTION + "/providers/" + ACCOUNTS, VERSIONS
     one = group + "/{account}"
     container = one + "/blobServices/default/containers/{container}"
+    service, policy = one + "/blobServices/default", one + "/managementPolicies/{policy}"
     writes, reads = CONTAINERS + "/write", CONTAINERS + "/read"
     sim.arm.add(
         [
@@ -100,6 +102,16 @@ def plug(sim: AzureSim) -> None:
             Route("GET", group, list_in_group, v, items=models.StorageAccount),
             Route("GET", everywhere, list_all, v, items=models.StorageAccount),
             Route("POST", one + "/listKeys", list_keys, v, reply=models.StorageAccountListKeysResult),
+            Route(
+                "GET", service, services.get, v, reply=models.BlobServiceProperties,
+                action=services.SERVICES + "/read",
+            ),
+            Route(
+                "PUT", service, services.put, v, models.BlobServiceProperties, models.BlobServiceProperties,
+                action=services.SERVICES + "/write",
+            ),
+            Route("GET", policy, services.get_policy, v, reply=models.ManagementPolicy),
+            Route("PUT", policy, services.put_policy, v, models.ManagementPolicy, models.ManagementPolicy),
             Route("PUT", container, put_container, v, models.BlobContainer, models.BlobContainer, action=writes),
             Route("GET", container, get_container, v, reply=models.BlobContainer, action=reads),
             Route(
@@ -225,6 +237,13 @@ def put_container(call: Call) -> Reply:
             "digits and single hyphens.",
         )  # fmt: skip
     known = call.sim.store.get(call.path)
+    locks = (call.body.get("properties") or {}).get("immutableStorageWithVersioning") or {}
+    if known is None and locks.get("enabled") and not services.has_versions(call.sim.store, account_id):
+        # the rule is documented ("Configure immutability policies for blob versions"), the code is [inf]
+        raise ArmError(
+            409, "ContainerImmutableStorageWithVersioningNotAllowed",
+            "Version level immutability of a container needs blob versioning at the account.",
+        )  # fmt: skip
     if known is None and state.connection:
         with BlobServiceClient.from_connection_string(state.connection) as service:
             container = service.get_container_client(name)
