@@ -177,4 +177,5 @@ ITEMS: tuple[Item[Cloud], ...] = (
     Item("Versions", versions),
     Item("Operations", why=RARE),
     Item("Ways in", ways_in),
+    Item("Warm replicas", why=WRITES),
 )
