@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from farshore_operator.api import FailoverRun, Site
 from farshore_operator.api.failoverrun import RunKind
 from farshore_operator.api.protectedvm import FailoverBlocker, FailoverReady, Place, Verdict
+from farshore_operator.api.recoveryvault import Engine
 from farshore_operator.api.site import Provider
 from farshore_operator.api.target import Target
 from farshore_operator.decide import history, machineruns, twins
@@ -18,18 +19,12 @@ from farshore_operator.decide.blocker import Blocker
 from farshore_operator.decide.naming import MACHINE_NAME_LENGTH, bounded, machine_id
 from farshore_operator.decide.observedvm import ObservedVM, ServerFacts
 from farshore_operator.decide.references import ObjectUse, problems
-from farshore_operator.engines.capabilities import FACTS, Capability
+from farshore_operator.engines.capabilities import FACTS, LACKING, Capability
 from farshore_operator.providers.capabilities import cannot_recover
 from farshore_operator.providers.targets import TargetFacts, in_the_way
 
 MOST = 32
 """Blockers that a status tells."""
-NO_INTERFACES = (
-    "private addresses and several network interfaces are not told to Site Recovery, which gives the machine the "
-    "interfaces of its source at free addresses: remove target.privateIP and target.interfaces, or use a RecoveryVault "
-    "of engine native"
-)
-"""What engine siteRecovery does not do, and what to do instead."""
 
 
 def recovery_server(observed: ObservedVM) -> ServerFacts | None:
@@ -119,8 +114,10 @@ def _own(observed: ObservedVM) -> bool:
 def _service_target(site: Site, target: Target) -> list[Blocker]:
     """Return what is wrong with the target of a machine that Site Recovery recovers: not in Azure, or too detailed."""
     if site.spec.provider is Provider.AZURE:
-        asked = target.private_ip or target.interfaces
-        return [Blocker("ChosenInterfacesNotSupported", NO_INTERFACES)] if asked else []
+        if not (target.private_ip or target.interfaces):
+            return []
+        wanted = Capability.CHOSEN_INTERFACES
+        return [Blocker(f"{wanted}NotSupported", LACKING[Engine.SITE_RECOVERY][wanted])]
     text = (
         f"target site {site.metadata.name} has provider {site.spec.provider}, and Site Recovery recovers to Azure "
         "only: name a Site of provider azure, or use a RecoveryVault of engine native"

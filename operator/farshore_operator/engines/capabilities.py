@@ -28,6 +28,7 @@ class Capability(StrEnum):
     FAILBACK = "Failback"
     CHANGE_POINT = "ChangePoint"
     CHOSEN_PROBES = "ChosenProbes"  # questions to the recovered machine
+    CHOSEN_INTERFACES = "ChosenInterfaces"  # private addresses, several network interfaces of the recovered machine
     CONSISTENCY_GROUP = "ConsistencyGroup"
     KEEP_POINTS = "KeepPoints"  # a commit leaves the recovery points
     PAUSE = "Pause"
@@ -57,6 +58,7 @@ FACTS = {
                 Capability.REPROTECT,
                 Capability.FAILBACK,
                 Capability.CHOSEN_PROBES,
+                Capability.CHOSEN_INTERFACES,
                 Capability.CONSISTENCY_GROUP,
                 Capability.KEEP_POINTS,
                 Capability.PAUSE,
@@ -106,6 +108,11 @@ LACKING: dict[Engine, dict[Capability, str]] = {
         Capability.CHOSEN_PROBES: (
             "with engine siteRecovery nobody of Farshore is in the network of the recovered machine to ask it: remove "
             "the probes, or ask in an http or job hook after the group"
+        ),
+        Capability.CHOSEN_INTERFACES: (
+            "private addresses and several network interfaces are not told to Site Recovery, which gives the machine "
+            "the interfaces of its source at free addresses: remove target.privateIP and target.interfaces, or use a "
+            "RecoveryVault of engine native"
         ),
         Capability.CONSISTENCY_GROUP: (
             "points of several machines at one instant are not taken with engine siteRecovery: remove "

@@ -103,7 +103,18 @@ def _edit_source(life: Life) -> None:
     life.change("ProtectedVM", "web", source={**spec["source"], "osType": "windows"})
 
 
-UNPLANNED_HOME = {"activeSite": "source", "mode": "unplanned"}
+def _in(life: Life, phase: str) -> None:
+    assert life.phase("web") == phase and life.running()["web"] == ["away"], life.said("FailoverPlan", "plan")
+
+
+def _with_target(life: Life, **more: Any) -> None:
+    life.change("ProtectedVM", "web", target={**life.body("ProtectedVM", "web")["spec"]["target"], **more})
+
+
+def _still_ready(life: Life) -> None:
+    assert life.ready("web"), life.said("ProtectedVM", "web")
+
+
 BEHAVIOURS = (
     Behaviour(
         Capability.PLANNED_FAILOVER, lambda life: life.wish(activeSite="recovery", mode="planned"), _moved, _writes
@@ -128,13 +139,13 @@ BEHAVIOURS = (
         plan={"probes": [{"name": "page", "http": {"port": 80}}]},
     ),
     Behaviour(
+        Capability.CHOSEN_INTERFACES, lambda life: _with_target(life, privateIP="10.9.0.50"),
+        _still_ready,
+    ),
+    Behaviour(
         Capability.CONSISTENCY_GROUP, lambda life: life.change("ProtectedVM", "web", consistencyGroup="shop"), _cut
     ),
     Behaviour(Capability.KEEP_POINTS, _away, _points_stay),
     Behaviour(Capability.PAUSE, lambda life: life.change("ProtectedVM", "web", paused=True), _rests),
     Behaviour(Capability.WINDOWS_AGENT, _edit_source, _windows, name="WindowsNotSupported"),
 )  # fmt: skip
-
-
-def _in(life: Life, phase: str) -> None:
-    assert life.phase("web") == phase and life.running()["web"] == ["away"], life.said("FailoverPlan", "plan")
