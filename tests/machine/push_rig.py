@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -61,19 +62,28 @@ def source_of(machine: NamespaceSource, **credentials: str) -> Source:
 
 def reload_sshd(machine: NamespaceSource) -> None:
     """Make the machine's sshd read its configuration again and wait until it greets."""
+    before = _listening(machine)
     machine.exec(
         "for p in /proc/[0-9]*; do"
         ' if [ "$(cat $p/comm 2>/dev/null)" = sshd ] && grep -q "^PPid:.1$" $p/status; then kill -HUP ${p#/proc/}; fi;'
         " done"
     )
-    time.sleep(0.3)  # while it still listens with the old configuration
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        with suppress(OSError), socket.create_connection((machine.address, 22), timeout=2) as probe:
+        if _listening(machine) <= before:  # with the old configuration, or not at all
+            time.sleep(0.02)
+            continue
+        with suppress(OSError), socket.create_connection((machine.address, 22), timeout=20) as probe:
             if probe.recv(4) == b"SSH-":
                 return
         time.sleep(0.05)
     raise RuntimeError("sshd did not come back")
+
+
+def _listening(machine: NamespaceSource) -> set[str]:
+    """Return the inodes of the sockets that listen at port 22 in the machine."""
+    rows = [line.split() for line in Path(f"/proc/{machine.pid}/net/tcp").read_text().splitlines()[1:]]
+    return {row[9] for row in rows if row[1].endswith(":0016") and row[3] == "0A"}
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def run_inside(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
         'exec chroot . "$@"'
     )
     line = ["unshare", "--mount", "--pid", "--fork", "--propagation", "private", "sh", "-c", script, "-", str(root)]
-    return subprocess.run([*line, *command], capture_output=True, text=True, timeout=120, env={}, check=False)
+    return subprocess.run([*line, *command], capture_output=True, text=True, timeout=300, env={}, check=False)
 
 
 def test_agent_says_its_version_in_an_empty_root(empty_root: Path, bundle: Bundle) -> None:

@@ -32,7 +32,7 @@ def wrong(source: Source) -> set[str]:
 
 def run(machine: NamespaceSource, script: str) -> list[str]:
     """Run the script as root inside; gives what it says it changed."""
-    said = machine.exec(["sh", "-s"], stdin=script, timeout=120).stdout.splitlines()
+    said = machine.exec(["sh", "-s"], stdin=script, timeout=300).stdout.splitlines()
     assert any(line.startswith("farshore: ready") for line in said)
     return [
         line for line in said if not line.startswith(("farshore: ready", "farshore: check", "farshore: the account"))
