@@ -71,7 +71,7 @@ def test_a_restored_cut_of_four_machines_never_shows_an_effect_without_its_cause
             stack.enter_context(fleet.agent(machine, disk))
         fleet.wait(
             lambda: len(cuts(fleet)) >= 3,
-            180,
+            400,
             fleet.troubles,
         )
         written = writer.written
@@ -97,7 +97,7 @@ def test_without_the_barrier_the_same_machines_show_effects_without_their_causes
         fleet.assign("", REAL)
         for machine, disk in zip(fleet.machines, disks, strict=True):
             stack.enter_context(fleet.agent(machine, disk))
-        fleet.wait(lambda: all(len(fleet.points(m)) >= 3 for m in fleet.machines), 180)
+        fleet.wait(lambda: all(len(fleet.points(m)) >= 3 for m in fleet.machines))
     rounds = [{m: fleet.points(m)[n].summary for m in fleet.machines} for n in range(1, 3)]
     assert any(effects_without_cause(restored(fleet, points)) for points in rounds)
 
@@ -116,7 +116,7 @@ def test_sixteen_machines_freeze_together(fleet: Fleet) -> None:
         stack.enter_context(fleet.process_server())
         fleet.assign()
         agents = light(fleet, stack)
-        fleet.wait(lambda: all(len(a.committed) >= 2 for a in agents) and len(cuts(fleet)) >= 2, 180)
+        fleet.wait(lambda: all(len(a.committed) >= 2 for a in agents) and len(cuts(fleet)) >= 2)
     assert not any(agent.errors for agent in agents)
     for cut in cuts(fleet):
         group = next(iter(cut.values())).group
@@ -143,14 +143,15 @@ def test_a_member_that_breaks_at_any_stage_spoils_that_cut_alone(fleet: Fleet) -
         for mood in ("never ready", "never frozen", "thaws early"):
             count, seen = len(cuts(fleet)), len(alone(fleet))
             bad.mood = mood
-            held = fleet.control.wait_report("m00", lambda r: r.group is not None and bool(r.group.held_up_by), 90)
-            assert held.group is not None
-            assert held.group.held_up_by == (fleet.machines[1],)
+            # On a busy machine a good one may be late too, for once.
+            held = fleet.control.wait_report(
+                "m00", lambda r: r.group is not None and r.group.held_up_by == (fleet.machines[1],)
+            )
             assert fleet.machines[1] in held.message
             fleet.wait(lambda: len(alone(fleet)) > seen)  # noqa: B023
             bad.mood = ""
             fleet.wait(lambda: len(cuts(fleet)) > count)  # noqa: B023
-            fleet.control.wait_report("m00", lambda r: r.group is not None and not r.group.held_up_by, 90)
+            fleet.control.wait_report("m00", lambda r: r.group is not None and not r.group.held_up_by)
     for cut in cuts(fleet):
         group = next(iter(cut.values())).group
         assert group is not None
@@ -211,7 +212,7 @@ def test_a_large_first_copy_leaves_bandwidth_to_the_points_of_another_machine(fl
         fleet.control.configure(bandwidth_limit=1 << 20)
         fleet.assign(group="")
         small, large = (LightAgent(m, lambda m=m: fleet.identity(m)) for m in fleet.machines)  # type: ignore[misc]
-        large.rounds = 64  # a minute of the limit, were it alone
+        large.rounds = 1024  # a quarter of an hour of the limit, were it alone
         for agent in (small, large):
             stack.callback(agent.stop)
         small.start()
