@@ -47,7 +47,7 @@ class Circle(Scenario):
     def fail_over(self) -> None:
         """Declare that the machines run at the recovery site, and judge what runs there."""
         self.edit(activeSite=BACK, mode="planned", shutdownSource="Required", probes=PROBES)
-        self.kube.wait("failoverplan", self.plan, lambda one: condition(one, "Ready") == "True", within=60,
+        self.kube.wait("failoverplan", self.plan, lambda one: condition(one, "Ready") == "True", within=180,
                        show=self.show)  # fmt: skip
         self.edit(activeSite=FORWARDS)
         run = self._moved(FORWARDS, "FailedOver")
@@ -67,7 +67,7 @@ class Circle(Scenario):
         """Declare the failover final."""
         self.edit(commit=self.moves[FORWARDS])
         for machine in self.sources:
-            self._reach(machine, "Committed", 60)
+            self._reach(machine, "Committed", 180)
 
     def reprotect(self) -> None:
         """Have the recovered machines replicated back, and see how much that took."""
@@ -85,7 +85,7 @@ class Circle(Scenario):
         """Wait until each recovered machine has acknowledged more, and another point has them."""
         for watcher in self.watchers.values():
             before = watcher.newest
-            self._until(lambda w=watcher, b=before: w.newest > b + WRITES_THERE, "a recovered ledger stands", 60)  # type: ignore[misc]
+            self._until(lambda w=watcher, b=before: w.newest > b + WRITES_THERE, "a recovered ledger stands", 240)  # type: ignore[misc]
         said = ", ".join(f"{name} is at {watcher.newest}" for name, watcher in self.watchers.items())
         self.tell(f"    {said}")
 
@@ -116,7 +116,7 @@ class Circle(Scenario):
     def commit_back(self) -> None:
         """Declare the failback final; then the recovered machines go."""
         self.edit(commit=self.moves[BACK])
-        self._until(lambda: not self._recovered_disks(), f"disks stay behind: {self._recovered_disks()}", 90)
+        self._until(lambda: not self._recovered_disks(), f"disks stay behind: {self._recovered_disks()}", 240)
 
     def protected_again(self) -> None:
         """Wait until every machine is replicated forwards, and look whether each works as before."""
@@ -125,7 +125,7 @@ class Circle(Scenario):
             if status["assignment"]["direction"] != "Forward" or status.get("recovered"):
                 raise DemoFailed(f"{machine} is not where it was: {status['assignment']}, {status.get('recovered')}")
             before = self.watchers[machine].newest
-            self._until(lambda m=machine, b=before: self.watchers[m].newest > b + 5, f"{machine} does not work", 30)  # type: ignore[misc]
+            self._until(lambda m=machine, b=before: self.watchers[m].newest > b + 5, f"{machine} does not work", 180)  # type: ignore[misc]
         self.tell(self.stage.farshore("status").rstrip())
 
     # -- what the steps share --------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ class Circle(Scenario):
         """Wait until all machines were moved; return the run, and follow them where they are now."""
         for machine in self._order():
             self._reach(machine, wanted, 240)
-        found = self.kube.wait("failoverplan", self.plan, lambda one: phase(one) == "AwaitingCommit", within=60)
+        found = self.kube.wait("failoverplan", self.plan, lambda one: phase(one) == "AwaitingCommit", within=180)
         self.moves[where] = found["status"]["activeRun"]
         return self._run(self.moves[where])
 

@@ -73,8 +73,8 @@ class Acknowledgements:
         self._followers.remove(follower)
 
     def tell(self, number: int, at: float) -> None:
-        """Acknowledge a transaction."""
-        line = json.dumps({"last": number, "at": at}).encode() + b"\n"
+        """Acknowledge a transaction that was begun at `at`."""
+        line = json.dumps({"last": number, "at": at, "done": time.time()}).encode() + b"\n"
         for follower in tuple(self._followers):
             follower.put(line)
 

@@ -9,10 +9,11 @@ import threading
 from typing import Any
 
 PORT = 5555
-FREEZE = 0.25  # seconds by which the time of a point may differ from what it holds
+FREEZE = 3.0
+"""Seconds that it may take to freeze: a point's time is before, and what is committed meanwhile is in it."""
 
 
-def ask(address: str, command: str, *, timeout: float = 20.0) -> dict[str, Any]:
+def ask(address: str, command: str, *, timeout: float = 60.0) -> dict[str, Any]:
     """Ask a ledger; raises OSError when nobody answers."""
     with socket.create_connection((address, PORT), timeout=timeout) as connection:
         connection.sendall(command.encode() + b"\n")
@@ -23,14 +24,15 @@ def ask(address: str, command: str, *, timeout: float = 20.0) -> dict[str, Any]:
 class Watcher:
     """Follows a ledger in a thread until it is closed; an unreachable ledger is no error, and is tried again.
 
-    Numbers and times (seconds, epoch, by the ledger's clock, taken before the commit) of what was acknowledged are kept
-    in the order in which they came.
+    Numbers and times (seconds, epoch, by the ledger's clock, taken before the commit and when it had returned) of what
+    was acknowledged are kept in the order in which they came.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address
         self._numbers: list[int] = []
-        self._times: list[float] = []
+        self._begun: list[float] = []
+        self._done: list[float] = []
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch-{address}", daemon=True)
         self._thread.start()
@@ -43,10 +45,10 @@ class Watcher:
     def bounds(self, moment: float) -> tuple[int, int | None]:
         """Return what a copy as of `moment` must hold: at least and at most this transaction (None: not known).
 
-        A point's time is that of its freeze, which a transaction may overlap.
+        What had returned before the freeze is in it; what was begun after it is not.
         """
-        before = bisect.bisect_right(self._times, moment - FREEZE)
-        after = bisect.bisect_right(self._times, moment + FREEZE)
+        before = bisect.bisect_right(self._done, moment)
+        after = bisect.bisect_right(self._begun, moment + FREEZE)
         at_least = self._numbers[before - 1] if before else 0
         return at_least, (self._numbers[after] - 1 if after < len(self._numbers) else None)
 
@@ -76,5 +78,6 @@ class Watcher:
                 *lines, rest = (rest + more).split(b"\n")
                 for line in lines:
                     answer = json.loads(line)
-                    self._times.append(answer["at"])
+                    self._begun.append(answer["at"])
+                    self._done.append(answer["done"])
                     self._numbers.append(answer["last"])
