@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
 
 from farshore_cli.commands.vault import app as vault_app
-from farshore_engine.contract.faults import StopFault
+from farshore_engine.contract.faults import Fault, StopFault
 
 if TYPE_CHECKING:
     from farshore_cli.doctoring.cluster import Namespace
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from farshore_operator.api import RecoveryVault
 
 app = typer.Typer()
+LONGEST = 1000  # characters of what is noted at the vault
 
 
 @vault_app.command("create")
@@ -38,8 +40,30 @@ def create(
     from farshore_operator.api import RecoveryVault
 
     where = current(namespace)
-    for line in make(where.need(RecoveryVault, name), where, make_secret=make_secret):
+    vault = where.need(RecoveryVault, name)
+    try:
+        said = make(vault, where, make_secret=make_secret)
+    except Fault as fault:
+        note(vault, where, fault)
+        raise
+    note(vault, where, None)
+    for line in said:
         print(line)
+
+
+def note(vault: RecoveryVault, where: Namespace, fault: Fault | None) -> None:
+    """Let the vault's condition tell why its storage could not be made, while it is not there; None takes that away.
+
+    Who may not change the vault has seen the fault all the same.
+    """
+    from farshore_operator.decide.naming import REFUSED_ANNOTATION
+    from farshore_operator.kube.resources import RECOVERY_VAULT
+
+    if fault is None and REFUSED_ANNOTATION not in vault.metadata.annotations:
+        return
+    told = f"{fault.reason}: {fault.message}. {fault.remedy}"[:LONGEST] if fault is not None else None
+    with suppress(Fault):
+        where.annotate(RECOVERY_VAULT, vault.metadata.name, REFUSED_ANNOTATION, told)
 
 
 def make(vault: RecoveryVault, where: Namespace, *, make_secret: bool) -> list[str]:

@@ -28,6 +28,9 @@ class Reader(Protocol):
     def create(self, resource: Resource, namespace: str, body: Json) -> Json:
         """Create an object. Raises AlreadyExists if the name is taken."""
 
+    def merge(self, resource: Resource, namespace: str, name: str, body: Json) -> Json:
+        """Change some fields of an object."""
+
 
 class Namespace:
     """The objects of one namespace, for a checklist.
@@ -72,6 +75,10 @@ class Namespace:
                 f"{field} names Secret {self.name}/{name}, which does not exist", "Create it", reason="NoSecret"
             )
         return {key: base64.b64decode(value) for key, value in (body.get("data") or {}).items()}
+
+    def annotate(self, resource: Resource, name: str, annotation: str, value: str | None) -> None:
+        """Set an annotation of an object, or take it away; raises Fault."""
+        self.client.merge(resource, self.name, name, {"metadata": {"annotations": {annotation: value}}})
 
     def create(self, resource: Resource, body: Json) -> None:
         """Create an object; raises Fault."""

@@ -10,6 +10,7 @@ from farshore_engine.contract.siterecovery import SiteRecoveryReport
 from farshore_operator.api import RecoveryVault
 from farshore_operator.api.recoveryvault import Engine, KeyRotation, RecoveryVaultStatus, VaultPhase
 from farshore_operator.decide.decision import Decision, Outcome
+from farshore_operator.decide.naming import REFUSED_ANNOTATION
 from farshore_operator.decide.references import SecretUse, problems, summary
 from farshore_operator.engines.capabilities import FACTS
 from farshore_operator.report.conditions import Health, Seen, Verdict, ready, settle, stalled, waiting
@@ -71,8 +72,9 @@ def _to_be_made(vault: RecoveryVault) -> str:
     azure = vault.spec.azure
     if vault.spec.engine is not Engine.NATIVE or azure is None or not azure.region:
         return ""
-    name = vault.metadata.name
-    return f". `farshore vault create {name} --make-secret` makes storage account, container and their Secret"
+    name, refused = vault.metadata.name, vault.metadata.annotations.get(REFUSED_ANNOTATION, "")
+    told = f". The last try was refused: {refused}" if refused else ""
+    return f". `farshore vault create {name} --make-secret` makes storage account, container and their Secret{told}"
 
 
 def _driven(report: SiteRecoveryReport | None) -> Verdict:

@@ -42,6 +42,14 @@ class PlayedCluster:
         self.objects.setdefault(resource.kind, []).append(body)
         return body
 
+    def merge(self, resource: Any, namespace: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Annotations only, as a merge patch sets them."""
+        found = self.get(resource, namespace, name)
+        assert found is not None and set(body) == {"metadata"} and set(body["metadata"]) == {"annotations"}
+        kept = {**found["metadata"].get("annotations", {}), **body["metadata"]["annotations"]}
+        found["metadata"]["annotations"] = {key: value for key, value in kept.items() if value is not None}
+        return found
+
     @property
     def where(self) -> Namespace:
         return Namespace(self, NAMESPACE)

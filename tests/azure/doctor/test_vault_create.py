@@ -202,6 +202,21 @@ def test_the_command(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     assert answer.exit_code == 0 and "made: container points" in answer.output, answer.output
 
 
+def test_a_refusal_ends_in_the_vaults_condition_until_it_is_mended(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = scene.cluster.add("RecoveryVault", "v", scene.vault.dump()["spec"])
+    monkeypatch.setattr("farshore_cli.doctoring.cluster.current", lambda _: scene.cluster.where)
+    scene.sim.faults.policy("PUT", "*/storageAccounts/*")
+    answer = CliRunner().invoke(build(), ["vault", "create", "v"])
+    assert answer.exit_code == 1 and isinstance(answer.exception, StopFault)
+    missing = SecretUse("spec.storage.azureBlob.credential.secretRef", "storage", ("accountKey",))
+    told = recoveryvault.judge(RecoveryVault.of(body), (missing,)).message
+    assert "The last try was refused: PolicyDenied: cannot make storage account" in told and "exempted" in told
+    assert CliRunner().invoke(build(), ["vault", "create", "v"]).exit_code == 0
+    assert "refused" not in recoveryvault.judge(RecoveryVault.of(body), (missing,)).message
+
+
 def test_the_condition_of_the_vault_says_who_makes_it(scene: Scene) -> None:
     missing = SecretUse("spec.storage.azureBlob.credential.secretRef", "storage", ("accountKey",))
     verdict = recoveryvault.judge(scene.vault, (missing,))
