@@ -159,9 +159,7 @@ class PlayedAppliance:
             snapshot = self.control.wait(0, 0.1)
             for machine in snapshot.machines:
                 self._machine(machine)
-            for task in snapshot.tasks:
-                with suppress(WaitFault):  # it is sent again in the next round
-                    self._task(task)
+            self._tasks(snapshot.tasks)
             self.control.report_appliance(
                 ApplianceReport(
                     version="test",
@@ -176,6 +174,11 @@ class PlayedAppliance:
                 )
             )
             self._stop.wait(0.2)
+
+    def _tasks(self, tasks: tuple[TaskAssignment, ...]) -> None:
+        for task in tasks:
+            with suppress(WaitFault):  # it is sent again in the next round
+                self._task(task)
 
     def _machine(self, machine: MachineAssignment) -> None:
         self.seen[machine.name] = machine
