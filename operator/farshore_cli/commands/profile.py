@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import asdict
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 GIB, MIB = 1 << 30, 1 << 20
+
+
+class Engine(StrEnum):
+    """What protects a machine, as in RecoveryVault; here, so that the command line starts without the API's models."""
+
+    NATIVE = "native"
+    SITE_RECOVERY = "siteRecovery"
 
 
 @app.command("profile")
@@ -44,20 +52,36 @@ def profile(
     link: Annotated[str, typer.Option(help="Bytes a second that the link carries, such as 12Mi.")] = "",
     price_stored: Annotated[float | None, typer.Option(min=0, help="Price of a GiB stored for a month.")] = None,
     price_sent: Annotated[float | None, typer.Option(min=0, help="Price of a GiB sent.")] = None,
+    price_machine: Annotated[
+        float | None, typer.Option(min=0, help="Price of a machine that Site Recovery protects for a month.")
+    ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="What is to protect the machine of --address; a ProtectedVM's vault says it.")
+    ] = Engine.NATIVE,
     currency: Annotated[str, typer.Option(help="Currency of the prices.")] = "",
     output: Annotated[Format, typer.Option("--output", "-o", help="How to show it.")] = Format.TABLE,
 ) -> None:
-    """Size what a machine's protection takes, from its points in the vault or from its kernel's counters."""
+    """Size what a machine's protection takes, from its points in the vault or from its kernel's counters.
+
+    Site Recovery does not tell how fast its machines change: they are measured over SSH, with --user and --key.
+    """
     from rich.console import Console
 
+    from farshore_cli.serviceprofile import find, not_told, service_page
+    from farshore_cli.servicesizing import service_size
     from farshore_cli.sizing import Assumptions, Prices, size
 
     if bool(vm) == bool(address):
         raise StopFault("name a ProtectedVM, or give --address, not both", "`farshore status` lists the machines")
+    service = find(vm, namespace) if vm else None
+    if service is not None:
+        address, port, engine = service.address, service.port, Engine.SITE_RECOVERY
+        if key is None and not ask_password:
+            raise not_told(vm, service)
     if address:
         watched = (_duration(period or "10m", "--period"), _duration(every, "--every"))
         samples, disks = _watch((address, port, user, key, ask_password), *watched)
-        usual, kept = None, None
+        usual, kept = None, service.retention if service is not None else None
     else:
         samples, disks, usual, kept = _from_vault(vm, namespace, _duration(period or "7d", "--period"))
     given = Assumptions(
@@ -69,11 +93,19 @@ def profile(
         link=_amount(link, "--link") if link else None,
         prices=Prices(price_stored, price_sent, currency),
     )
-    found = size(samples, disks, given)
+    found, by_service = size(samples, disks, given), None
+    if engine is Engine.SITE_RECOVERY:
+        by_service = service_size(found, disks, given.retention.keep_all, price_machine, price_stored)
     if output is Format.JSON:
-        print(json.dumps(as_json(vm or address, disks, found, given), indent=2))
+        told = as_json(vm or address, disks, found, given)
+        if by_service is not None:
+            told["siteRecovery"] = {_camel(name): value for name, value in asdict(by_service).items()}
+        print(json.dumps(told, indent=2))
     else:
-        Console(highlight=False).print(page(vm or address, disks, found, given))
+        show = Console(highlight=False).print
+        show(page(vm or address, disks, found, given, own=by_service is None))
+        if by_service is not None:
+            show(service_page(by_service, given, service))
 
 
 def as_json(name: str, disks: int, found: Sizing, given: Assumptions) -> dict[str, object]:
@@ -96,8 +128,8 @@ def as_json(name: str, disks: int, found: Sizing, given: Assumptions) -> dict[st
     return {"machine": name, "diskBytes": disks, **answer, "assumptions": assumed}
 
 
-def page(name: str, disks: int, found: Sizing, given: Assumptions) -> Group:
-    """Return the answer for people: what is needed, from what, under which assumptions."""
+def page(name: str, disks: int, found: Sizing, given: Assumptions, *, own: bool = True) -> Group:
+    """Return the answer for people: what is needed, from what, under which assumptions; `own` by our own engine."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -113,10 +145,11 @@ def page(name: str, disks: int, found: Sizing, given: Assumptions) -> Group:
         rpo = f"{found.rpo_seconds:.0f} s" if found.rpo_seconds is not None else "grows without end"
         table.add_row("age of the newest point", rpo, f"at the busiest time, link {_rate(given.link)}")
         table.add_row("first copy takes", f"{timedelta(seconds=round(found.first_seconds or 0))}", "with this link")
-    table.add_row("spool", _size(found.spool), f"the vault away for {given.outage} at the busiest time")
-    table.add_row("vault", f"at most {_size(found.storage)}", _kept(found, given.retention))
+    if own:
+        table.add_row("spool", _size(found.spool), f"the vault away for {given.outage} at the busiest time")
+        table.add_row("vault", f"at most {_size(found.storage)}", _kept(found, given.retention))
     table.add_row("sent in 30 days", _size(found.monthly_sent), "all changes at their average")
-    if found.cost_month is not None:
+    if found.cost_month is not None and own:
         table.add_row(
             "cost of 30 days", f"{found.cost_month:.2f} {given.prices.currency}".strip(), _prices(given.prices)
         )

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from farshore_cli import serviceprofile
 from farshore_cli.churn import SCRIPT, from_machine, from_points, growth, parse, spacing
 from farshore_cli.commands import points as points_command
 from farshore_cli.main import build
@@ -223,6 +224,7 @@ def test_the_command_shows_the_answer_and_its_assumptions(output: str, monkeypat
     shown = [point(0, slot).model_copy(update={"time": start + timedelta(minutes=5 * slot)}) for slot in range(1, 13)]
     keep = Retention(keep_all=timedelta(hours=48), daily=5)
     monkeypatch.setattr(points_command, "read_points", lambda vm, namespace, *, explain: (shown, [], keep))
+    monkeypatch.setattr(serviceprofile, "find", lambda vm, namespace: None)
     asked = ["profile", "web-01", "-o", output, "--link", "1Mi", "--price-stored", "0.02", "--currency", "EUR"]
     done = CliRunner().invoke(build(), asked, env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
