@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,20 @@ HUB_GROUP, AZURE_GROUP, NETWORK = "factory", "contosoRG", "shore"
 HUB_SIZE = "Standard_D2_v2"
 SERVER = "ps-hub"
 MACHINES, HOME_DISKS = "Microsoft.Compute/virtualMachines", "Microsoft.Compute/disks"
+
+
+@contextlib.contextmanager
+def own_net() -> Iterator[str]:
+    """Give the first two numbers of addresses of this host that no other test has meanwhile, in whatever process."""
+    while True:
+        net = f"127.{100 + secrets.randbelow(100)}"
+        try:
+            held = socket.create_server((f"{net}.255.254", 22))
+        except OSError:
+            continue
+        with held:
+            yield net
+        return
 
 
 class Answering:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretBytes, SecretStr
-from tests.azure.story.clouds import Clouds, site_of
+from tests.azure.story.clouds import Clouds, own_net, site_of
 from tests.azure.story.machines import Actor
 from tests.azure.story.runs import AZURE, HUB
 from tests.azure.story.tutorial import Story
@@ -32,9 +32,8 @@ Perform = Callable[..., Story]
 @pytest.fixture(scope="module")
 def clouds() -> Iterator[Clouds]:
     """A Hub and Azure, on addresses of this host's own that no other test uses."""
-    net = f"127.{100 + secrets.randbelow(100)}"
-    actors = [Actor(name, f"{net}.1.{10 + at}", f"{net}.0.{10 + at}") for at, name in enumerate(("web", "db"))]
-    with hub() as source, AzureSim() as azure:
+    with own_net() as net, hub() as source, AzureSim() as azure:
+        actors = [Actor(name, f"{net}.1.{10 + at}", f"{net}.0.{10 + at}") for at, name in enumerate(("web", "db"))]
         made = Clouds(source, azure, net, actors)
         try:
             yield made
