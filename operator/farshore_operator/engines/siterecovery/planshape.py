@@ -17,6 +17,8 @@ FIXED = ("Shutdown", "Failover")
 """Groups that every plan has and the service adds: all machines are switched off, then failed over, then started."""
 MANUAL = "ManualActionDetails"
 TO_AZURE = "PrimaryToRecovery"
+NOTHING = "None"
+"""Name of the scenario of what nobody works on, as items show it."""
 OVER = ("", "None", "Succeeded", "Completed", "CompletedWithInformation", "Failed", "Cancelled", "PartiallySucceeded")
 """What the last scenario of a plan that nobody works on has come to; a drill that waits is Suspended."""
 
@@ -25,12 +27,12 @@ def facts(one: Any) -> PlanFacts:
     """Translate a recovery plan."""
     properties = one.properties
     scenario, status = properties.current_scenario, _plain(properties.current_scenario_status)
-    doing = (_plain(scenario.scenario_name) if scenario is not None else "") if status not in OVER else ""
+    doing = _plain(scenario.scenario_name) if scenario is not None and status not in OVER else ""
     return PlanFacts(
         name=one.name,
         fabric=last(properties.primary_fabric_id or "").lower(),
         groups=tuple(_group(group) for group in properties.groups or ()),
-        doing=doing,
+        doing="" if doing == NOTHING else doing,
     )
 
 

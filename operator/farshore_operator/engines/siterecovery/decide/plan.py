@@ -54,7 +54,7 @@ def decide(view: PlanView, now: datetime) -> Verdict[RecoveryPlanReport]:
     recorded = view.wish.report.operation if view.wish.report is not None else None
     kept = recorded if under_way(recorded, view.job, now) or resting(recorded, view.job, now) else None
     base = _base(view, kept)
-    for step in (_refused, _foreign, _waits, _busy):
+    for step in (_refused, _foreign, _waits, _busy, _moved):
         verdict = step(view, base)
         if verdict is not None:
             return verdict
@@ -146,6 +146,24 @@ def _busy(view: PlanView, base: RecoveryPlanReport) -> Verdict[RecoveryPlanRepor
         return None
     text = f"somebody runs it at Site Recovery ({view.found.doing}): it is changed once that is over"
     return Verdict(_said(base, "InUse", text, "End what was begun in the portal; clean a test failover up"))
+
+
+def _moved(view: PlanView, base: RecoveryPlanReport) -> Verdict[RecoveryPlanReport] | None:
+    """Leave machines that run in Azure in the plan that they are in, or out of it.
+
+    Microsoft: "After failover it is recommended to not change a VM from one Recovery Plan and add it to another, as our
+    backend uses the Recovery Plan name to identify the failover operation" ("About recovery plans").
+    """
+    there = view.found.items if view.found is not None else frozenset()
+    wanted = {one.lower() for group in groups(view) for one in group.items}
+    gone = {name: item.id.lower() for name, item in view.items.items() if item is not None and item.recovered}
+    stuck = sorted(name for name, one in gone.items() if (one in there) is not (one in wanted))
+    if not stuck:
+        return None
+    text = (
+        f"{', '.join(stuck)} runs in Azure, and is neither put into a plan nor taken out of one until it is protected"
+    )
+    return Verdict(_said(base, "FailedOver", text, "Nothing is to be done: runs of the FailoverPlan do not need it"))
 
 
 def _as_declared(view: PlanView) -> bool:
