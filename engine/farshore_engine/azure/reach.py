@@ -53,7 +53,7 @@ def ways_in(cloud: Cloud, place: Place) -> str:
         StopFault: they do not; the caller takes that as a warning.
     """
     vnet = vnet_of(cloud, place)
-    subnet = subnet_of(vnet, place.target.subnet)
+    subnet = subnet_of(vnet, next(one.subnet for one in place.target.nics() if one.primary))
     where = f"machines in {vnet.name}/{subnet.name}"
     found = (*_behind(cloud, vnet), *_peerings(vnet))
     if not found:
