@@ -39,7 +39,7 @@ from farshore_engine.processserver.tasks.context import TaskContext
 from farshore_engine.vault.pins import list_pins
 from farshore_engine.vault.stores import open_machine
 
-COMMAND = ProbeSpec(name="login", kind=ProbeKind.SSH, port=22, command=("whoami",), timeout_seconds=60)
+COMMAND = ProbeSpec(name="login", kind=ProbeKind.SSH, port=22, command=("whoami",), timeout_seconds=240)
 LOGIN = Source(address="10.0.0.1", credentials=SSHCredentials(password=SecretStr("the source's own")))
 REPOSITORY = Path(__file__).parents[2]
 
@@ -69,7 +69,7 @@ class Host:
 
     def carry_out(self, kind: TaskKind, drill: str) -> TaskResult:
         given: dict[str, Any] = {"machine_id": "demo.vm", "machine_name": drill, "network": drill}
-        given |= {"selector": "LatestProcessed", "point": self.point, "pin": drill, "probe_timeout_seconds": 60}
+        given |= {"selector": "LatestProcessed", "point": self.point, "pin": drill, "probe_timeout_seconds": 240}
         access = vault_access(self.directory)
         task = TaskAssignment(
             name=f"{drill}-{kind.value}", kind=kind, run=drill, input=TaskInput(**given), vault=access
@@ -174,7 +174,7 @@ def test_several_drills_of_one_machine_do_not_meet(tmp_path: Path) -> None:
         assert host.runtime.remains("drill-a", "drill-a", tmp_path / "machines" / "drill-a").left == ()
         for other in (b, c):
             assert host.runtime.inspect(other.name) == other, "the others go on"
-            assert host.runtime.probe(other, timeout=10)
+            assert host.runtime.probe(other, timeout=120)
         assert host.pins() == {"drill-b", "drill-c"}
     assert host.left(*names) == []
 
