@@ -109,7 +109,9 @@ class Life(Circle):
     def run_told(self, run: Any) -> str:
         """What a run says of itself: its checks and steps."""
         checks = [f"{one.name} {one.result}: {one.message} {one.remedy}" for one in run.status.checks]
-        return "\n".join([*checks, *(f"{one.name} {one.phase} {one.message}" for one in run.status.steps)])
+        return "\n".join(
+            [*checks, *(f"{one.name} {one.phase} {one.message} {one.remedy or ''}" for one in run.status.steps)]
+        )
 
     # what the engine has
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ class Bookmark:
     """Everything as it was when it was made. Nothing may be under way then."""
 
     def __init__(self, life: Service, directory: Path) -> None:
-        self._life, self._directory = life, directory
+        self._life, self._at = life, life.now
         sim, sr = life.cloud.sim, life.cloud.sr
         sim.settle()
         folders = [compute(sim).files.directory, sr.world.folder, life.cloud.folder]
@@ -38,8 +39,9 @@ class Bookmark:
         self._objects, self._plan = copy.deepcopy(objects), copy.deepcopy(life.plan_spec)
 
     def go_back(self) -> None:
-        """Make everything as it was; time goes on."""
+        """Make everything as it was, the time included."""
         life, sim, sr = self._life, self._life.cloud.sim, self._life.cloud.sr
+        sr.clock.ahead = self._at - datetime.now(UTC)
         sim.faults.clear()
         sim.settle()
         for here, there in self._folders:

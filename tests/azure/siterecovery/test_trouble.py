@@ -146,6 +146,18 @@ def test_a_failover_that_azure_fails_stops_with_its_reason(classic: Scene) -> No
     assert again.phase is TaskPhase.SUCCEEDED, again
 
 
+def test_a_failover_that_fails_when_the_source_is_off_already_says_so(classic: Scene) -> None:
+    machine = classic.protect("web1", "10.0.0.11")
+    classic.protected("web1")
+    classic.control.machines["web1"] = replace(classic.control.machines["web1"], desired=Desired.STOP)
+    classic.cloud.sim.faults.quota("PUT", "*/virtualMachines/*")
+    failed = classic.task(TaskKind.FAILOVER, "web1", "go", shutdown=True)
+    assert failed.phase is TaskPhase.FAILED and not machine.powered_on and classic.cloud.vm_names() == []
+    assert "web1 may be switched off at its site" in failed.remedy and "start it there" in failed.remedy
+    again = classic.task(TaskKind.FAILOVER, "web1", "again", shutdown=True)
+    assert again.phase is TaskPhase.SUCCEEDED and classic.cloud.vm_names() == ["web1-dr"], again
+
+
 def test_a_source_that_cannot_be_switched_off_does_not_hold_a_failover_up(classic: Scene) -> None:
     machine = classic.protect("web1", "10.0.0.11")
     classic.protected("web1")

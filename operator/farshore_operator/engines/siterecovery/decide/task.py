@@ -85,7 +85,7 @@ def _move(view: TaskView, move: Move, report: TaskReport, now: datetime) -> Verd
     item, recorded = view.item, report.operation
     if recorded is not None and view.job is not None and view.job.failed:
         why = told(view.job)
-        raise StopFault(why.message, f"{why.remedy}, and start again", reason=f"Failed{why.code}")
+        raise StopFault(why.message, f"{why.remedy}, and start again{_left_off(view)}", reason=f"Failed{why.code}")
     if move.done(view):
         return Verdict(_done(report, now, *move.result(view, item)))
     if item is None:
@@ -100,6 +100,13 @@ def _move(view: TaskView, move: Move, report: TaskReport, now: datetime) -> Verd
         return Verdict(_not_allowed(view, item, move, report))
     call = move.call(view, item)
     return Verdict(_running(report, f"{call.name} of {item.friendly} is begun"), call)
+
+
+def _left_off(view: TaskView) -> str:
+    """Tell that a failover which failed may have switched the machine off before."""
+    if not view.wish.input.shutdown or (view.item is not None and view.item.recovered):
+        return ""
+    return f". {view.wish.machine} may be switched off at its site: if it is not failed over, start it there"
 
 
 def _not_allowed(view: TaskView, item: Item, move: Move, report: TaskReport) -> TaskReport:
