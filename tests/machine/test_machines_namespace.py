@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.machine.traces import processes_of, traces
+from tests.machines.backing import stopped
 from tests.machines.namespace_source import NamespaceSource, SourceDisk
 
 from farshore_engine.contract.faults import StopFault
@@ -52,7 +53,7 @@ def machines(tmp_path: Path) -> Iterator[NamespaceMachines]:
     machines = NamespaceMachines(tmp_path / "run")
     yield machines
     for name in ("db1", "db2"):
-        machines.stop(name, grace=0)
+        stopped(lambda name=name: machines.stop(name, grace=0))  # type: ignore[misc]
     assert traces(machines.run_dir, ["db1", "db2"], ["lan"]) == []
 
 
@@ -81,7 +82,7 @@ def test_what_is_written_stays_with_the_disk_and_the_root_layer(machines: Namesp
     machines.exec(
         "db1", ["sh", "-c", "echo kept > /data0/file; mkdir -p /opt/farshore; echo agent > /opt/farshore/file"]
     )
-    assert machines.power_off("db1").orderly
+    assert machines.power_off("db1", grace=120).orderly
     found = machines.inspect("db1")
     assert found is not None and found.state is MachineState.STOPPED
     machines.start(spec_of(tmp_path))
@@ -107,7 +108,7 @@ def test_two_machines_of_a_network_reach_each_other_and_not_another_network(
     one = machines.start(spec_of(tmp_path, name="db1"))
     two = machines.start(spec_of(tmp_path, name="db2"))
     assert one.address != two.address
-    ask = f"timeout 2 bash -c 'read -r line < /dev/tcp/{two.address}/22; echo $line'"
+    ask = f"timeout 60 bash -c 'read -r line < /dev/tcp/{two.address}/22; echo $line'"
     assert machines.exec("db1", ["sh", "-c", ask]).stdout.startswith("SSH-2.0")
     with NamespaceSource((), name="other", directory=tmp_path / "elsewhere") as other:
         route = f"ip route add {two.address} dev eth0; timeout 1 bash -c '</dev/tcp/{two.address}/22'"
@@ -158,7 +159,7 @@ def test_poweroff_inside_ends_the_machine_and_its_disk_is_clean(machines: Namesp
     assert running.pid is not None
     init = ProcessRef.of(running.pid)
     machines.exec("db1", ["poweroff"])
-    assert init is not None and init.wait(10)
+    assert init is not None and init.wait(120)
     machines.stop("db1")
     said = subprocess.check_output(["dumpe2fs", "-h", tmp_path / "db1-0.raw"], stderr=subprocess.DEVNULL, text=True)
     assert "needs_recovery" not in said
@@ -183,7 +184,7 @@ def test_it_outlives_a_creator_that_is_killed(machines: NamespaceMachines, tmp_p
     code = "import sys; from tests.machine.test_machines_namespace import start_and_linger as go; go(sys.argv[1])"
     words = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(words, cwd=REPOSITORY) as creator:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 150
         while (found := machines.inspect("db1")) is None or found.state is not MachineState.RUNNING:
             assert time.monotonic() < deadline and creator.poll() is None
             time.sleep(0.05)
@@ -232,7 +233,7 @@ def test_a_load_runs_and_its_disk_can_be_cloned_meanwhile(tmp_path: Path) -> Non
         assert source.stop_fio()["write"]["total_ios"] > 0
         assert source.stop_fio("second")["write"]["total_ios"] > 0
         assert source.public_address in source.exec("ip -br address").stdout
-        asked = ["ssh-keyscan", "-t", "ed25519", source.public_address]
+        asked = ["ssh-keyscan", "-T", "60", "-t", "ed25519", source.public_address]
         assert "ssh-ed25519" in subprocess.run(asked, capture_output=True, text=True).stdout
         source.power_off()
         source.open()

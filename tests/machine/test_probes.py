@@ -17,6 +17,7 @@ import pytest
 from pydantic import SecretStr
 from tests.machine.databases import MariaDB, Postgres, Server
 from tests.machine.traces import traces
+from tests.machines.backing import stopped
 
 from farshore_cli.dev.processes import free_ports
 from farshore_engine.contract.assignment import DatabaseLogin, Source, SSHCredentials
@@ -70,7 +71,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TaskCont
         runtime.start(MachineSpec(NAME, "run", (DiskFile(disk, "d0"),), described(script), authorized_keys=(public,)))
         yield context, SSHCredentials(private_key=SecretStr(key.export_private_key("openssh").decode()))
     finally:
-        runtime.stop(NAME)
+        stopped(lambda: runtime.stop(NAME))
     assert traces(runtime.run_dir, [NAME], ["default"]) == []
 
 

@@ -10,10 +10,12 @@ import fcntl
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from farshore_engine.contract.faults import WaitFault
 from farshore_engine.machines import loop
 
 FICLONE = 0x40049409
@@ -21,6 +23,19 @@ PATIENCE = 60.0
 """Seconds for the kernel to let go of what nobody uses any more."""
 StoreKind = Literal["plain", "xfs", "btrfs"]
 MAKE_STORE = {"xfs": ["mkfs.xfs", "-q", "-f", "-m", "reflink=1"], "btrfs": ["mkfs.btrfs", "-q", "-f"]}
+
+
+def stopped(stop: Callable[[], object]) -> None:
+    """Stop a machine, again while the kernel still holds something of it, as whoever uses machines does."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            stop()
+            return
+        except WaitFault:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from tests.machines.backing import BackingStore, StoreKind
+from tests.machines.backing import BackingStore, StoreKind, stopped
 
 from farshore_engine.machines import loop
 from farshore_engine.machines.namespace import NamespaceMachines, NamespaceSpec
@@ -120,15 +120,15 @@ class NamespaceSource:
                 self._make_disk(self.backing_file(index), disk)
         if self.public and not self.public_address:
             self.public_address = _unused_public_address()
-        self.address = self.machines.start(self._spec()).address
+        self.address = self.machines.start(self._spec(), patience=300).address
 
     def power_off(self) -> None:
         """Shut it down in order; disks, accounts and what was installed stay."""
-        self.machines.power_off(self.name)
+        self.machines.power_off(self.name, grace=120)
 
     def close(self) -> None:
         """Remove the machine and everything that belongs to it; may be repeated, and done by another process."""
-        self.machines.stop(self.name, grace=1)
+        stopped(lambda: self.machines.stop(self.name, grace=1))
         self.store.remove()
         for path in (self.store.directory, self.key_path, self.key_path.with_suffix(".key.pub"), self._known_hosts):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

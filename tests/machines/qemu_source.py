@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.machines.backing import BackingStore, StoreKind
+from tests.machines.backing import BackingStore, StoreKind, stopped
 from tests.machines.guest_image import copy_image, put_files
 from tests.machines.namespace_source import FILE_SYSTEMS, SourceDisk
 
@@ -103,7 +103,7 @@ class QemuSource:
 
     def close(self) -> None:
         """Remove the guest and everything that belongs to it; may be repeated."""
-        self.machines.stop(self.name)
+        stopped(lambda: self.machines.stop(self.name))
         self.store.remove()
         shutil.rmtree(self.store.directory, ignore_errors=True)
         for suffix in (".key", ".key.pub", ".host", ".host.pub", ".known_hosts"):

@@ -82,7 +82,7 @@ class NamespaceMachines:
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir.absolute()
 
-    def start(self, spec: NamespaceSpec, *, patience: float = 60) -> RunningMachine:
+    def start(self, spec: NamespaceSpec, *, patience: float = 180) -> RunningMachine:
         """Bring the machine up, or find it running; returns when sshd answers and the recovery scripts have ended.
 
         A machine that was left half made is taken down and made anew; its root layer and its disks are kept.
