@@ -75,7 +75,7 @@ def restored(rig: Rig, running: RunningAgent) -> Iterator[Path]:
 
 
 def take(running: RunningAgent, name: str) -> PointEnd:
-    end = running.peer.take_point(name, consistency=Consistency.APP, timeout=180)
+    end = running.peer.take_point(name, consistency=Consistency.APP, timeout=400)
     assert isinstance(end, PointEnd)
     assert running.verdicts[end.id] == []
     return end
@@ -83,7 +83,7 @@ def take(running: RunningAgent, name: str) -> PointEnd:
 
 def two_points(running: RunningAgent, load: Writers, hook: str) -> None:
     """Take two points while `load` writes; both must be application-consistent."""
-    running.peer.settings = replace(running.peer.settings, hooks=(hook,), hook_window=120.0)
+    running.peer.settings = replace(running.peer.settings, hooks=(hook,), hook_timeout=90.0, hook_window=200.0)
     running.peer.wait_synced()
     for number in range(2):
         load.wait(25)
