@@ -85,7 +85,8 @@ def _of_vm(cache: Cache, vm: Json) -> set[Key]:
     found |= _keys(cache, TEST_FAILOVER.kind, vm, lambda drill: spec_ref(drill, "protectedVMRef") == name)
     if group := vm["spec"].get("consistencyGroup"):
         found |= _keys(cache, PROTECTED_VM.kind, vm, lambda other: other["spec"].get("consistencyGroup") == group)
-    found |= _keys(cache, PROTECTED_VM.kind, vm, lambda other: _same_machine(vm, other))
+    if len(cache.all(RECOVERY_VAULT.kind, vm["metadata"]["namespace"])) > 1:
+        found |= _keys(cache, PROTECTED_VM.kind, vm, lambda other: _same_machine(vm, other))
     return found | _keys(cache, FAILOVER_RUN.kind, vm, lambda run: name in _members(run) and not _over(run))
 
 
