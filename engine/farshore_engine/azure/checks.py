@@ -18,7 +18,7 @@ from farshore_engine.azure.machinechecks import (
 from farshore_engine.azure.networkchecks import addresses_free, network_fits
 from farshore_engine.azure.paths import network_path
 from farshore_engine.azure.place import Place
-from farshore_engine.azure.reach import ways_in
+from farshore_engine.azure.reach import SSH, ways_in
 from farshore_engine.azure.sitechecks import accounts, group_there, permitted, proxy_text, registered, states_of
 from farshore_engine.checklist import Checklist
 from farshore_engine.contract.replication import Check
@@ -73,9 +73,9 @@ def check_wish(found: Checklist, cloud: Cloud, wish: Wish) -> None:
         found.ask("Name", lambda: name_free(cloud, place))
 
 
-def check_ways(found: Checklist, cloud: Cloud, place: Place) -> None:
+def check_ways(found: Checklist, cloud: Cloud, place: Place, port: int = SSH) -> None:
     """Add by which way people would reach the machines of a place: advice, never in the way of a recovery."""
-    found.advise("PrepareToConnect", lambda: ways_in(cloud, place))
+    found.advise("PrepareToConnect", lambda: ways_in(cloud, place, port))
 
 
 def check_path(found: Checklist, site: CloudSite, resolve: Resolve | None = None) -> bool:

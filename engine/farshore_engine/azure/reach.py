@@ -14,7 +14,7 @@ from farshore_engine.azure.network import group_of, subnet_of, vnet_of
 from farshore_engine.azure.place import Place
 from farshore_engine.contract.faults import StopFault
 
-SSH = 22
+SSH, RDP = 22, 3389
 GATEWAYS, BASTION = "GatewaySubnet", "AzureBastionSubnet"
 """Names that Azure demands. Source: "About VPN Gateway configuration settings", gateway subnet; "About Azure Bastion
 configuration settings", subnet."""
@@ -46,8 +46,11 @@ class Rule:
         return self.allows and any(_among(one, port) for one in self.ports)
 
 
-def ways_in(cloud: Cloud, place: Place) -> str:
+def ways_in(cloud: Cloud, place: Place, port: int = SSH) -> str:
     """Say how people reach machines in the subnet of a place.
+
+    Args:
+        port: where they log in, RDP for Windows.
 
     Raises:
         StopFault: they do not; the caller takes that as a warning.
@@ -63,11 +66,11 @@ def ways_in(cloud: Cloud, place: Place) -> str:
             PREPARE,
             reason="NoWayIn",
         )
-    closed = _closed(cloud, subnet)
+    closed = _closed(cloud, subnet, port)
     if closed:
         raise StopFault(
             f"people come into {vnet.name} by {', '.join(found)}, but {closed}",
-            f"Allow TCP {SSH} from where people work with a rule of a lower number",
+            f"Allow TCP {port} from where people work with a rule of a lower number",
             reason="PortClosed",
         )
     return f"people reach {where} by their private address: {', '.join(found)} (they get no public address)"
@@ -112,7 +115,7 @@ def _peerings(vnet: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _closed(cloud: Cloud, subnet: Any) -> str:
+def _closed(cloud: Cloud, subnet: Any, port: int) -> str:
     """Say which rule keeps people out of a subnet, nothing where none does or where it has no security group."""
     guard = str(subnet.network_security_group.id) if subnet.network_security_group is not None else ""
     if not guard:
@@ -129,13 +132,13 @@ def _closed(cloud: Cloud, subnet: Any) -> str:
         for one in (*(found.security_rules or ()), *(found.default_security_rules or ()))
         if plain(one.direction) == "Inbound" and plain(one.protocol).lower() in ("*", "tcp")
     )
-    decides = first_rule(rules, SSH)
+    decides = first_rule(rules, port)
     if decides is None or decides.allows:
         return ""
-    some = [one.name for one in rules if one.priority < decides.priority and one.lets_some(SSH)]
+    some = [one.name for one in rules if one.priority < decides.priority and one.lets_some(port)]
     if some:
         return ""  # it lets in those whom somebody has named
-    return f"rule {decides.name} of its security group {name} keeps TCP {SSH} out"
+    return f"rule {decides.name} of its security group {name} keeps TCP {port} out"
 
 
 def _rule(given: Any) -> Rule:

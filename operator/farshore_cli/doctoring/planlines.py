@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from farshore_engine.azure.checks import check_path, check_subscription, check_ways, check_wish
 from farshore_engine.azure.cloud import Cloud, cloud_of
 from farshore_engine.azure.place import Place
+from farshore_engine.azure.reach import RDP, SSH
 from farshore_engine.azure.readiness import place_of
 from farshore_engine.azure.sitechecks import accounts
 from farshore_engine.azure.together import Member, quota_together, room_together
@@ -85,16 +86,23 @@ def _site(own: Checklist, here: Sequence[PlannedMachine]) -> bool:
     if good and coming:
         own.ask("QuotaTogether", lambda: quota_together(cloud, coming))
         if own.ask("AddressesTogether", lambda: room_together(cloud, coming)):
-            _ways(own, cloud, [one.place for one in coming])
+            _ways(own, cloud, [one for one in here if not one.moved])
     return good
 
 
-def _ways(own: Checklist, cloud: Cloud, places: Sequence[Place]) -> None:
-    """Add once for each subnet how people would reach the machines there."""
-    several = {(place.group, place.target.network, place.target.subnet): place for place in places}
+def _ways(own: Checklist, cloud: Cloud, coming: Sequence[PlannedMachine]) -> None:
+    """Add once for each subnet and kind of login how people would reach the machines there."""
+    from farshore_operator.api.protectedvm import OSType
+
+    several: dict[tuple[str, ...], tuple[Place, int]] = {}
+    for one in coming:
+        if one.place is not None:
+            port = RDP if one.observed.vm.spec.source.os_type is OSType.WINDOWS else SSH
+            target = one.place.target
+            several[(one.place.group, target.network, target.subnet, str(port))] = (one.place, port)
     parts = Checklist()
-    for _, place in sorted(several.items()):
-        check_ways(parts, cloud, place)
+    for _, (place, port) in sorted(several.items()):
+        check_ways(parts, cloud, place, port)
     own.lines += dict.fromkeys(parts.lines)
 
 

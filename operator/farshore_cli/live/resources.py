@@ -18,6 +18,8 @@ from farshore_engine.azure.permissions import lacking
 MIB, FOOTER = 1 << 20, 512
 NO_VERSION = "2999-01-01"
 MOST = 50  # machines of which it is asked whether they run
+CHOSEN_BY = ("vCPUs", "MemoryGB", "MaxDataDiskCount", "HyperVGenerations", "PremiumIO")
+"""Capabilities of a size that every one should have."""
 OFF = ("PowerState/deallocated", "PowerState/deallocating")
 
 
@@ -103,6 +105,26 @@ def quota(cloud: Cloud) -> Answer:
     return contradicted(seen) if used["cores"] == without else cannot_tell(seen)
 
 
+def sizes(cloud: Cloud) -> Answer:
+    """Look which sizes of the region say of themselves what a size is chosen by."""
+    skus = cloud.all(
+        "list sizes", lambda: cloud.compute.resource_skus.list(filter=f"location eq '{cloud.site.region}'")
+    )
+    machines = [one for one in skus if one.resource_type == "virtualMachines"]
+    lacking: Counter[str] = Counter()
+    for one in machines:
+        has = {str(capability.name) for capability in one.capabilities or ()}
+        lacking.update(name for name in CHOSEN_BY if name not in has)
+    seen = f"{len(machines)} sizes"
+    if not machines:
+        return cannot_tell("the region lists no size")
+    if any(count == len(machines) for count in lacking.values()):
+        names = ", ".join(name for name, count in lacking.items() if count == len(machines))
+        return contradicted(f"none of {seen} says {names}")
+    rest = ", ".join(f"{name} lacks at {count}" for name, count in sorted(lacking.items()))
+    return confirmed(f"{seen} say {', '.join(CHOSEN_BY)}{f'; {rest}' if rest else ''}")
+
+
 def _cpus(sku: Any) -> int:
     return next((int(one.value) for one in sku.capabilities or () if one.name == "vCPUs"), 0)
 
@@ -176,6 +198,7 @@ ITEMS: tuple[Item[Cloud], ...] = (
     Item("Rights", rights),
     Item("Versions", versions),
     Item("Operations", why=RARE),
+    Item("Sizes", sizes),
     Item("Ways in", ways_in),
     Item("Warm replicas", why=WRITES),
 )

@@ -11,9 +11,10 @@ from tests.azure.doctor.played import by_name, errors
 from tests.azure.provider.scene import SUBNET, Scene
 from tests.azuresim import AzureSim, seeds
 
+from farshore_engine.azure.cloud import cloud_of
 from farshore_engine.azure.paths import network_path
-from farshore_engine.azure.reach import Rule, first_rule
-from farshore_engine.azure.readiness import check_site
+from farshore_engine.azure.reach import RDP, Rule, first_rule, ways_in
+from farshore_engine.azure.readiness import check_site, place_of
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.replication import Check, CheckResult
 from farshore_engine.contract.site import CloudTarget
@@ -120,6 +121,16 @@ def test_rules_of_the_subnet(scene: Scene, sim: AzureSim, rules: list[dict[str, 
     found = prepared(scene)
     assert found.result is (CheckResult.WARNING if closed else CheckResult.PASSED), found
     assert closed in found.message and (not closed or "TCP 22" in found.remedy)
+
+
+def test_windows_machines_are_asked_for_another_port(scene: Scene, sim: AzureSim) -> None:
+    vnet = network(sim)
+    bastion(sim, vnet)
+    guarded(sim, vnet, {"access": "Deny", "destinationPortRange": "3389"})
+    assert prepared(scene).result is CheckResult.PASSED
+    place = place_of(scene.site, CloudTarget(network="shore", subnet="machines"))
+    with pytest.raises(StopFault, match="keeps TCP 3389 out"):
+        ways_in(cloud_of(scene.site), place, RDP)
 
 
 def test_the_first_rule_decides() -> None:
