@@ -105,8 +105,11 @@ def rests(changed: datetime | None, kept: Kept, interval: timedelta, now: dateti
 
 
 def forget(replicas: Replicas, vault: MachineVault) -> tuple[str, ...]:
-    """Remove a machine's replica and its pins; returns the names of what was removed."""
-    found = tuple(replicas.replicas())
+    """Remove a machine's replica, all copies of it, and its pins; returns the names of what was removed.
+
+    A run that is under way with a copy stages its disks after all.
+    """
+    found = tuple(replicas.everything())
     for name in found:
         replicas.container.drop(name)
     _let_go(vault, set())

@@ -183,6 +183,10 @@ class Replicas:
         """Return the names of the replicas that are there, of whichever disks."""
         return self.container.named(f"{self.folder}/replica/")
 
+    def everything(self) -> list[str]:
+        """Return the names of the replicas and copies that are there."""
+        return self.container.named(f"{self.folder}/")
+
     def copy_name(self, place: Place, disk: str) -> str:
         """Return the name of the run's own copy of a replica."""
         return f"{self._copies(place.name)}{place.key}-{_word(disk)}.vhd"

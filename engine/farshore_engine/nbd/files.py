@@ -7,6 +7,7 @@ reads. What is left by a process that was killed is found by the place's name an
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -25,6 +26,7 @@ DAEMON, FUSE = "qemu-storage-daemon", Path("/dev/fuse")
 READY = 30.0  # seconds within which the files are there
 END = 60.0  # seconds for the daemon to write back what it holds
 MOUNTS = Path("/proc/self/mounts")
+RUN = Path("/run")
 
 
 @contextmanager
@@ -60,8 +62,9 @@ def as_files(devices: Mapping[str, Device], key: str) -> Iterator[dict[str, Path
 
 
 def place_of(key: str) -> Path:
-    """Return the directory of a place; its name is short, because a socket is in it."""
-    return Path(tempfile.gettempdir()) / f"farshore-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    """Return the directory of a place; its name is short, because a socket is in it, and only root makes it."""
+    above = RUN if os.access(RUN, os.W_OK) else Path(tempfile.gettempdir())
+    return above / f"farshore-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
 def clear(place: Path) -> None:

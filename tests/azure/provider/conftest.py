@@ -10,7 +10,7 @@ import pytest
 from azure.storage.blob import BlobServiceClient
 from tests.azure.provider.counting import Counted, counting
 from tests.azure.provider.scene import Scene, seed
-from tests.azure.provider.warmscene import WarmScene
+from tests.azure.provider.warmscene import WarmScene, small_disks
 from tests.azuresim import AzureSim
 
 from farshore_cli.dev.azurite import Azurite
@@ -47,7 +47,7 @@ def warm(sim: AzureSim, store: Counted, tmp_path: Path) -> Iterator[WarmScene]:
     with BlobServiceClient.from_connection_string(store.connection_string) as service:
         service.create_container(name)
         try:
-            yield WarmScene(sim, tmp_path, store=store, container=name)
+            yield WarmScene(sim, tmp_path, disks=small_disks(), store=store, container=name)
         finally:
             store.refuse = lambda _: None
             service.delete_container(name)

@@ -45,7 +45,7 @@ def killed_at(warm: WarmScene, child: Child, wanted: Callable[[Request], bool]) 
 def test_a_keeper_that_was_killed_goes_on_where_it_was(warm: WarmScene, monkeypatch: pytest.MonkeyPatch) -> None:
     warm.take_point()
     child = Child(round_of, warm.task(TaskKind.HYDRATE), "ps-1")
-    killed_at(warm, child, lambda one: one.writes and warm.store.written() > 4 << 20)
+    killed_at(warm, child, lambda one: one.writes and warm.store.written() > 1 << 20)
     change(warm, "disk-os", 3, 9)
     warm.take_point()
     monkeypatch.setattr(windows, "WINDOW", 40)

@@ -9,7 +9,7 @@ import numpy as np
 from azure.storage.blob import ContainerClient
 from pydantic import SecretStr
 from tests.azure.provider.counting import Counted
-from tests.azure.provider.scene import Scene
+from tests.azure.provider.scene import MIB, Scene, boot_disk, data_disk
 
 from farshore_engine.azure.cloud import cloud_of
 from farshore_engine.azure.keeping import Kept, keep
@@ -19,6 +19,13 @@ from farshore_engine.contract.assignment import AzureBlobAccess, ReplicaAccess
 from farshore_engine.contract.tasks import TaskAssignment, TaskKind
 from farshore_engine.vault.pins import list_pins
 from farshore_engine.vault.stores import open_machine
+
+
+def small_disks() -> dict[str, np.ndarray[Any, Any]]:
+    """Return the disks of a scene with less on them: requests to Azurite take time."""
+    boot = boot_disk()[: 22 * MIB].copy()
+    boot[11 * MIB :] = 0
+    return {"disk-os": boot, "disk-data": data_disk()}
 
 
 @dataclass

@@ -9,11 +9,11 @@ from __future__ import annotations
 import structlog
 
 from farshore_engine.azure.tasks import warm
+from farshore_engine.azure.tasks.overlays import is_overlay, remove_overlay
 from farshore_engine.azure.tasks.scene import Scene
 from farshore_engine.azure.upload import forget_upload
 from farshore_engine.contract.faults import Fault
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
-from farshore_engine.nbd.presence import LIVE, MAP
 from farshore_engine.processserver.tasks.context import TaskContext, disk_files, vault_of
 from farshore_engine.processserver.tasks.hydrate import hydrate as hydrate_here
 from farshore_engine.processserver.tasks.prepareguest import RUNNING
@@ -67,10 +67,8 @@ def _stage(task: TaskAssignment, context: TaskContext, scene: Scene) -> TaskResu
     with vault_of(task) as vault:
         point = vault.find(task.input.point)
     for file in disk_files(point, scene.directory):
-        marks = [file.path.with_name(file.path.name + suffix) for suffix in (MAP, LIVE)]
-        if any(mark.exists() for mark in marks):  # an overlay, most of which is not there
-            for path in (file.path, *marks):
-                path.unlink(missing_ok=True)
+        if is_overlay(file.path):  # most of it is not there
+            remove_overlay(file.path)
     _forget_uploads(task, scene)
     return hydrate_here(task, context)
 

@@ -11,6 +11,7 @@ from farshore_engine.agent.disks import content_id
 from farshore_engine.agent.signatures import HEAD_SIZE
 from farshore_engine.azure.disks import CloudDisk, boot_disk, disk_size
 from farshore_engine.azure.tasks import warm
+from farshore_engine.azure.tasks.overlays import overlays
 from farshore_engine.azure.tasks.scene import Scene
 from farshore_engine.azure.upload import Uploaded, forget_upload, upload
 from farshore_engine.contract.faults import Fault, StopFault
@@ -54,7 +55,7 @@ def _imported(
 ) -> tuple[TaskResult | None, str]:
     """Make the disks of the replica's copies; or stage them after all, None and why."""
     with vault_of(task) as vault:
-        with warm.overlays(vault, point, scene):
+        with overlays(vault, point, scene.directory):
             pass  # makes the files, with the fronts of the disks, if no preparation has
         wanted = _wanted(scene, point)
         scene.note(disks=_names(wanted))

@@ -10,8 +10,7 @@ from __future__ import annotations
 import socket
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -25,6 +24,7 @@ from farshore_engine.azure.faults import BUSY
 from farshore_engine.azure.keeping import bring, sound
 from farshore_engine.azure.machines import CHANGING, SETTLE_SECONDS
 from farshore_engine.azure.replicas import PREPARED, Replicas, account_of
+from farshore_engine.azure.tasks.overlays import overlays, remove_overlay
 from farshore_engine.azure.tasks.scene import Scene, noted, telling
 from farshore_engine.blocks.grid import BLOCK_SIZE, runs_of
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
@@ -35,18 +35,15 @@ from farshore_engine.hydrate.vhd import Footer
 from farshore_engine.hydrate.windows import Progress
 from farshore_engine.nbd.files import as_files
 from farshore_engine.nbd.overlay import Overlay
-from farshore_engine.nbd.pointdevice import PointDevice
-from farshore_engine.nbd.presence import LIVE, MAP, Held
-from farshore_engine.nbd.serving import bring_head
+from farshore_engine.nbd.presence import Held
 from farshore_engine.nbd.streaming import Streaming
 from farshore_engine.processserver.progress import ProgressMeter, pace
 from farshore_engine.processserver.tasks.context import TaskContext, disk_files, vault_of
-from farshore_engine.vault.machine import MachineVault, StoredPoint
+from farshore_engine.vault.machine import MachineVault
 from farshore_engine.vault.reader import PointReader
 
 WARM = "warm"  # in the note: the point whose disks are copies of the replica, and what became of them
 THREADS = 4
-CACHED = 32 << 20  # bytes of a disk's blocks that are kept while it is prepared
 MOST_TRIES = 4  # imports that Azure puts off before the disks are uploaded instead
 CALLED_OFF = "CalledOff"
 SAME = (
@@ -116,6 +113,8 @@ def hydrate(task: TaskAssignment, context: TaskContext, scene: Scene) -> TaskRes
             done = bring(reader, disk.id, copy, threads=THREADS, report=report)
             _check(copies, disk.id, copy)
             moved, written, before = moved + done.fetched, written + done.written, before + disk.size_bytes
+    for file in disk_files(reader.point, scene.directory):
+        remove_overlay(file.path)  # of an earlier run
     scene.note(**{WARM: {"point": task.input.point, "run": task.run}})
     evidence = f"from the warm replica; {written} bytes differed"
     summary = reader.point.summary
@@ -127,7 +126,7 @@ def prepare(task: TaskAssignment, context: TaskContext, scene: Scene) -> TaskRes
     context.progress(None, "preparing the disks")
     with vault_of(task) as vault:
         point = vault.find(task.input.point)
-        with overlays(vault, point, scene, fresh=True) as found:
+        with overlays(vault, point, scene.directory, fresh=True) as found:
             files = disk_files(point, scene.directory)
             names = {disk.id: f"disk-{number}" for number, disk in enumerate(point.manifest.disks)}
             with as_files({names[disk]: overlay for disk, overlay in found.items()}, str(scene.directory)) as paths:
@@ -138,34 +137,13 @@ def prepare(task: TaskAssignment, context: TaskContext, scene: Scene) -> TaskRes
     return TaskResult(point=point.summary, changes=prepared.changes, evidence="; ".join(prepared.notes))
 
 
-@contextmanager
-def overlays(
-    vault: MachineVault, point: StoredPoint, scene: Scene, *, fresh: bool = False
-) -> Iterator[dict[str, Overlay]]:
-    """Open the point's disks with what the preparation wrote over them, or begin anew; by ids of the disks."""
-    reader = PointReader(vault, point)
-    scene.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with ExitStack() as undo:
-        found = {}
-        for disk, file in zip(point.manifest.disks, disk_files(point, scene.directory), strict=True):
-            if fresh:
-                for suffix in ("", MAP, LIVE):
-                    file.path.with_name(file.path.name + suffix).unlink(missing_ok=True)
-            base = PointDevice(reader, disk.id, cached=CACHED)
-            undo.callback(base.close)
-            found[disk.id] = overlay = Overlay(base, file.path)
-            undo.callback(overlay.close)
-            bring_head(base, overlay)
-        yield found
-
-
 def import_disks(
     task: TaskAssignment, context: TaskContext, scene: Scene, wanted: tuple[CloudDisk, ...], vault: MachineVault
 ) -> TaskResult:
     """Make managed disks of the copies, each of which is removed when its disk is there."""
     copies = Copies.of(task, scene, vault)
     point, written, ids = copies.reader.point, 0, []
-    with overlays(vault, point, scene) as found:
+    with overlays(vault, point, scene.directory) as found:
         for number, disk in enumerate(wanted):
             percent = min(99, number * 100 // len(wanted))
             tell = partial(context.progress, percent, f"importing {disk.name}")
@@ -195,7 +173,7 @@ def give_up(task: TaskAssignment, context: TaskContext, scene: Scene, wanted: tu
         StopFault: the point is damaged.
     """
     with vault_of(task) as vault, ExitStack() as undo:
-        found = undo.enter_context(overlays(vault, vault.find(task.input.point), scene))
+        found = undo.enter_context(overlays(vault, vault.find(task.input.point), scene.directory))
         for disk in wanted:
             streaming = Streaming(found[disk.vault_id])
             streaming.start()
@@ -230,9 +208,11 @@ def tried(task: TaskAssignment, scene: Scene, fault: Fault) -> bool:
 def remove_copies(task: TaskAssignment, scene: Scene) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Remove the copies that runs made for the recovered machine; returns what was removed and what was looked for.
 
-    Where the container does not let us in there are none: they are made with the same login.
+    Where the container does not let us in there are none: they are made with the same login. Those of a machine that is
+    to have no replica any more go with the replica.
     """
-    if task.replica is None or task.vault is None:
+    used = WARM in noted(scene.directory)
+    if task.replica is None or task.vault is None or not (task.replica.wanted or used):
         return (), ()
     with vault_of(task) as vault:
         replicas = Replicas.of(task.replica, scene.cloud, vault)
