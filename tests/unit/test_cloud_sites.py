@@ -86,7 +86,8 @@ def test_site_recovery_is_not_told_of_interfaces_and_says_so() -> None:
     for target in ({"private_ip": "10.1.0.4"}, {"interfaces": (Interface(), Interface())}):
         spec = machine(in_azure(), **target).vm.spec.target
         (blocker,) = readiness._service_target(in_azure(), spec)
-        assert blocker.reason == "ChosenInterfacesNotSupported" and "use a RecoveryVault of engine native" in blocker.message
+        assert blocker.reason == "ChosenInterfacesNotSupported"
+        assert "use a RecoveryVault of engine native" in blocker.message
     assert readiness._service_target(in_azure(), machine(in_azure()).vm.spec.target) == []
 
 
