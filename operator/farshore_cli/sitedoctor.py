@@ -38,7 +38,9 @@ def checks_of(site: Site, secret: Values | None) -> tuple[Check, ...]:
     from farshore_engine.azure.readiness import check_site
     from farshore_engine.azurestack.readiness import check_site as check_hub
     from farshore_engine.azurestack.resourcemanager import ResourceManager
+    from farshore_engine.checklist import Checklist
     from farshore_engine.contract.site import CloudTarget
+    from farshore_engine.networkpath import path_to
     from farshore_operator.api.site import Provider
     from farshore_operator.decide.cloudtarget import cloud_site, credentials_ref, defaults_of
     from farshore_operator.kube.appliance.logins import cloud_login
@@ -47,8 +49,11 @@ def checks_of(site: Site, secret: Values | None) -> tuple[Check, ...]:
     login = cloud_login(secret, ref.name, field) if ref is not None and secret is not None else None
     cloud = cloud_site(site, login)
     if cloud is not None and site.spec.provider is Provider.AZURE_STACK_HUB:
+        found = Checklist()
+        if not found.need("NetworkPath", lambda: path_to(cloud.endpoint).describe()):
+            return tuple(found.lines)
         with ResourceManager(cloud) as manager:
-            return check_hub(manager)
+            return (*found.lines, *check_hub(manager))
     if cloud is None or site.spec.provider is not Provider.AZURE:
         raise StopFault(
             f"site {site.metadata.name} has provider {site.spec.provider}; this is for azure and azureStackHub",
