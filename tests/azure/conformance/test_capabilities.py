@@ -21,6 +21,11 @@ INSIDE = {Capability.OWN_SERVERS}
 """What nobody can ask for."""
 
 
+ENGINES = ("native", "classic", pytest.param("modernized", marks=pytest.mark.soak))
+"""Both experiences of Site Recovery are one engine, which refuses by one table: the second is for the long run."""
+
+
+@pytest.mark.parametrize("begin", ENGINES, indirect=True)
 @pytest.mark.parametrize("behaviour", BEHAVIOURS, ids=lambda one: str(one.needs))
 def test_what_is_declared_works_and_the_rest_is_refused_by_name(begin: Begin, behaviour: Behaviour) -> None:
     life = begin("web", **behaviour.plan)

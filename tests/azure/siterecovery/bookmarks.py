@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.azure.conformance.service import Service
+from tests.azure.siterecovery.scene import Trap
 from tests.azuresim.compute.state import compute
 
 from farshore_operator.kube.cache import Cache
@@ -65,9 +66,9 @@ class Bookmark:
             life.cache.put(kind, body)
         life.world = World(life.cache, life.secrets, life.heartbeats, Timing(), lambda: life.now)  # type: ignore[arg-type]
         life.plan_spec = copy.deepcopy(self._plan)
-        life.told.clear()
-        life.began.clear()
-        life.violations.clear()
+        life.trap = Trap()
+        for memory in (life.told, life.began, life.violations, life.begun, life.called, life.accepted):
+            memory.clear()
         life.restart()
 
     def _copied(self, state: Any) -> Any:

@@ -19,7 +19,7 @@ from tests.azure.siterecovery_sim.conftest import GROUP, VAULT, Cloud
 from tests.azure.story.faults import Case, cases, sample, shuffled
 from tests.azure.story.servers import Said
 
-IN_SUITE = 12
+IN_SUITE = 10
 """Cases of the deterministic sample; the soak plays all of them."""
 TEXTS = {"failover": "new", "change of point": "old", "commit": "old", "disable": "old"}
 """What the machine holds after an act; before, what it holds at home is its own affair."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,6 +72,13 @@ class Cloud:
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    with cloud_in(tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def cloud_in(folder: Path) -> Iterator[Cloud]:
+    """A simulator with a target; the disks of machines are files in `folder`."""
     with AzureSim() as sim:
         sr = siterecovery(sim)
         given = sim.credential()
@@ -78,7 +86,7 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
             given.tenant_id, given.client_id, given.client_secret, authority=given.authority,
             disable_instance_discovery=True, connection_verify=str(sim.ca_bundle),
         )  # fmt: skip
-        made = Cloud(sim, sr, tmp_path, credential, sim.group(GROUP))
+        made = Cloud(sim, sr, folder, credential, sim.group(GROUP))
         subnets = {"default": "10.9.0.0/24"}
         made.network_id = vnet(sim, GROUP, "vnet", "10.9.0.0/16", subnets)
         vnet(sim, GROUP, "testvnet", "10.9.0.0/16", subnets)
