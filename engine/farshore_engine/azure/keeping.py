@@ -7,7 +7,7 @@ long, or what differs could not be told any more and all would be sent again.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -78,8 +78,7 @@ def look(replicas: Replicas, vault: MachineVault, owner: str) -> tuple[Kept, dat
     newest = vault.newest()
     if newest is None:
         return Kept(None), None
-    reader, behind, changed = PointReader(vault, newest), 0, []
-    held: StoredPoint | None = None
+    reader, behind, changed, held = PointReader(vault, newest), 0, [], [newest]
     for disk in reader.disks:
         found = replicas.replica(disk.id, owner).look()
         state = state_in(found) if found is not None else None
@@ -87,16 +86,15 @@ def look(replicas: Replicas, vault: MachineVault, owner: str) -> tuple[Kept, dat
             return Kept(None), None
         changed.append(found.last_modified)
         if _holds(state, state_of(reader, disk.id)):
-            held = held or newest
             continue
         try:
-            held = vault.find(state.point)
+            held.append(vault.find(state.point))
         except StopFault as fault:
             if fault.reason not in USELESS:
                 raise
             return Kept(None), None
-        behind += differing(PointReader(vault, held), reader, disk.id)
-    return Kept(held, behind), max(changed) if changed else None
+        behind += differing(PointReader(vault, held[-1]), reader, disk.id)
+    return Kept(min(held, key=lambda one: one.slot), behind), max(changed) if changed else None
 
 
 def rests(changed: datetime | None, kept: Kept, interval: timedelta, now: datetime) -> bool:
@@ -174,6 +172,7 @@ def _refresh(reader: PointReader, disk: str, replicas: Replicas, owner: str, rep
         try:
             written += bring(reader, disk, blob, threads=THREADS, report=report).written
             if sound(reader, disk, blob):
+                _name_point(reader, disk, blob)
                 return written
             log.warning("a warm replica was spoiled, and is made anew", blob=blob.name)
             replicas.container.drop(blob.name)
@@ -182,6 +181,18 @@ def _refresh(reader: PointReader, disk: str, replicas: Replicas, owner: str, rep
                 raise
             log.info("a warm replica is made anew", blob=blob.name, why=fault.message)
     return written + hydrate_page_blob(reader, disk, blob, threads=THREADS, report=report).written
+
+
+def _name_point(reader: PointReader, disk: str, blob: PageBlob) -> None:
+    """Put the newest point on record of a disk that did not change since another one, which retention may take now."""
+    found = blob.look()
+    state = state_in(found) if found is not None else None
+    if state is None or state.point == reader.point.manifest.name:
+        return
+    wanted = state_of(reader, disk)
+    with blob.opened(wanted.size) as now:
+        if now is not None and _holds(now, wanted):
+            blob.save(replace(wanted, complete=True))
 
 
 def _go_on(reader: PointReader, disk: str, blob: PageBlob, report: Report) -> int:

@@ -163,6 +163,17 @@ def test_a_disk_that_the_machine_has_no_more_is_not_kept(warm: WarmScene) -> Non
     assert len(warm.names()) == 1
 
 
+def test_a_disk_that_does_not_change_follows_by_name_so_that_retention_may_take_older_points(warm: WarmScene) -> None:
+    """It went on naming a point that was not pinned any more, and would have been sent anew with its next change."""
+    warm.take_point()
+    warm.keep()
+    change(warm, "disk-os", 3, 1)
+    newest = warm.take_point()
+    assert warm.keep().written == BLOCK_SIZE
+    assert set(warm.points_held().values()) == {newest}
+    same(warm)
+
+
 def test_a_spoiled_replica_is_found_out_before_a_machine_is_made_of_it(warm: WarmScene) -> None:
     warm.disks = {"disk-os": warm.disks["disk-os"]}
     warm.point = warm.take_point()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,11 @@ class WarmScene(Scene):
         (name,) = [one for one in self.names() if "/replica/" in one and disk in one and not one.endswith("@")]
         data: bytes = self.blobs.download_blob(name).readall()
         return data[:-512]
+
+    def points_held(self) -> dict[str, str]:
+        """Return the points that are on record of the blobs, by their names."""
+        found = self.blobs.list_blobs(include=["metadata"])
+        return {str(one.name): json.loads(one.metadata["farshore"])["point"] for one in found}
 
     def pins(self) -> dict[int, tuple[str, ...]]:
         """Pins in the vault by slots."""
