@@ -40,12 +40,14 @@ def test_agent_lives_under_systemd() -> None:
         first = show("MainPID")
         assert bundle.id in guest.ssh(f"tr '\\0' ' ' </proc/{first}/cmdline").stdout
         assert guest.ssh(f"cat /proc/{first}/oom_score_adj").stdout.strip() == "-1000"
-        assert "tracking" in guest.ssh(f"journalctl -u {UNIT} -o cat").stdout
+        said = f"journalctl -u {UNIT} -o cat | grep -m 1 tracking"
+        guest.ssh(f"for i in $(seq 200); do {said} && exit; sleep 1; done; exit 1", timeout=400)
 
         installer.install(source, identity(), print)
         assert show("MainPID") == first, "an agent that is current is not restarted"
 
-        guest.ssh(f"kill -9 {first}; for i in $(seq 40); do sleep 0.5; systemctl -q is-active {UNIT} && break; done")
+        new = f"systemctl -q is-active {UNIT} && ! systemctl show -p MainPID --value {UNIT} | grep -qxE '0|{first}'"
+        guest.ssh(f"kill -9 {first}; for i in $(seq 200); do sleep 0.5; {new} && exit; done; exit 1", timeout=400)
         assert show("ActiveState") == "active"
         assert show("MainPID") not in ("0", first)
 
