@@ -158,6 +158,19 @@ def test_a_failover_that_fails_when_the_source_is_off_already_says_so(classic: S
     assert again.phase is TaskPhase.SUCCEEDED and classic.cloud.vm_names() == ["web1-dr"], again
 
 
+def test_a_change_of_point_that_fails_says_that_the_machine_may_not_run_meanwhile(classic: Scene) -> None:
+    classic.protect("web1", "10.0.0.11")
+    classic.protected("web1")
+    point = classic.report("web1").recent_points[0].name
+    classic.control.machines["web1"] = replace(classic.control.machines["web1"], desired=Desired.STOP)
+    assert classic.task(TaskKind.FAILOVER, "web1", "go", shutdown=True).phase is TaskPhase.SUCCEEDED
+    classic.cloud.sim.faults.quota("PUT", "*/virtualMachines/*")
+    failed = classic.task(TaskKind.CHANGE_POINT, "web1", "back", point=point)
+    assert failed.phase is TaskPhase.FAILED and "web1 may not run" in failed.remedy, failed
+    again = classic.task(TaskKind.CHANGE_POINT, "web1", "again", point=point)
+    assert again.phase is TaskPhase.SUCCEEDED and classic.cloud.vm_names() == ["web1-dr"], again
+
+
 def test_a_source_that_cannot_be_switched_off_does_not_hold_a_failover_up(classic: Scene) -> None:
     machine = classic.protect("web1", "10.0.0.11")
     classic.protected("web1")

@@ -77,6 +77,7 @@ def _refused(plane: str, status: int, code: str, message: str, *, nth: int = 1, 
 
 _AWAY = ("temporarily_unavailable", "AADSTS90033: A transient error has occurred. Please try again.")
 _SECRET = ("invalid_client", "AADSTS7000222: The provided client secret keys for app are expired.")
+_BUSY = ("ServerBusy", "The server is currently unable to receive requests. Please retry your request.")
 _TIME = ("AuthenticationFailed", "Signature not valid in the specified time frame.")
 
 LOGINS = (
@@ -86,9 +87,9 @@ LOGINS = (
     Trouble("login refused", ALL, lambda sim, n: _login(sim, n, _refused("token", 401, *_SECRET, times=2))),
 )
 DATA = (
-    Trouble("disk away", ALL, lambda sim, n: sim.faults.plan(_refused("data", 503, "ServerBusy", "", nth=n)), "data"),
+    Trouble("disk away", ALL, lambda sim, n: sim.faults.plan(_refused("data", 503, *_BUSY, nth=n)), "data"),
     Trouble("disk long away", ALL, lambda sim, n: sim.faults.plan(
-        _refused("data", 503, "ServerBusy", "", nth=n, times=LONG)), "data"),
+        _refused("data", 503, *_BUSY, nth=n, times=LONG)), "data"),
     Trouble("disk answer lost", ALL, lambda sim, n: sim.faults.lose_response("*", "*", nth=n, plane="data"), "data"),
     Trouble("disk cut", ALL, lambda sim, n: sim.faults.lose_request("*", "*", nth=n, times=LONG, plane="data"), "data"),
     Trouble("disk signature expired", ALL, lambda sim, n: sim.faults.plan(

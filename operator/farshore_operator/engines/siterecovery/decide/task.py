@@ -103,7 +103,9 @@ def _move(view: TaskView, move: Move, report: TaskReport, now: datetime) -> Verd
 
 
 def _left_off(view: TaskView) -> str:
-    """Tell that a failover which failed may have switched the machine off before."""
+    """Tell that a failover which failed may have switched the machine off, and a change of point taken it away."""
+    if view.wish.kind is TaskKind.CHANGE_POINT:
+        return f". Until then {view.wish.machine} may not run: Site Recovery makes it anew"
     if not view.wish.input.shutdown or (view.item is not None and view.item.recovered):
         return ""
     return f". {view.wish.machine} may be switched off at its site: if it is not failed over, start it there"
