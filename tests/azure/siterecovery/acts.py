@@ -61,7 +61,8 @@ def _drill(life: Service) -> None:
 
 
 def _fail_over(life: Service) -> None:
-    life.write(NAME, "new")
+    if life.running()[NAME]:  # one that failed may have switched the machine off, after it had written this
+        life.write(NAME, "new")
     life.wish(activeSite="recovery")
     if life.phase(NAME) != "FailedOver":
         raise _stopped(life, "Failover")
