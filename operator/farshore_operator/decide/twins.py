@@ -23,6 +23,7 @@ class Twin:
         engine: of its vault, empty where that is not known.
         moved_by: name of the run that moves it now or has moved it, empty while it runs at its own site.
         leaving: whether it is being deleted.
+        retained: whether its protection goes on when it is deleted.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Twin:
     ready: bool = False
     moved_by: str = ""
     leaving: bool = False
+    retained: bool = False
 
 
 def in_the_way(name: str, twins: Collection[Twin]) -> list[Blocker]:
@@ -72,6 +74,7 @@ def next_step(vm: ProtectedVM, twins: Collection[Twin], planned: Collection[str]
                 return f"{twin.name} protects the machine of {name}{by}, and is ready: drill it, then name it instead"
             return f"{twin.name} is to protect the machine of {name}{by}: leave {name} in the plan until it is ready"
         if ready:
-            return f"{name} is ready: delete ProtectedVM {twin.name}, which protects the same machine{by}, at its cost"
+            do = "give deletionPolicy Disable to, then delete" if twin.retained else "delete"
+            return f"{name} is ready: {do} ProtectedVM {twin.name}, which protects the same machine{by}, at its cost"
         return f"keep ProtectedVM {twin.name}, which protects the same machine{by}, until {name} is ready"
     return None

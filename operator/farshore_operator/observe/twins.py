@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from farshore_operator.api import FailoverRun, ProtectedVM, RecoveryVault
 from farshore_operator.api.failoverrun import RunKind
-from farshore_operator.api.protectedvm import Place, Verdict
+from farshore_operator.api.protectedvm import DeletionPolicy, Place, Verdict
+from farshore_operator.api.recoveryvault import Engine
 from farshore_operator.decide import lifecycle
 from farshore_operator.decide.machineruns import UNDER_WAY, ordered
 from farshore_operator.decide.twins import Twin
@@ -48,4 +49,7 @@ def _twin(world: World, vm: ProtectedVM) -> Twin:
         ready=ready is not None and ready.verdict is Verdict.READY,
         moved_by=moving[-1].metadata.name if moving else moved_by,
         leaving=vm.metadata.deletion_timestamp is not None,
+        retained=vault is not None
+        and vault.spec.engine is Engine.SITE_RECOVERY
+        and vm.spec.deletion_policy is DeletionPolicy.RETAIN,
     )

@@ -118,7 +118,10 @@ def test_a_machine_goes_to_the_native_engine_without_a_gap(life: Both) -> None:
     assert "DrillSucceeded=True" in life.said("TestFailover", "drill"), life.said("TestFailover", "drill")
     life.remove("TestFailover", "drill")
     life.wish(groups=members(NEW))
-    assert f"delete ProtectedVM {OLD}" in step(life), step(life)
+    life.change("ProtectedVM", OLD, deletionPolicy="Retain")  # as imported machines have it
+    assert f"give deletionPolicy Disable to, then delete ProtectedVM {OLD}" in step(life), step(life)
+    life.change("ProtectedVM", OLD, deletionPolicy="Disable")
+    assert f"{NEW} is ready: delete ProtectedVM {OLD}" in step(life), step(life)
     life.remove("ProtectedVM", OLD)
     assert step(life) == "None" and "Ready=True Idle" in life.said("FailoverPlan", PLAN)
     assert not [item for vault in life.cloud.sr.vaults.values() for item in vault.items()], "its protection is disabled"
