@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from farshore_cli.doctoring.cluster import current
@@ -10,7 +11,7 @@ from farshore_engine.contract.faults import StopFault
 if TYPE_CHECKING:
     from farshore_engine.contract.replication import Check
     from farshore_operator.api import Site
-    from farshore_operator.decide.vaultaccess import Values
+    from farshore_operator.decide.vaultaccess import Secrets, Values
 
 
 def site_checks(name: str, namespace: str) -> tuple[Check, ...]:
@@ -26,11 +27,14 @@ def site_checks(name: str, namespace: str) -> tuple[Check, ...]:
     where = current(namespace)
     site = where.need(Site, name)
     ref, field = credentials_ref(site)
-    return checks_of(site, where.secret(ref.name, field) if ref is not None else None)
+    return checks_of(site, where.secret(ref.name, field) if ref is not None else None, where.secret)
 
 
-def checks_of(site: Site, secret: Values | None) -> tuple[Check, ...]:
+def checks_of(site: Site, secret: Values | None, secrets: Secrets) -> tuple[Check, ...]:
     """Check a site with the data of its Secret; None where it has none, and the identity of this host is used.
+
+    Args:
+        secrets: reads the Secret of its warm replicas, if there are any.
 
     Raises:
         StopFault: it is not in a cloud that is checked.
@@ -43,6 +47,7 @@ def checks_of(site: Site, secret: Values | None) -> tuple[Check, ...]:
     from farshore_engine.networkpath import path_to
     from farshore_operator.api.site import Provider
     from farshore_operator.decide.cloudtarget import cloud_site, credentials_ref, defaults_of
+    from farshore_operator.decide.replicas import replica_storage
     from farshore_operator.kube.appliance.logins import cloud_login
 
     ref, field = credentials_ref(site)
@@ -60,4 +65,6 @@ def checks_of(site: Site, secret: Values | None) -> tuple[Check, ...]:
             "For a machine of another site: farshore doctor VM",
             reason="NotInAzure",
         )
-    return check_site(cloud, defaults_of(site) or CloudTarget())
+    kept = site.spec.azure.replicas if site.spec.azure is not None else None
+    replicas = partial(replica_storage, site, kept, secrets) if kept is not None else None
+    return check_site(cloud, defaults_of(site) or CloudTarget(), replicas)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from farshore_engine.azure.checks import check, check_path, check_ways
 from farshore_engine.azure.cloud import cloud_of
 from farshore_engine.azure.machinechecks import Wish
 from farshore_engine.azure.place import Place
+from farshore_engine.azure.replicas import usable
 from farshore_engine.azure.sizes import Needs
 from farshore_engine.checklist import Checklist
-from farshore_engine.contract.assignment import RecoveryTarget
+from farshore_engine.contract.assignment import AzureBlobAccess, RecoveryTarget
 from farshore_engine.contract.machine import BootMode, MachineDescription
 from farshore_engine.contract.replication import Check, CheckResult
 from farshore_engine.contract.site import CloudSite, CloudTarget
@@ -43,8 +46,14 @@ def wished_for(place: Place, described: MachineDescription, disks: int, memory_m
     return Wish(place, needs, any(disk.bootable and disk.replicated for disk in described.disks))
 
 
-def check_site(site: CloudSite, target: CloudTarget) -> tuple[Check, ...]:
-    """Return the checklist of a site for a small machine with the site's defaults, and how it and they are reached."""
+def check_site(
+    site: CloudSite, target: CloudTarget, replicas: Callable[[], AzureBlobAccess] | None = None
+) -> tuple[Check, ...]:
+    """Return the checklist of a site for a small machine with the site's defaults, and how it and they are reached.
+
+    Args:
+        replicas: where the site keeps warm replicas, if it does; raises Fault where its Secret lacks something.
+    """
     found, place = Checklist(), place_of(site, target)
     if not check_path(found, site):
         found.skip(("Subscription",), "Resource Manager cannot be reached")
@@ -53,6 +62,8 @@ def check_site(site: CloudSite, target: CloudTarget) -> tuple[Check, ...]:
     found.lines += check(cloud, Wish(place, Needs(cpus=1, memory_mib=1024, zone=target.zone)))
     if any(one.name == "Network" and one.result is CheckResult.PASSED for one in found.lines):
         check_ways(found, cloud, place)
+    if replicas is not None:
+        found.advise("WarmReplica", lambda: usable(cloud, replicas()))  # without them, disks are staged and uploaded
     return tuple(found.lines)
 
 

@@ -20,7 +20,7 @@ from azure.storage.blob import BlobServiceClient
 from farshore_engine.azure.cloud import Cloud, Tell, plain, quiet
 from farshore_engine.azure.faults import fault_of
 from farshore_engine.azure.place import Place
-from farshore_engine.contract.assignment import ReplicaAccess
+from farshore_engine.contract.assignment import AzureBlobAccess, ReplicaAccess
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.hydrate.pageblob import PageBlob, PageBlobContainer, state_in
 from farshore_engine.vault.azure_store import client_options, error_code
@@ -223,6 +223,19 @@ class Replicas:
 
     def _copies(self, machine: str) -> str:
         return f"{self.folder}/runs/{_word(machine)}/"
+
+
+def usable(cloud: Cloud, storage: AzureBlobAccess) -> str:
+    """Say that a container can hold replicas: it answers, and disks can be imported from its account; reads only.
+
+    Raises:
+        StopFault: it is not there, its account is elsewhere, or access is refused.
+        WaitFault: the account is away.
+    """
+    container = ReplicaContainer.open(ReplicaAccess(storage=storage), cloud)
+    container.named("none/")  # lists, and is refused as every other request would be
+    account = account_of(cloud, container.url("none"))
+    return f"container {storage.container} of {account.rpartition('/')[2]} answers, in the region of the site"
 
 
 def account_of(cloud: Cloud, url: str) -> str:

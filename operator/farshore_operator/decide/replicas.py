@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from farshore_engine.contract.assignment import ReplicaAccess
+from farshore_engine.contract.assignment import AzureBlobAccess, ReplicaAccess
 from farshore_engine.contract.replication import WarmReplica
 from farshore_operator.api import ProtectedVM, Site
+from farshore_operator.api.site import ReplicaStorage
 from farshore_operator.decide.naming import machine_id
 from farshore_operator.decide.observedvm import ObservedVM
 from farshore_operator.decide.vaultaccess import Secrets, blob_access
@@ -23,9 +24,15 @@ def replica_access(vm: ProtectedVM, site: Site, secrets: Secrets) -> ReplicaAcce
     kept = site.spec.azure.replicas if site.spec.azure is not None else None
     if kept is None:
         return None
+    return ReplicaAccess(
+        storage=replica_storage(site, kept, secrets), interval=kept.interval, wanted=wants_replica(vm, site)
+    )
+
+
+def replica_storage(site: Site, kept: ReplicaStorage, secrets: Secrets) -> AzureBlobAccess:
+    """Return the container of the site's replicas; a fault names what does not resolve."""
     field = f"Site {site.metadata.name} {FIELD}.credential"
-    storage = blob_access(kept.account_url, kept.container, kept.credential, field, secrets)
-    return ReplicaAccess(storage=storage, interval=kept.interval, wanted=wants_replica(vm, site))
+    return blob_access(kept.account_url, kept.container, kept.credential, field, secrets)
 
 
 def warm_replica(observed: ObservedVM) -> WarmReplica | None:

@@ -48,7 +48,7 @@ def test_the_command_line_asks_the_hub(sim: AzureSim) -> None:
     cluster = Cluster(sim)
     data = cluster.objects["Secret"][0]["data"]
     values = {key: base64.b64decode(value) for key, value in data.items()}
-    checks = checks_of(Site.of(cluster.objects["Site"][0]), values)
+    checks = checks_of(Site.of(cluster.objects["Site"][0]), values, lambda name, field: {})
     told = {one.name: one for one in checks}
     assert all(one.result is CheckResult.PASSED for one in checks) and GROUP in told["ResourceGroup"].message
     assert "is this host" in told["NetworkPath"].message

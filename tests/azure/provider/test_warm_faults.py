@@ -11,7 +11,11 @@ from tests.azure.provider.warmscene import WarmScene, change
 from tests.azuresim import AzureSim
 
 from farshore_engine.azure import cloud as cloud_module
-from farshore_engine.contract.faults import StopFault
+from farshore_engine.azure.readiness import check_site
+from farshore_engine.contract.assignment import AzureBlobAccess
+from farshore_engine.contract.faults import StopFault, WaitFault
+from farshore_engine.contract.replication import Check, CheckResult
+from farshore_engine.contract.site import CloudTarget
 from farshore_engine.contract.tasks import TaskKind
 
 
@@ -87,3 +91,26 @@ def test_a_storage_account_in_trouble_is_asked_again(small: WarmScene, sim: Azur
     small.check_disks(uploaded.disk_paths)
     small.do(TaskKind.CLEAN_UP)
     assert ours(sim) == [] and not [one for one in small.names() if "/runs/" in one or "@" in one]
+
+
+def test_doctor_tells_whether_a_site_can_keep_replicas(warm: WarmScene, sim: AzureSim) -> None:
+    def told(storage: AzureBlobAccess) -> Check:
+        found = check_site(warm.site, CloudTarget(), lambda: storage)
+        (line,) = [one for one in found if one.name == "WarmReplica"]
+        return line
+
+    def no_secret() -> AzureBlobAccess:
+        raise WaitFault("Secret s has no key key", "Add it", reason="SecretKeyNotFound")
+
+    storage = warm.access.storage
+    good = told(storage)
+    assert good.result is CheckResult.PASSED and warm.container in good.message, good
+    lost = told(storage.model_copy(update={"container": "not-there"}))
+    assert lost.result is CheckResult.WARNING and "not-there" in lost.message and lost.remedy, lost
+    lacking = check_site(warm.site, CloudTarget(), no_secret)[-1]
+    assert (lacking.name, lacking.result, lacking.remedy) == ("WarmReplica", CheckResult.WARNING, "Add it")
+    cloud_module.close_clouds()  # which remember accounts for a while
+    (account,) = sim.store.of("Microsoft.Storage/storageAccounts")
+    account.body["location"] = "northeurope"
+    elsewhere = told(storage)
+    assert elsewhere.result is CheckResult.WARNING and "northeurope" in elsewhere.message, elsewhere
