@@ -15,7 +15,7 @@ from farshore_engine.contract.site import CloudSite
 from farshore_operator.api import ProcessServer, ProtectedVM, Site
 from farshore_operator.api.site import Provider
 from farshore_operator.decide.cloudtarget import cloud_site, credentials_ref
-from farshore_operator.kube.appliance.logins import cloud_login
+from farshore_operator.decide.vaultaccess import cloud_login
 from farshore_operator.kube.client import Client
 from farshore_operator.kube.resources import (
     PROCESS_SERVER,

@@ -48,7 +48,7 @@ def checks_of(site: Site, secret: Values | None, secrets: Secrets) -> tuple[Chec
     from farshore_operator.api.site import Provider
     from farshore_operator.decide.cloudtarget import cloud_site, credentials_ref, defaults_of
     from farshore_operator.decide.replicas import replica_storage
-    from farshore_operator.kube.appliance.logins import cloud_login
+    from farshore_operator.decide.vaultaccess import cloud_login
 
     ref, field = credentials_ref(site)
     login = cloud_login(secret, ref.name, field) if ref is not None and secret is not None else None

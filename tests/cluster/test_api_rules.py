@@ -103,6 +103,15 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"spec.storage.azureBlob.container": "Vault"},
         "storage.azureBlob.container must have 3 to 63 lower-case letters, digits and single hyphens, as Azure demands",
     ),
+    "a token that would go in the clear": (
+        "RecoveryVault",
+        {
+            "spec.storage.azureBlob.accountURL": "http://127.0.0.1:10000/account",
+            "spec.storage.azureBlob.credential.kind": "servicePrincipal",
+        },
+        "storage.azureBlob.accountURL must begin with https://: without a credential, and with a service principal, "
+        "the login is a token, which goes over TLS only",
+    ),
     "relative directory": (
         "RecoveryVault",
         {"spec.storage": {"directory": {"path": "vault"}}},
@@ -421,6 +430,14 @@ def test_a_contradiction_is_refused_with_a_sentence(caller: Caller, case: str) -
 ACCEPTED: dict[str, tuple[str, dict[str, Any]]] = {
     "vault in a directory": ("RecoveryVault", {"spec.storage": {"directory": {"path": "/srv/vault"}}}),
     "vault on an emulator": ("RecoveryVault", {"spec.storage.azureBlob.accountURL": "http://127.0.0.1:10000/account"}),
+    "vault that is reached as a service principal": (
+        "RecoveryVault",
+        {"spec.storage.azureBlob.credential.kind": "servicePrincipal"},
+    ),
+    "vault that is reached as what the host is": (
+        "RecoveryVault",
+        {"spec.storage.azureBlob": {"accountURL": "https://contoso.blob.core.windows.net", "container": "points"}},
+    ),
     "vault with locks": ("RecoveryVault", {"spec.immutability": {"mode": "Locked", "period": "7d"}}),
     "vault whose key is rotated from Key Vault": (
         "RecoveryVault",

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from tests.unit.decide_world import meta
 
+from farshore_engine.contract.assignment import AzureBlobAccess
 from farshore_engine.contract.replication import KeyReport
 from farshore_operator.api import RecoveryVault
 from farshore_operator.decide.recoveryvault import ObservedVault, decide
@@ -67,3 +68,20 @@ def test_keys_and_locks_reach_the_appliance() -> None:
     assert access.previous_keys[0].remove and access.previous_keys[0].key.get_secret_value() == bytes(range(32))
     assert (access.immutable_for.days, access.immutable_locked) == (7, True)
     assert "client_secret=SecretStr('**" in repr(access)
+
+
+def test_a_login_by_token_reaches_the_appliance() -> None:
+    blob = {"accountURL": "https://a.example", "container": "vault"}
+    login = {"tenantId": b"t\n", "clientId": b"c", "clientSecret": b"s", "authorityHost": b"login.example"}
+    encryption = {"keySecretRef": {"name": "k", "key": "key"}}
+
+    def access(**credential: object) -> AzureBlobAccess:
+        given = vault(storage={"azureBlob": {**blob, **credential}}, encryption=encryption)
+        found = vault_access(given, lambda name, field: {"k": {"key": bytes(32)}, "storage": login}[name]).storage
+        assert isinstance(found, AzureBlobAccess)
+        return found
+
+    named = access(credential={"kind": "servicePrincipal", "secretRef": {"name": "storage"}})
+    assert named.principal is not None and named.authority == "login.example"
+    assert (named.principal.tenant_id, named.principal.client_id) == ("t", "c")
+    assert access() == AzureBlobAccess(account_url="https://a.example", container="vault")

@@ -21,6 +21,7 @@ from azure.core.exceptions import AzureError, ResourceNotFoundError
 from farshore_engine.azure.faults import NOT_FOUND, code_of, fault_of, redact_logs
 from farshore_engine.contract.faults import Fault, StopFault
 from farshore_engine.contract.site import CloudSite
+from farshore_engine.vault.tokenlogin import token_login
 
 PUBLIC = "https://management.azure.com"
 POLL_SECONDS = 5.0
@@ -191,7 +192,7 @@ class Cloud:
 
     @cached_property
     def _credential(self) -> Any:
-        made = _credential(self.site, self.verify)
+        made = token_login(self.site.credential, self.site.authority, self.verify, TIMES)
         self._made.append(made)
         return made
 
@@ -199,31 +200,6 @@ class Cloud:
         fault = fault_of(what, error)
         self.stale |= fault.reason in ("TokenExpired", "LoginRefused")
         return fault
-
-
-def _credential(site: CloudSite, verify: bool | str) -> Any:
-    from azure.identity import (
-        CertificateCredential,
-        ChainedTokenCredential,
-        ClientSecretCredential,
-        ManagedIdentityCredential,
-        WorkloadIdentityCredential,
-    )
-
-    own: dict[str, Any] = {"authority": site.authority, "disable_instance_discovery": True} if site.authority else {}
-    options: dict[str, Any] = {**own, **TIMES, "connection_verify": verify}
-    known = site.credential
-    if known is not None and known.client_secret is not None:
-        secret = known.client_secret.get_secret_value()
-        return ClientSecretCredential(known.tenant_id, known.client_id, secret, **options)
-    if known is not None and known.certificate is not None:
-        pem = known.certificate.get_secret_value().encode()
-        return CertificateCredential(known.tenant_id, known.client_id, certificate_data=pem, **options)
-    checked: dict[str, Any] = {"connection_verify": verify}
-    managed = ManagedIdentityCredential(**checked)
-    if os.environ.get("AZURE_FEDERATED_TOKEN_FILE"):
-        return ChainedTokenCredential(WorkloadIdentityCredential(**options), managed)
-    return managed
 
 
 def _bundle(pem: str) -> Path | None:

@@ -25,6 +25,7 @@ from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.hydrate.pageblob import PageBlob, PageBlobContainer, state_in
 from farshore_engine.vault.azure_store import client_options, error_code
 from farshore_engine.vault.machine import MachineVault
+from farshore_engine.vault.stores import principal_login
 
 LOOK = 0.5  # seconds between two looks at a copy that the service makes
 PREPARED = "prepared"
@@ -54,7 +55,9 @@ class ReplicaContainer(PageBlobContainer):
                 text = storage.connection_string.get_secret_value()
                 service = BlobServiceClient.from_connection_string(text, **options)
             else:
-                known: Any = secret.get_secret_value() if secret is not None else cloud.credential
+                known: Any = secret.get_secret_value() if secret is not None else None
+                if known is None:
+                    known = principal_login(storage) if storage.principal is not None else cloud.credential
                 service = BlobServiceClient(storage.account_url, credential=known, **options)
         except ValueError as error:  # its text may hold the secret
             raise StopFault(

@@ -10,7 +10,7 @@ from pydantic import Field, SecretBytes, SecretStr
 
 from farshore_engine.contract.faults import Fault, WaitFault
 from farshore_engine.contract.model import Model
-from farshore_engine.contract.site import CloudSite, CloudTarget
+from farshore_engine.contract.site import CloudCredential, CloudSite, CloudTarget
 
 
 class Desired(StrEnum):
@@ -92,13 +92,19 @@ class Policy(Model):
 
 
 class AzureBlobAccess(Model):
-    """A container in Azure Blob Storage. Exactly one of the credentials is set; for replicas there may be none."""
+    """A container in Azure Blob Storage, and how to log in: with at most one of the credentials.
+
+    Without any, a vault is reached with the workload or managed identity of the host, replicas with their site's login.
+    `authority` is the host of the token service that `principal` logs in at, empty for that of the Azure public cloud.
+    """
 
     account_url: str
     container: str
     account_key: SecretStr | None = None
     connection_string: SecretStr | None = None
     sas_token: SecretStr | None = None
+    principal: CloudCredential | None = None
+    authority: str = ""
 
 
 class DirectoryAccess(Model):

@@ -7,12 +7,14 @@ nowhere else. One object is one request, which is what makes a put atomic.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from azure.core import MatchConditions
 from azure.core.exceptions import (
     AzureError,
+    ClientAuthenticationError,
     HttpResponseError,
     IncompleteReadError,
     ResourceExistsError,
@@ -235,10 +237,13 @@ class AzureBlobStore:
                 "Create the container, or correct its name in the vault",
                 reason="ContainerMissing",
             )
+        if isinstance(error, ClientAuthenticationError) and not code:  # the account itself names one
+            return _no_token(where, error)
         if status in (401, 403):
             return StopFault(
                 f"{where}: access refused ({code or status})",
-                "Check the storage credential: key, permissions and expiry, and the account's firewall",
+                "Check the storage credential: key, permissions and expiry, or the role Storage Blob Data Contributor, "
+                "and the account's firewall",
                 reason="StorageAccessRefused",
             )
         if code in ("ServerBusy", "OperationTimedOut") or status in (429, 503):
@@ -276,6 +281,23 @@ def error_code(error: AzureError) -> str:
     """Return the code that the service gave, such as ContainerNotFound; empty if there is none."""
     code = getattr(error, "error_code", None)
     return str(getattr(code, "value", code) or "")  # an enumeration where the client knows the code
+
+
+def _no_token(where: str, error: ClientAuthenticationError) -> Fault:
+    """Return what a refusal of the token service means; its text may hold the secret, its code does not."""
+    status = error.status_code
+    if status is None or status == 429 or status >= 500:
+        return WaitFault(
+            f"{where}: no token was given ({type(error).__name__})",
+            "Without a credential, the process server's host needs a workload or managed identity",
+            reason="NoToken",
+        )
+    code = re.search(r"AADSTS\d+", str(error))
+    return StopFault(
+        f"{where}: the login was refused ({code.group() if code else status})",
+        "Check tenantId, clientId, clientSecret or clientCertificate in the credential's Secret",
+        reason="LoginRefused",
+    )
 
 
 def _short(error: AzureError) -> str:

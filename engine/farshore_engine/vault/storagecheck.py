@@ -63,8 +63,11 @@ def check_storage(
 
     def credential() -> str:
         opened.append(cast(AzureBlobStore, open_store(access, deadline=PATIENCE)))
-        token = access.sas_token
-        return check_token(token.get_secret_value(), locks=locks, now=now()) if token is not None else "it is complete"
+        if access.sas_token is not None:
+            return check_token(access.sas_token.get_secret_value(), locks=locks, now=now())
+        if access.principal or access.account_key or access.connection_string:
+            return "it is complete"
+        return "there is none: this host logs in as what it is, and each process server as what its own host is"
 
     told = found.ask("Credential", credential)
     if not opened:

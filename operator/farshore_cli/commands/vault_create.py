@@ -128,7 +128,7 @@ def wished(vault: RecoveryVault) -> StorageWish:
 def cloud_of_vault(vault: RecoveryVault, where: Namespace) -> CloudSite:
     """Return the subscription of a vault as it is reached, with the principal of its Secret; raises Fault."""
     from farshore_engine.contract.site import CloudProvider, CloudSite
-    from farshore_operator.kube.appliance.logins import cloud_login
+    from farshore_operator.decide.vaultaccess import cloud_login
 
     azure = vault.spec.azure
     if azure is None:
@@ -163,6 +163,9 @@ def _secret(vault: RecoveryVault, where: Namespace, key: object, *, make_secret:
     storage = vault.spec.storage
     assert storage is not None and storage.azure_blob is not None and callable(key), "the caller has looked"
     credential = storage.azure_blob.credential
+    if credential is None or credential.kind is BlobCredentialKind.SERVICE_PRINCIPAL:
+        who = "the principal" if credential is not None else "the identity of each process server's host"
+        return [f"give {who} the role Storage Blob Data Contributor on the container"]
     name = credential.secret_ref.name
     if where.client.get(SECRET, where.name, name) is not None:
         return [f"Secret {name} is there, and stays as it is"]

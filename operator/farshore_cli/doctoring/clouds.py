@@ -18,7 +18,7 @@ def cloud_of_site(site: Site, where: Namespace) -> CloudSite | None:
         Fault: its Secret is not there, or is none.
     """
     from farshore_operator.decide.cloudtarget import cloud_site, credentials_ref
-    from farshore_operator.kube.appliance.logins import cloud_login
+    from farshore_operator.decide.vaultaccess import cloud_login
 
     ref, field = credentials_ref(site)
     login = cloud_login(where.secret(ref.name, field), ref.name, field) if ref is not None else None

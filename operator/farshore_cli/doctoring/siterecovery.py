@@ -84,7 +84,7 @@ def _servers(found: Checklist, client: VaultClient, azure: AzureVault, now: Call
 
 def credential_of(azure: AzureVault, where: Namespace) -> CloudCredential | None:
     """Return the principal of a vault, None for the identity of this host; raises Fault."""
-    from farshore_operator.kube.appliance.logins import cloud_login
+    from farshore_operator.decide.vaultaccess import cloud_login
 
     ref = azure.credentials_secret_ref
     field = "spec.azure.credentialsSecretRef"

@@ -38,6 +38,7 @@ class BlobCredentialKind(StrEnum):
     ACCOUNT_KEY = "accountKey"
     CONNECTION_STRING = "connectionString"
     SAS_TOKEN = "sasToken"
+    SERVICE_PRINCIPAL = "servicePrincipal"
 
 
 class BlobCredential(Model):
@@ -45,16 +46,25 @@ class BlobCredential(Model):
 
     kind: BlobCredentialKind = BlobCredentialKind.ACCOUNT_KEY
     """What the value is: accountKey, connectionString, or sasToken (of the container, with read, add, create, write,
-    delete and list). Default: accountKey."""
+    delete and list). servicePrincipal: the Secret has tenantId, clientId, clientSecret or clientCertificate, and
+    authorityHost outside the public cloud; the principal needs the role Storage Blob Data Contributor on the
+    container. Default: accountKey."""
     secret_ref: Reference
     """Secret that holds it."""
     key: Annotated[str, Field(max_length=253)] | None = None
-    """Key in the Secret's data. Default: the word in `kind`, such as accountKey."""
+    """Key in the Secret's data. Default: the word in `kind`, such as accountKey. Not for servicePrincipal."""
 
     @property
     def secret_key(self) -> str:
         """Key in the Secret's data, with the default resolved."""
         return self.key or self.kind.value
+
+    @property
+    def secret_keys(self) -> tuple[str, ...]:
+        """Keys that the Secret's data must have."""
+        if self.kind is BlobCredentialKind.SERVICE_PRINCIPAL:
+            return ("tenantId", "clientId")
+        return (self.secret_key,)
 
 
 class AzureBlobStorage(Model):
@@ -76,6 +86,13 @@ class AzureBlobStorage(Model):
             "Azure demands",
             path=".container",
         ),
+        Rule(
+            "(has(self.credential) && self.credential.kind != 'servicePrincipal') || "
+            "self.accountURL.startsWith('https://')",
+            "storage.azureBlob.accountURL must begin with https://: without a credential, and with a service "
+            "principal, the login is a token, which goes over TLS only",
+            path=".accountURL",
+        ),
     )
 
     account_url: Annotated[str, Field(max_length=1024)]
@@ -84,8 +101,9 @@ class AzureBlobStorage(Model):
     """Container of the vault. It must exist; `farshore vault create` makes it where `azure.region` is set."""
     prefix: Annotated[str, Field(max_length=512)] | None = None
     """Folder in the container, for vaults that share one. Default: none."""
-    credential: BlobCredential
-    """How to log in."""
+    credential: BlobCredential | None = None
+    """How to log in. Default: as the workload identity or managed identity of the process server's host, which needs
+    the role Storage Blob Data Contributor on the container."""
 
 
 class DirectoryStorage(Model):

@@ -69,7 +69,8 @@ class ReplicaStorage(Model):
             path=".container",
         ),
         Rule(
-            "has(self.credential) || self.accountURL.startsWith('https://')",
+            "(has(self.credential) && self.credential.kind != 'servicePrincipal') || "
+            "self.accountURL.startsWith('https://')",
             "azure.replicas.accountURL must begin with https://: the site's login is a token, which goes over TLS only",
             path=".accountURL",
         ),

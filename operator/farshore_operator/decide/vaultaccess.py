@@ -9,6 +9,7 @@ from pydantic import SecretBytes, SecretStr
 from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, KeyVaultAccess, VaultAccess
 from farshore_engine.contract.assignment import PreviousKey as Previous
 from farshore_engine.contract.faults import StopFault, WaitFault
+from farshore_engine.contract.site import CloudCredential
 from farshore_operator.api import RecoveryVault
 from farshore_operator.api.recoveryvault import (
     AzureBlobStorage,
@@ -128,6 +129,14 @@ def blob_access(
         return AzureBlobAccess(account_url=account_url, container=container)
     values = secrets(credential.secret_ref.name, field)
     name, key = credential.secret_ref.name, credential.secret_key
+    if credential.kind is BlobCredentialKind.SERVICE_PRINCIPAL:
+        given = values.get("authorityHost")
+        return AzureBlobAccess(
+            account_url=account_url,
+            container=container,
+            principal=cloud_login(values, name, field),
+            authority=secret_text(given, name, "authorityHost", field).strip() if given else "",
+        )
     secret = SecretStr(secret_text(secret_value(values, name, key, field), name, key, field).strip())
     kind = credential.kind
     return AzureBlobAccess(
@@ -136,6 +145,27 @@ def blob_access(
         account_key=secret if kind is BlobCredentialKind.ACCOUNT_KEY else None,
         connection_string=secret if kind is BlobCredentialKind.CONNECTION_STRING else None,
         sas_token=secret if kind is BlobCredentialKind.SAS_TOKEN else None,
+    )
+
+
+def cloud_login(values: Values, name: str, field: str) -> CloudCredential:
+    """Return the principal of a cloud that Secret `name` holds, which `field` names."""
+
+    def text(key: str) -> str:
+        return secret_text(secret_value(values, name, key, field), name, key, field).strip()
+
+    def secret(key: str) -> SecretStr | None:
+        return SecretStr(text(key)) if values.get(key) else None
+
+    password, certificate = secret("clientSecret"), secret("clientCertificate")
+    if (password is None) == (certificate is None):
+        raise WaitFault(
+            f"{field}: Secret {name} must have exactly one of clientSecret and clientCertificate",
+            "Add the one that the principal logs in with, and take the other away",
+            reason="SecretKeyNotFound",
+        )
+    return CloudCredential(
+        tenant_id=text("tenantId"), client_id=text("clientId"), client_secret=password, certificate=certificate
     )
 
 

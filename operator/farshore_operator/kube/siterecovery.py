@@ -24,11 +24,11 @@ from farshore_operator.api.siterecovery import SiteRecoverySettings
 from farshore_operator.decide.cloudtarget import cloud_target
 from farshore_operator.decide.naming import machine_id
 from farshore_operator.decide.uninstall import retains
+from farshore_operator.decide.vaultaccess import cloud_login
 from farshore_operator.engines.siterecovery import naming
 from farshore_operator.engines.siterecovery.settings import VaultSettings
 from farshore_operator.engines.siterecovery.target import TargetWish
 from farshore_operator.engines.siterecovery.wishes import BrokenWish, MachineWish, Origin, TaskWish, VaultWish
-from farshore_operator.kube.appliance.logins import cloud_login
 from farshore_operator.kube.appliance.reports import dump
 from farshore_operator.kube.cache import Cache
 from farshore_operator.kube.client import Client

@@ -125,8 +125,9 @@ def _vault_secrets(world: World, vm: ProtectedVM) -> set[str]:
     if vault is None:
         return set()
     names = set()
-    if vault.spec.storage and vault.spec.storage.azure_blob:
-        names.add(vault.spec.storage.azure_blob.credential.secret_ref.name)
+    blob = vault.spec.storage.azure_blob if vault.spec.storage else None
+    if blob and blob.credential:
+        names.add(blob.credential.secret_ref.name)
     encryption = vault.spec.encryption
     keys: list[Encryption | PreviousKey] = [encryption, *encryption.previous_keys] if encryption else []
     for key in keys:

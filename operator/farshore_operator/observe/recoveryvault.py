@@ -25,10 +25,10 @@ def vault_secrets(world: World, vault: RecoveryVault) -> tuple[SecretUse, ...]:
     """Look the Secrets of a vault up."""
     namespace, spec = vault.metadata.namespace, vault.spec
     found = []
-    if spec.storage and spec.storage.azure_blob:
+    if spec.storage and spec.storage.azure_blob and spec.storage.azure_blob.credential:
         credential = spec.storage.azure_blob.credential
         field = "spec.storage.azureBlob.credential.secretRef"
-        found.append(world.secret(namespace, field, credential.secret_ref.name, (credential.secret_key,)))
+        found.append(world.secret(namespace, field, credential.secret_ref.name, credential.secret_keys))
     if spec.encryption:
         found += _key_secrets(world, namespace, "spec.encryption", spec.encryption)
         for number, key in enumerate(spec.encryption.previous_keys):

@@ -38,7 +38,7 @@ def _secrets(world: World, site: Site) -> tuple[SecretUse, ...]:
     if spec.azure and spec.azure.replicas and spec.azure.replicas.credential:
         credential = spec.azure.replicas.credential
         field = "spec.azure.replicas.credential.secretRef"
-        found.append(world.secret(namespace, field, credential.secret_ref.name, (credential.secret_key,)))
+        found.append(world.secret(namespace, field, credential.secret_ref.name, credential.secret_keys))
     if spec.azure_stack_hub:
         field = "spec.azureStackHub.credentialsSecretRef"
         found.append(world.secret(namespace, field, spec.azure_stack_hub.credentials_secret_ref.name))

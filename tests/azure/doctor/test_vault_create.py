@@ -185,6 +185,20 @@ def test_the_secret_is_made_where_asked_and_never_touched(scene: Scene) -> None:
     assert scene.make(make_secret=True)[-1] == "Secret storage is there, and stays as it is"
 
 
+@pytest.mark.parametrize(
+    ("credential", "who"),
+    [
+        pytest.param(None, "the identity of each process server's host", id="no credential"),
+        pytest.param({"kind": "servicePrincipal", "secretRef": {"name": "p"}}, "the principal", id="a principal"),
+    ],
+)
+def test_a_login_by_token_needs_a_role_and_no_key(scene: Scene, credential: dict[str, Any] | None, who: str) -> None:
+    scene.blob.pop("credential")
+    if credential is not None:
+        scene.blob["credential"] = credential
+    assert scene.make(make_secret=True)[-1] == f"give {who} the role Storage Blob Data Contributor on the container"
+
+
 def test_a_vault_made_that_way_passes_its_checks(scene: Scene, azurite: Azurite, container_name: str) -> None:
     scene.sim.parts["storage"].serve_with(azurite.connection_string)
     scene.blob |= {"accountURL": azurite.account_url, "container": container_name}

@@ -1,14 +1,12 @@
-"""From a Secret to a login: of a machine over SSH, of a database, of a cloud."""
+"""From a Secret to a login: of a machine over SSH, of a database."""
 
 from __future__ import annotations
 
 from pydantic import SecretStr
 
 from farshore_engine.contract.assignment import DatabaseLogin, SSHCredentials
-from farshore_engine.contract.faults import WaitFault
-from farshore_engine.contract.site import CloudCredential
 from farshore_operator.api.protectedvm import CredentialKey
-from farshore_operator.decide.vaultaccess import Values, secret_text, secret_value
+from farshore_operator.decide.vaultaccess import Values, secret_text
 
 
 def ssh_login(values: Values, name: str, field: str) -> SSHCredentials:
@@ -38,24 +36,3 @@ def database_login(values: Values, name: str, field: str) -> DatabaseLogin:
 
     password = text(CredentialKey.PASSWORD)
     return DatabaseLogin(username=text(CredentialKey.USERNAME), password=SecretStr(password) if password else None)
-
-
-def cloud_login(values: Values, name: str, field: str) -> CloudCredential:
-    """Return the principal of a cloud that Secret `name` holds, which `field` names."""
-
-    def text(key: str) -> str:
-        return secret_text(secret_value(values, name, key, field), name, key, field).strip()
-
-    def secret(key: str) -> SecretStr | None:
-        return SecretStr(text(key)) if values.get(key) else None
-
-    password, certificate = secret("clientSecret"), secret("clientCertificate")
-    if (password is None) == (certificate is None):
-        raise WaitFault(
-            f"{field}: Secret {name} must have exactly one of clientSecret and clientCertificate",
-            "Add the one that the principal logs in with, and take the other away",
-            reason="SecretKeyNotFound",
-        )
-    return CloudCredential(
-        tenant_id=text("tenantId"), client_id=text("clientId"), client_secret=password, certificate=certificate
-    )

@@ -36,8 +36,8 @@ from farshore_operator.decide.consistencygroup import resolved
 from farshore_operator.decide.naming import enrolment_secret, machine_id
 from farshore_operator.decide.probes import login_secrets, logs_in
 from farshore_operator.decide.replicas import replica_access, wants_replica
-from farshore_operator.decide.vaultaccess import Values, secret_text, vault_access
-from farshore_operator.kube.appliance.logins import cloud_login, database_login, ssh_login
+from farshore_operator.decide.vaultaccess import Values, cloud_login, secret_text, vault_access
+from farshore_operator.kube.appliance.logins import database_login, ssh_login
 from farshore_operator.kube.appliance.secretvalues import SecretValues
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
