@@ -158,15 +158,22 @@ def test_who_gets_no_token_is_told_why(
     assert reason == "NoToken" or "AADSTS7000215" in told.value.message
 
 
-def test_no_token_goes_over_the_network_in_the_clear() -> None:
+@pytest.mark.parametrize(
+    "principal", [pytest.param(PRINCIPAL, id="a principal's"), pytest.param(None, id="the host's")]
+)
+def test_no_token_goes_over_the_network_in_the_clear(principal: CloudCredential | None) -> None:
     with pytest.raises(StopFault, match="without TLS") as told:
-        open_store(AzureBlobAccess(account_url="http://10.0.0.4/account", container="vault", principal=PRINCIPAL))
+        open_store(AzureBlobAccess(account_url="http://10.0.0.4/account", container="vault", principal=principal))
     assert told.value.reason == "BadCredential"
 
 
-def test_two_credentials_are_one_too_many() -> None:
-    both = AzureBlobAccess(
-        account_url="https://a.example", container="vault", account_key=SecretStr("k"), principal=PRINCIPAL
-    )
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({"account_key": SecretStr("a"), "sas_token": SecretStr("b")}, id="key and SAS token"),
+        pytest.param({"account_key": SecretStr("a"), "principal": PRINCIPAL}, id="key and principal"),
+    ],
+)
+def test_two_credentials_are_one_too_many(given: dict[str, Any]) -> None:
     with pytest.raises(StopFault, match="several credentials"):
-        open_store(both)
+        open_store(AzureBlobAccess(account_url="https://a.example", container="vault", **given))

@@ -12,7 +12,6 @@ from tests.contract.blob_container import blob_container
 from tests.unit.vault.rig import KEK, MACHINE, Rig, packs
 
 from farshore_engine.contract.assignment import AzureBlobAccess, DirectoryAccess, VaultAccess
-from farshore_engine.contract.faults import StopFault
 from farshore_engine.hydrate.raw import hydrate
 from farshore_engine.vault.chain import Fenced
 from farshore_engine.vault.reader import PointReader
@@ -68,10 +67,3 @@ def test_points_pins_prune_fence_and_hydrate(access: VaultAccess, tmp_path: Path
     rig.open().claim(writer="other", epoch=2, reason="failover")
     with pytest.raises(Fenced):
         rig.point("sda", {1: 1})
-
-
-def test_two_credentials_or_none_are_refused() -> None:
-    for secrets in ({}, {"account_key": SecretStr("a"), "sas_token": SecretStr("b")}):
-        storage = AzureBlobAccess(account_url="http://127.0.0.1:1/x", container="c", **secrets)
-        with pytest.raises(StopFault, match="credentials"):
-            open_store(storage)
