@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,24 @@ def test_a_killed_child_is_not_taken_for_alive_while_it_is_a_corpse(sleeper: Pro
     while sleeper.alive:
         assert time.monotonic() < deadline
     sleeper.stop()
+
+
+def test_a_program_whose_first_thread_has_ended_is_alive_until_the_last_one_has(tmp_path: Path) -> None:
+    script = (
+        "import ctypes, platform, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "libc = ctypes.PyDLL(None)\n"
+        "libc.syscall(60 if platform.machine() == 'x86_64' else 93, 0)\n"  # exit, of this thread only
+    )
+    survivor = start("survivor", [sys.executable, "-c", script], tmp_path / "log")
+    stat = Path(f"/proc/{survivor.pid}/stat")
+    deadline = time.monotonic() + 60
+    while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline, tail(tmp_path / "log")
+        time.sleep(0.01)
+    assert survivor.alive
+    survivor.kill()
+    assert not survivor.alive
 
 
 def test_a_program_gets_none_of_our_environment_but_what_it_needs(

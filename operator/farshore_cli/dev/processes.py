@@ -162,12 +162,17 @@ def start(
 
 
 def _began(pid: int) -> int | None:
-    """Give the start time of a live process in clock ticks since boot; None if it is gone or only a corpse."""
+    """Give the start time of a live process in clock ticks since boot; None if it is gone or only a corpse.
+
+    A process whose first thread has ended is shown as a zombie (Z) too while other threads of it end, and until the
+    last of them has, its ports stay taken: proc_pid_stat(5), field num_threads.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    state, threads, began = fields[0], int(fields[17]), int(fields[19])
+    return None if state == "X" or (state == "Z" and threads <= 1) else began
 
 
 def _boot() -> str:
