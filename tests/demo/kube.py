@@ -18,7 +18,7 @@ class DemoFailed(Exception):
 
 
 class Kube:
-    """The resources of one namespace."""
+    """The resources of one namespace. One that the operator has not looked at yet is given with an empty status."""
 
     def __init__(self, plane: ControlPlane, namespace: str) -> None:
         self.plane = plane
@@ -32,13 +32,13 @@ class Kube:
         if found.returncode:
             raise DemoFailed(found.stderr.strip())
         answer: Object = json.loads(found.stdout)
-        return answer
+        return {"status": {}} | answer
 
     def all(self, kind: str) -> list[Object]:
         """Return all objects of a kind."""
         listed = self.plane.kubectl("-n", self.namespace, "get", kind, "-o", "json").stdout
         found: list[Object] = json.loads(listed)["items"]
-        return found
+        return [{"status": {}} | one for one in found]
 
     def apply(self, text: str) -> None:
         """Apply manifests, as `kubectl apply -f` does."""
