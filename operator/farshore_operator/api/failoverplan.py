@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
@@ -79,6 +80,12 @@ class Member(Model):
     """ProtectedVMs by their labels, as they are when the run starts."""
     overrides: Overrides | None = None
     """What is different for this machine, or for all that are selected. Default: nothing."""
+
+    def means(self, name: str, labels: Mapping[str, str]) -> bool:
+        """Tell whether a ProtectedVM of this name, with these labels, is meant."""
+        if self.selector is None:
+            return name == self.name
+        return self.selector.match_labels.items() <= labels.items()
 
 
 class Group(Model):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from farshore_operator.api import FailoverPlan, ProtectedVM, RecoveryVault
-from farshore_operator.api.failoverplan import Member
 from farshore_operator.api.recoveryvault import Engine
 from farshore_operator.engines.siterecovery.planwishes import PlannedMachine, plan_wish
 from farshore_operator.engines.siterecovery.wishes import PlanWish
@@ -38,7 +37,7 @@ def _members(
         chosen = []
         for member in group.members:
             for vm in sorted(machines, key=lambda one: one.metadata.name):
-                if vm.metadata.name not in taken and _means(member, vm):
+                if vm.metadata.name not in taken and member.means(vm.metadata.name, vm.metadata.labels):
                     taken.add(vm.metadata.name)
                     chosen.append(vm)
         found[group.name] = tuple(_planned(vm, engines) for vm in chosen)
@@ -50,10 +49,3 @@ def _planned(vm: ProtectedVM, engines: dict[str, Engine]) -> PlannedMachine:
     refs = [ref.name for ref in (vm.spec.vault_ref, vm.spec.switch_to) if ref is not None]
     driven = [name for name in refs if engines.get(name) is Engine.SITE_RECOVERY]
     return PlannedMachine(vm.metadata.name, refs[-1] if driven == refs else refs[0], refs[0] in driven)
-
-
-def _means(member: Member, vm: ProtectedVM) -> bool:
-    if member.name:
-        return vm.metadata.name == member.name
-    wanted = member.selector.match_labels if member.selector else {}
-    return bool(wanted) and wanted.items() <= vm.metadata.labels.items()

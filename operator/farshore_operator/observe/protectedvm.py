@@ -72,13 +72,8 @@ def _drill_max_age(world: World, vm: ProtectedVM) -> timedelta | None:
 
 
 def _means(plan: FailoverPlan, vm: ProtectedVM) -> bool:
-    labels = vm.metadata.labels.items()
-    members = [member for group in plan.spec.groups for member in group.members]
-    return any(
-        member.name == vm.metadata.name
-        or (member.selector is not None and member.selector.match_labels.items() <= labels)
-        for member in members
-    )
+    meta = vm.metadata
+    return any(member.means(meta.name, meta.labels) for group in plan.spec.groups for member in group.members)
 
 
 def _preflights(world: World, vm: ProtectedVM) -> tuple[Task, ...]:

@@ -156,12 +156,12 @@ def _members(world: World, namespace: str, member: Member) -> list[ProtectedVM]:
     if member.name:
         vm = world.find(ProtectedVM, namespace, member.name)
         return [vm] if vm else []
-    wanted = (member.selector.match_labels if member.selector else {}).items()
 
-    def carries(body: Json) -> bool:
-        return wanted <= (body["metadata"].get("labels") or {}).items()
+    def meant(body: Json) -> bool:
+        meta = body["metadata"]
+        return member.means(meta["name"], meta.get("labels") or {})
 
-    return world.all(ProtectedVM, namespace, carries)
+    return world.all(ProtectedVM, namespace, meant)
 
 
 def _drill(world: World, run: FailoverRun) -> TestFailover | None:
