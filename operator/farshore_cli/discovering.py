@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from farshore_cli.discovery import Discovery, choose, compare, manifests
+from farshore_cli.doctoring.clouds import cloud_of_site
+from farshore_cli.doctoring.cluster import Namespace
 from farshore_engine.azurestack.machines import Machines
 from farshore_engine.azurestack.resourcemanager import ResourceManager
 from farshore_engine.contract.faults import StopFault
 from farshore_engine.contract.site import CloudSite
 from farshore_operator.api import ProcessServer, ProtectedVM, Site
 from farshore_operator.api.site import Provider
-from farshore_operator.decide.cloudtarget import cloud_site, credentials_ref
-from farshore_operator.decide.vaultaccess import cloud_login
 from farshore_operator.kube.client import Client
 from farshore_operator.kube.resources import (
     PROCESS_SERVER,
     PROTECTED_VM,
     RECOVERY_VAULT,
     REPLICATION_POLICY,
-    SECRET,
     SITE,
 )
 
@@ -81,14 +79,6 @@ def _cloud(client: Client, site: Site, namespace: str) -> CloudSite:
             "Write a ProtectedVM for each machine by hand",
             reason="NotAHub",
         )
-    ref, field = credentials_ref(site)
-    secret = client.get(SECRET, namespace, ref.name) if ref is not None else None
-    if ref is None or secret is None:
-        named = ref.name if ref is not None else "none"
-        raise StopFault(
-            f"{field} names Secret {namespace}/{named}, which cannot be found", "Create it", reason="NoSecret"
-        )
-    values = {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
-    cloud = cloud_site(site, cloud_login(values, ref.name, field))
+    cloud = cloud_of_site(site, Namespace(client, namespace))
     assert cloud is not None, "a site of this provider is a cloud"
     return cloud

@@ -26,6 +26,11 @@ CONTENT = "farshore-content"  # what the disk's content is called, by which its 
 STEM = 50  # characters of a machine's name in the names of its parts
 
 
+def same_region(one: str, other: str) -> bool:
+    """Tell whether two names mean the same region: Azure takes, and gives back, "West Europe" for westeurope."""
+    return one.replace(" ", "").lower() == other.replace(" ", "").lower()
+
+
 @dataclass(frozen=True)
 class Place:
     """A recovered machine's place: where it is made, what it is called, whose it is.

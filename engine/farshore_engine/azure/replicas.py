@@ -19,7 +19,7 @@ from azure.storage.blob import BlobServiceClient
 
 from farshore_engine.azure.cloud import Cloud, Tell, plain, quiet
 from farshore_engine.azure.faults import fault_of
-from farshore_engine.azure.place import Place
+from farshore_engine.azure.place import Place, same_region
 from farshore_engine.contract.assignment import AzureBlobAccess, ReplicaAccess
 from farshore_engine.contract.faults import Fault, StopFault, WaitFault
 from farshore_engine.hydrate.pageblob import PageBlob, PageBlobContainer, state_in
@@ -261,7 +261,7 @@ def account_of(cloud: Cloud, url: str) -> str:
             "spec.azure.replicas of the Site",
             reason="ReplicaElsewhere",
         )
-    if _same(str(known.location)) != _same(site.region):
+    if not same_region(str(known.location), site.region):
         raise StopFault(
             f"the storage account {known.name} of the replicas is in {known.location}, the site in {site.region}: "
             "disks are imported within one region only",
@@ -275,10 +275,6 @@ def _endpoints(account: Any) -> Iterator[str]:
     blob = str(getattr(account.primary_endpoints, "blob", "") or "")
     if blob:
         yield blob.rstrip("/").lower() + "/"
-
-
-def _same(region: str) -> str:
-    return region.replace(" ", "").lower()
 
 
 def _word(text: str) -> str:

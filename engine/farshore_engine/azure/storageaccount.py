@@ -10,7 +10,7 @@ from typing import Any
 
 from farshore_engine.azure.cloud import Cloud, Tell, plain, quiet
 from farshore_engine.azure.faults import NOT_FOUND
-from farshore_engine.azure.place import OWNER, US
+from farshore_engine.azure.place import OWNER, US, same_region
 from farshore_engine.contract.faults import Fault, StopFault
 
 GENERAL = "StorageV2"
@@ -131,7 +131,7 @@ def _check_account(cloud: Cloud, wish: StorageWish, account: Any) -> tuple[str, 
         wrong = f"is a {kind} of {sku}, which holds no vault"
     elif account.is_hns_enabled:
         wrong = "has a hierarchical namespace, which has no blob versions"
-    elif str(account.location).replace(" ", "").lower() != cloud.site.region.lower():
+    elif not same_region(str(account.location), cloud.site.region):
         wrong = f"is in {account.location}, and spec.azure.region is {cloud.site.region}"
     if wrong:
         raise StopFault(

@@ -13,9 +13,10 @@ from farshore_cli.commands.vault import app as vault_app
 from farshore_engine.contract.faults import Fault, StopFault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from farshore_cli.doctoring.cluster import Namespace
     from farshore_engine.azure.storageaccount import StorageWish
-    from farshore_engine.contract.site import CloudSite
     from farshore_operator.api import RecoveryVault
 
 app = typer.Typer()
@@ -68,11 +69,13 @@ def note(vault: RecoveryVault, where: Namespace, fault: Fault | None) -> None:
 
 def make(vault: RecoveryVault, where: Namespace, *, make_secret: bool) -> list[str]:
     """Make what is missing, and return what was made and what is to be known; raises Fault."""
+    from farshore_cli.doctoring.clouds import cloud_of_vault
     from farshore_engine.azure.cloud import Cloud
     from farshore_engine.azure.storageaccount import account_key, make_storage
 
-    wish, site = wished(vault), cloud_of_vault(vault, where)
-    cloud = Cloud(site)
+    wish, azure = wished(vault), vault.spec.azure
+    assert azure is not None, "wished has looked"
+    cloud = Cloud(cloud_of_vault(azure, vault.metadata.name, where))
     try:
         found = make_storage(cloud, wish)
         said = [f"made: {one}" for one in found.made] or ["everything was there"]
@@ -125,28 +128,6 @@ def wished(vault: RecoveryVault) -> StorageWish:
     )
 
 
-def cloud_of_vault(vault: RecoveryVault, where: Namespace) -> CloudSite:
-    """Return the subscription of a vault as it is reached, with the principal of its Secret; raises Fault."""
-    from farshore_engine.contract.site import CloudProvider, CloudSite
-    from farshore_operator.decide.vaultaccess import cloud_login
-
-    azure = vault.spec.azure
-    if azure is None:
-        raise StopFault(f"vault {vault.metadata.name} has no spec.azure", "Set it", reason="NotAsked")
-    ref, field = azure.credentials_secret_ref, "spec.azure.credentialsSecretRef"
-    return CloudSite(
-        name=f"vault {vault.metadata.name}",
-        provider=CloudProvider.AZURE,
-        subscription=azure.subscription,
-        resource_group=azure.resource_group,
-        region=azure.region or "",
-        endpoint=(azure.resource_manager_endpoint or "").rstrip("/"),
-        authority=azure.authority_host or "",
-        ca_bundle=azure.ca_bundle or "",
-        credential=cloud_login(where.secret(ref.name, field), ref.name, field) if ref is not None else None,
-    )
-
-
 def _address(vault: RecoveryVault, endpoint: str) -> list[str]:
     storage = vault.spec.storage
     given = storage.azure_blob.account_url if storage is not None and storage.azure_blob is not None else ""
@@ -155,13 +136,13 @@ def _address(vault: RecoveryVault, endpoint: str) -> list[str]:
     return [f"set storage.azureBlob.accountURL to {endpoint.rstrip('/')} (it is {given})"]
 
 
-def _secret(vault: RecoveryVault, where: Namespace, key: object, *, make_secret: bool) -> list[str]:
+def _secret(vault: RecoveryVault, where: Namespace, key: Callable[[], str], *, make_secret: bool) -> list[str]:
     """Make the Secret that the vault logs in with; one that exists is never touched."""
     from farshore_operator.api.recoveryvault import BlobCredentialKind
     from farshore_operator.kube.resources import SECRET
 
     storage = vault.spec.storage
-    assert storage is not None and storage.azure_blob is not None and callable(key), "the caller has looked"
+    assert storage is not None and storage.azure_blob is not None, "wished has looked"
     credential = storage.azure_blob.credential
     if credential is None or credential.kind is BlobCredentialKind.SERVICE_PRINCIPAL:
         who = "the principal" if credential is not None else "the identity of each process server's host"

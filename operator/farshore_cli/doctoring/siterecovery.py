@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from farshore_cli.doctoring.clouds import cloud_of_vault, credential_of
 from farshore_cli.doctoring.cluster import Namespace
 from farshore_engine.azure.cloud import PUBLIC
+from farshore_engine.azure.place import same_region
 from farshore_engine.checklist import Checklist
 from farshore_engine.contract.faults import StopFault, WaitFault
 from farshore_engine.networkpath import path_to
@@ -17,7 +19,6 @@ from farshore_operator.engines.siterecovery.facts import Appliance, Scenario
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from farshore_engine.contract.site import CloudCredential
     from farshore_operator.api import RecoveryVault
     from farshore_operator.api.recoveryvault import AzureVault
     from farshore_operator.engines.siterecovery.client import VaultClient
@@ -80,15 +81,6 @@ def _servers(found: Checklist, client: VaultClient, azure: AzureVault, now: Call
         found.ask("Policy", lambda: _policies(client, chosen[0]))
     else:
         found.skip(("Policy",), "it is not clear which server machines replicate through")
-
-
-def credential_of(azure: AzureVault, where: Namespace) -> CloudCredential | None:
-    """Return the principal of a vault, None for the identity of this host; raises Fault."""
-    from farshore_operator.decide.vaultaccess import cloud_login
-
-    ref = azure.credentials_secret_ref
-    field = "spec.azure.credentialsSecretRef"
-    return cloud_login(where.secret(ref.name, field), ref.name, field) if ref is not None else None
 
 
 def _no_settings() -> str:
@@ -162,7 +154,6 @@ def _policies(client: VaultClient, of: Appliance) -> str:
 def _cache(azure: AzureVault, where: Namespace) -> str:
     from farshore_engine.azure.cloud import Cloud
     from farshore_engine.azure.network import group_of
-    from farshore_engine.contract.site import CloudProvider, CloudSite
 
     wanted = azure.cache_storage_account or ""
     if not wanted:
@@ -171,17 +162,9 @@ def _cache(azure: AzureVault, where: Namespace) -> str:
             "Set it to the resource ID of a general-purpose account in the vault's region",
             reason="NoCacheStorage",
         )
-    site = CloudSite(
-        name="vault",
-        provider=CloudProvider.AZURE,
-        subscription=wanted.split("/")[2] if wanted.startswith("/subscriptions/") else azure.subscription,
-        resource_group=azure.resource_group,
-        region=azure.region or "",
-        endpoint=(azure.resource_manager_endpoint or "").rstrip("/"),
-        authority=azure.authority_host or "",
-        ca_bundle=azure.ca_bundle or "",
-        credential=credential_of(azure, where),
-    )
+    site = cloud_of_vault(azure, azure.vault_name, where)
+    if wanted.startswith("/subscriptions/"):
+        site = site.model_copy(update={"subscription": wanted.split("/")[2]})
     group, name = group_of(wanted) or azure.resource_group, naming.last(wanted)
     cloud = Cloud(site)
     try:
@@ -208,7 +191,7 @@ def judge_cache(account: object, name: str, region: str) -> str:
         wrong = f"storage account {name} is a {kind}, and replication needs a general-purpose one"
     elif getattr(account, "is_hns_enabled", False):
         wrong = f"storage account {name} has a hierarchical namespace"
-    elif region and place.replace(" ", "").lower() != region.lower():
+    elif region and not same_region(place, region):
         wrong = f"storage account {name} is in {place}, and the vault in {region}"
     if wrong:
         raise StopFault(

@@ -46,7 +46,7 @@ def vault_lines(vault: RecoveryVault, where: Namespace) -> tuple[Line, ...]:
     Raises:
         Fault: the vault is another, is not there, or does not let us in.
     """
-    from farshore_cli.doctoring.siterecovery import credential_of
+    from farshore_cli.doctoring.clouds import credential_of
     from farshore_cli.live.siterecovery import ITEMS, Service
     from farshore_operator.engines.siterecovery import reading
     from farshore_operator.engines.siterecovery.client import VaultClient

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-
 import pytest
+from tests.azure.doctor.played import PlayedCluster
 from tests.azure.hub.conftest import GROUP, add
 from tests.azure.hub.test_hub_discovery import Cluster
 from tests.azuresim import AzureSim
@@ -45,10 +44,8 @@ def test_wrong_names_are_told(field: str, value: str, name: str, sim: AzureSim, 
 
 
 def test_the_command_line_asks_the_hub(sim: AzureSim) -> None:
-    cluster = Cluster(sim)
-    data = cluster.objects["Secret"][0]["data"]
-    values = {key: base64.b64decode(value) for key, value in data.items()}
-    checks = checks_of(Site.of(cluster.objects["Site"][0]), values, lambda name, field: {})
+    cluster = PlayedCluster(Cluster(sim).objects)
+    checks = checks_of(Site.of(cluster.objects["Site"][0]), cluster.where)
     told = {one.name: one for one in checks}
     assert all(one.result is CheckResult.PASSED for one in checks) and GROUP in told["ResourceGroup"].message
     assert "is this host" in told["NetworkPath"].message

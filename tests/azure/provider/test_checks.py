@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from tests.azure.doctor.played import PlayedCluster
 from tests.azure.provider.scene import Scene
 from tests.azuresim import AzureSim, seeds
 from tests.azuresim.authorization import grant_role
@@ -191,26 +192,22 @@ def site(sim: AzureSim, **azure: Any) -> Site:
     return Site.of({"metadata": {"name": "shore", "namespace": "shop"}, "spec": {"provider": "azure", "azure": given}})
 
 
-def no_secrets(name: str, field: str) -> dict[str, bytes]:
-    raise StopFault(f"{field} names Secret shop/{name}, which does not exist", "Create it", reason="NoSecret")
-
-
 def test_doctor_checks_a_site_with_the_code_of_the_process_server(scene: Scene, sim: AzureSim) -> None:
     login = sim.credential()
-    secret = {
-        "tenantId": login.tenant_id.encode(), "clientId": login.client_id.encode(),
-        "clientSecret": login.client_secret.encode(),
-    }  # fmt: skip
-    found = checks_of(site(sim), secret, no_secrets)
+    cluster = PlayedCluster()
+    cluster.secret("azure", tenantId=login.tenant_id, clientId=login.client_id, clientSecret=login.client_secret)
+    found = checks_of(site(sim), cluster.where)
     assert found == check_site(scene.site.model_copy(update={"name": "shore"}), CloudTarget())
     assert not [one for one in found if one.result is CheckResult.ERROR]
     assert page("site shore", found, ("machines can be recovered to", "machines cannot be recovered to"))
     assert [one.name for one in found if one.result is CheckResult.ERROR] == []
-    broken = checks_of(site(sim, resourceGroup="gone"), secret, no_secrets)
+    broken = checks_of(site(sim, resourceGroup="gone"), cluster.where)
     assert [one.name for one in broken if one.result is CheckResult.ERROR] == ["ResourceGroup"]
+    with pytest.raises(StopFault, match="Secret shop/azure, which does not exist"):
+        checks_of(site(sim), PlayedCluster().where)
 
 
 def test_doctor_says_what_it_does_not_check(sim: AzureSim) -> None:
     local = Site.of({"metadata": {"name": "home", "namespace": "shop"}, "spec": {"provider": "local"}})
     with pytest.raises(StopFault, match="provider local"):
-        checks_of(local, None, no_secrets)
+        checks_of(local, PlayedCluster().where)
