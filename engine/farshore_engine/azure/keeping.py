@@ -123,8 +123,7 @@ def bring(reader: PointReader, disk: str, blob: PageBlob, *, threads: int, repor
     """
     wanted, total = state_of(reader, disk), Progress(0, reader.disk(disk).size_bytes)
     for _ in range(HOPS):
-        found = blob.look()
-        state = state_in(found) if found is not None else None
+        state = _state(blob)
         if state is not None and _holds(state, wanted):
             return Progress(total.total, total.total, total.written, total.fetched)
         if state is None or not (state.complete or state.base):
@@ -167,8 +166,7 @@ def _refresh(reader: PointReader, disk: str, replicas: Replicas, owner: str, rep
     """Bring the replica of one disk to the point; returns the bytes that were written."""
     blob = replicas.replica(disk, owner)
     written = _go_on(reader, disk, blob, report)  # a first copy ends with the point that it began with
-    found = blob.look()
-    if found is not None and state_in(found) is not None:
+    if _state(blob) is not None:
         try:
             written += bring(reader, disk, blob, threads=THREADS, report=report).written
             if sound(reader, disk, blob):
@@ -185,8 +183,7 @@ def _refresh(reader: PointReader, disk: str, replicas: Replicas, owner: str, rep
 
 def _name_point(reader: PointReader, disk: str, blob: PageBlob) -> None:
     """Put the newest point on record of a disk that did not change since another one, which retention may take now."""
-    found = blob.look()
-    state = state_in(found) if found is not None else None
+    state = _state(blob)
     if state is None or state.point == reader.point.manifest.name:
         return
     wanted = state_of(reader, disk)
@@ -197,8 +194,7 @@ def _name_point(reader: PointReader, disk: str, blob: PageBlob) -> None:
 
 def _go_on(reader: PointReader, disk: str, blob: PageBlob, report: Report) -> int:
     """End a first copy that was cut, with its own point, which may take longer than points take to come."""
-    found = blob.look()
-    state = state_in(found) if found is not None else None
+    state = _state(blob)
     if state is None or state.complete or state.base or state.point == reader.point.manifest.name:
         return 0
     try:
@@ -213,8 +209,7 @@ def _hold(replicas: Replicas, vault: MachineVault, newest: StoredPoint, owner: s
     """Pin the newest point and those that the replica needs, and no others."""
     needed = {newest.slot}
     for disk in newest.manifest.disks:
-        found = replicas.replica(disk.id, owner).look()
-        state = state_in(found) if found is not None else None
+        state = _state(replicas.replica(disk.id, owner))
         needed |= {int(name.rpartition("-")[2]) for name in ((state.point, state.base) if state else ()) if name}
     try:
         vault.pin(newest, PIN, note="warm replica")
@@ -228,6 +223,12 @@ def _let_go(vault: MachineVault, keep_slots: set[int]) -> None:
     for slot, pins in list_pins(vault.access).items():
         if PIN in pins and slot not in keep_slots:
             vault.unpin(slot, PIN)
+
+
+def _state(blob: PageBlob) -> ImageState | None:
+    """Return what a blob tells of itself, None if it is not there or tells nothing."""
+    found = blob.look()
+    return state_in(found) if found is not None else None
 
 
 def _at(reader: PointReader, point: str) -> PointReader:

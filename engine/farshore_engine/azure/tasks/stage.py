@@ -14,6 +14,7 @@ from farshore_engine.azure.tasks.scene import Scene
 from farshore_engine.azure.upload import forget_upload
 from farshore_engine.contract.faults import Fault
 from farshore_engine.contract.tasks import TaskAssignment, TaskResult
+from farshore_engine.machines.spec import DiskFile
 from farshore_engine.processserver.tasks.context import TaskContext, disk_files, vault_of
 from farshore_engine.processserver.tasks.hydrate import hydrate as hydrate_here
 from farshore_engine.processserver.tasks.prepareguest import RUNNING
@@ -54,7 +55,8 @@ def prepare_guest(task: TaskAssignment, context: TaskContext) -> TaskResult:
                 raise
             why = _not_used(task, fault)
             _stage(task, context, scene)
-    _forget_uploads(task, scene)
+    for file in _files(task, scene):
+        forget_upload(file.path)
     prepared = prepare_here(task, context)
     said = "; ".join(one for one in (prepared.evidence, why) if one)
     return prepared.model_copy(update={"evidence": said})
@@ -64,12 +66,10 @@ def _stage(task: TaskAssignment, context: TaskContext, scene: Scene) -> TaskResu
     """Hydrate the disks on this host."""
     if task.replica is not None:
         scene.note(**{warm.WARM: None})
-    with vault_of(task) as vault:
-        point = vault.find(task.input.point)
-    for file in disk_files(point, scene.directory):
+    for file in _files(task, scene):
         if is_overlay(file.path):  # most of it is not there
             remove_overlay(file.path)
-    _forget_uploads(task, scene)
+        forget_upload(file.path)
     return hydrate_here(task, context)
 
 
@@ -83,8 +83,8 @@ def _made_already(task: TaskAssignment) -> TaskResult:
         return TaskResult(point=vault.find(task.input.point).summary, evidence=RUNNING)
 
 
-def _forget_uploads(task: TaskAssignment, scene: Scene) -> None:
+def _files(task: TaskAssignment, scene: Scene) -> tuple[DiskFile, ...]:
+    """Return where the disks of the point are staged."""
     with vault_of(task) as vault:
         point = vault.find(task.input.point)
-    for file in disk_files(point, scene.directory):
-        forget_upload(file.path)
+    return disk_files(point, scene.directory)
