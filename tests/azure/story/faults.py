@@ -140,3 +140,19 @@ def _marks(case: Case) -> tuple[tuple[tuple[str, ...], int], ...]:
     kind = "/".join(path.split("/")[:2] + path.split("/")[3:])
     by_kind, by_method = ("kind", method, kind), ("method", method)
     return (("fault", case.trouble.name), 8), (by_kind, 6), (("act", case.act, str(case.hub)), 4), (by_method, 1)
+
+
+def wrong(play: Callable[[Case], object], failed: type[Exception], chosen: Sequence[Case]) -> list[str]:
+    """Play cases; returns what went wrong in which.
+
+    Args:
+        play: plays one, and raises AssertionError, or `failed`, where it does not end as it must.
+    """
+    found = []
+    for case in chosen:
+        try:
+            print(f"{case}: {play(case)}", flush=True)
+        except (AssertionError, failed) as error:
+            found.append(f"{case}: {error}")
+            print(f"WRONG {found[-1]}", flush=True)
+    return found

@@ -6,14 +6,13 @@ there a second machine, a disk of nobody, or a machine lost.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
 from tests.azure.story.acts import ACTS, Act, Memory, between, check_nothing_is_wrong, check_place
 from tests.azure.story.bookmarks import Bookmark
 from tests.azure.story.conftest import Perform, secrets_of
-from tests.azure.story.faults import Case, cases, sample, shuffled
+from tests.azure.story.faults import Case, cases, sample, shuffled, wrong
 from tests.azure.story.machines import Content
 from tests.azure.story.runs import Failed
 from tests.azure.story.tutorial import Story
@@ -98,26 +97,14 @@ def rehearsal(perform: Perform) -> Rehearsal:
     return Rehearsal.of(perform(actors=1))
 
 
-def wrong(rehearsal: Rehearsal, chosen: Sequence[Case]) -> list[str]:
-    """Play cases; returns what went wrong in which."""
-    found = []
-    for case in chosen:
-        try:
-            print(f"{case}: {rehearsal.play(case)}", flush=True)
-        except (AssertionError, Failed) as error:
-            found.append(f"{case}: {error}")
-            print(f"WRONG {found[-1]}", flush=True)
-    return found
-
-
 def test_a_sample_of_all_faults_at_all_calls_ends_right_or_can_be_mended(rehearsal: Rehearsal) -> None:
     resources = [one for one in rehearsal.every if one.trouble.plane == "arm"]
     data = [one for one in rehearsal.every if one.trouble.plane == "data"]
-    assert wrong(rehearsal, [*sample(resources, IN_SUITE - OF_DATA), *sample(data, OF_DATA)]) == []
+    assert wrong(rehearsal.play, Failed, [*sample(resources, IN_SUITE - OF_DATA), *sample(data, OF_DATA)]) == []
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(4 * 3600)
 def test_every_fault_at_every_call_ends_right_or_can_be_mended(rehearsal: Rehearsal) -> None:
     assert len(rehearsal.every) > 1000
-    assert wrong(rehearsal, shuffled(rehearsal.every)) == []
+    assert wrong(rehearsal.play, Failed, shuffled(rehearsal.every)) == []
