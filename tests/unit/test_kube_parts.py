@@ -33,8 +33,11 @@ from farshore_operator.decide.rbac import appliance_rules, registrar_rules
 from farshore_operator.handlers.queue import Key, WorkQueue
 from farshore_operator.kube import faults
 from farshore_operator.kube.cache import Cache
+from farshore_operator.kube.client import Answer, Client
+from farshore_operator.kube.connection import with_token
 from farshore_operator.kube.leases import Heartbeats
 from farshore_operator.kube.registrationkey import RegistrationKey
+from farshore_operator.kube.resources import TASK
 from farshore_operator.report.conditions import Seen, ready, settle, waiting
 
 A, B = Key("ProtectedVM", "shop", "a"), Key("ProtectedVM", "shop", "b")
@@ -118,6 +121,19 @@ def test_a_listing_finds_what_disappeared_unnoticed_but_keeps_what_is_newer() ->
     lost = cache.replace("Site", None, [obj("kept", 4)], version=10)
     assert [body["metadata"]["name"] for body in lost] == ["gone"]
     assert [body["metadata"]["name"] for body in cache.all("Site")] == ["kept", "newer"]
+
+
+def test_what_is_made_right_after_an_empty_list_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version was asked for after the list: a task that came in between was neither listed nor watched."""
+    asked: list[str] = []
+
+    def call(self: Client, method: str, path: str, doing: str) -> Answer:
+        asked.append(path)
+        return Answer({"metadata": {"resourceVersion": str(99 + len(asked))}, "items": []}, None)  # others write too
+
+    monkeypatch.setattr(Client, "_call", call)
+    nowhere = Client(with_token("https://127.0.0.1:1", "", "none"), "test")
+    assert nowhere.list_with_version(TASK, "shop") == ([], "100")
 
 
 def lease(renewed: datetime) -> dict[str, Any]:

@@ -84,17 +84,15 @@ class Client:
 
     def list_all(self, resource: Resource, namespace: str | None, *, labels: str = "", fields: str = "") -> list[Json]:
         """Return all objects of a namespace, or of the cluster (None), that match the selectors."""
-        return [item for item, _ in self._pages(resource, namespace, labels, fields)]
+        return [item for page in self._pages(resource, namespace, labels, fields) for item in page.get("items", [])]
 
     def list_with_version(self, resource: Resource, namespace: str | None) -> tuple[list[Json], str]:
-        """Return all objects, and the resource version from which a watch continues."""
+        """Return all objects, and the resource version from which a watch continues: that of the list itself.
+
+        An empty list has one too. A version that is asked for afterwards would hide what was made in between.
+        """
         pages = list(self._pages(resource, namespace, "", ""))
-        items = [item for item, _ in pages]
-        version = pages[-1][1] if pages else ""
-        if not version:
-            answer = self._call("GET", resource.path(namespace) + "?limit=1", f"listing {resource.plural}")
-            version = str(answer.body["metadata"]["resourceVersion"])
-        return items, version
+        return [item for page in pages for item in page.get("items", [])], str(pages[-1]["metadata"]["resourceVersion"])
 
     def watch(
         self, resource: Resource, namespace: str, version: str, *, fields: str = "", seconds: int = 25
@@ -214,7 +212,7 @@ class Client:
         # The header has whole seconds: its instant is, on average, half a second later.
         return middle - (answer.clock.timestamp() + 0.5)
 
-    def _pages(self, resource: Resource, namespace: str | None, labels: str, fields: str) -> Iterator[tuple[Json, str]]:
+    def _pages(self, resource: Resource, namespace: str | None, labels: str, fields: str) -> Iterator[Json]:
         query = {"limit": str(PAGE)}
         if labels:
             query["labelSelector"] = labels
@@ -223,8 +221,7 @@ class Client:
         while True:
             doing = f"listing {resource.plural} in {namespace or 'all namespaces'}"
             body = self._call("GET", f"{resource.path(namespace)}?{urlencode(query)}", doing).body
-            for item in body.get("items", []):
-                yield item, str(body["metadata"].get("resourceVersion", ""))
+            yield body
             query["continue"] = str(body["metadata"].get("continue") or "")
             if not query["continue"]:
                 return
