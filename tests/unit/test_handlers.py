@@ -10,13 +10,15 @@ import kopf
 import pytest
 import urllib3
 
+from farshore_operator.act.finalizers import FINALIZER
+from farshore_operator.decide.naming import FORCE_DELETE_ANNOTATION
 from farshore_operator.handlers.fanout import dependents
 from farshore_operator.handlers.health import HealthServer
 from farshore_operator.handlers.queue import Key
 from farshore_operator.handlers.runtime import Runtime
 from farshore_operator.kube import watch
 from farshore_operator.kube.cache import Cache
-from farshore_operator.kube.client import Client
+from farshore_operator.kube.client import Answer, Client
 from farshore_operator.kube.connection import with_token
 from farshore_operator.kube.faults import NotFound
 from farshore_operator.kube.resources import PROTECTED_VM, WATCHED, Resource
@@ -54,6 +56,34 @@ def test_an_object_that_cannot_be_read_ends_no_worker() -> None:
         await operator.stop()
 
     asyncio.run(story())
+
+
+def test_what_is_left_behind_is_told_before_its_object_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever saw that the object was gone did not find the event yet; an operator killed in between never told it."""
+    written: list[str] = []
+
+    def call(self: Client, method: str, path: str, *_: object) -> Answer:
+        if method == "GET":
+            raise NotFound("there are no Secrets")
+        written.append(f"{method} {path.partition('?')[0].rsplit('/', 1)[-1]}")
+        return Answer({"metadata": {"namespace": "shop", "name": "web", "resourceVersion": "8"}}, None)
+
+    monkeypatch.setattr(Client, "_call", call)
+    site, other = {"siteRef": {"name": "stack"}}, {"siteRef": {"name": "shore"}}
+    refs = {"policyRef": {"name": "standard"}, "vaultRef": {"name": "vault"}}
+    spec = {"source": {**site, "address": "10.0.0.4"}, "target": other, **refs}
+    body = obj("ProtectedVM", "web", spec=spec, status={"assignment": {"processServer": "ps", "epoch": 1}})
+    forced = {"annotations": {FORCE_DELETE_ANNOTATION: "yes"}, "finalizers": [FINALIZER]}
+    body["metadata"] |= {"deletionTimestamp": "2025-01-31T08:00:00Z", **forced}
+
+    async def story() -> None:
+        operator = runtime()
+        operator.told(PROTECTED_VM, False, body)
+        await operator._reconcile(Key("ProtectedVM", "shop", "web"))
+        await operator.stop()
+
+    asyncio.run(story())
+    assert written == ["POST events", "PATCH web"]
 
 
 def test_nothing_is_decided_before_everything_was_listed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,8 +54,10 @@ class Reconciler:
         before = resource.status
         try:
             decision = kind.decide(kind.observe(self._world, resource), self._world.now())
-            status = self._act(kind, decision)
+            # First, because an object that was let go is gone: whoever reads the events then finds what is left behind,
+            # and an operator that ends in between has told of it.
             self._writer.tell(body, decision.happenings, self._world.now())
+            status = self._act(kind, decision)
         except Conflict as fault:
             return Result(fault)
         except Fault as fault:
