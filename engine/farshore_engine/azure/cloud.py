@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from azure.core.exceptions import AzureError, ResourceNotFoundError
+from azure.core.pipeline import PipelineRequest, PipelineResponse
+from azure.core.pipeline.policies import SansIOHTTPPolicy
 
 from farshore_engine.azure.faults import NOT_FOUND, code_of, fault_of, redact_logs
 from farshore_engine.contract.faults import Fault, StopFault
@@ -29,6 +31,7 @@ POLL_SECONDS = 5.0
 LOOK = 0.5  # seconds after which it is seen whether the task was called off
 TIMES = {"connection_timeout": 10.0, "read_timeout": 60.0, "retry_total": 3, "retry_backoff_max": 10}
 ABSENT = ("ResourceNotFound", "NotFound", "ResourceGroupNotFound", "")
+REFUSED = 400  # the first HTTP status of those that refuse
 Tell = Callable[[], None]
 
 
@@ -180,6 +183,7 @@ class Cloud:
                 credential_scopes=[f"{endpoint}/.default"],
                 connection_verify=self.verify,
                 polling_interval=POLL_SECONDS,
+                per_retry_policies=[_Reading()],
                 **TIMES,
             )
             self._made.append(made)
@@ -200,6 +204,15 @@ class Cloud:
         fault = fault_of(what, error)
         self.stale |= fault.reason in ("TokenExpired", "LoginRefused")
         return fault
+
+
+class _Reading(SansIOHTTPPolicy[Any, Any]):
+    """Reads what a refusal says to its end: the SDKs forget an answer after which they ask again, half read where the
+    call began an operation, and its connection would stay open for as long as the garbage collector lets it."""
+
+    def on_response(self, request: PipelineRequest[Any], response: PipelineResponse[Any, Any]) -> None:
+        if response.http_response.status_code >= REFUSED:
+            response.http_response.read()
 
 
 def _bundle(pem: str) -> Path | None:

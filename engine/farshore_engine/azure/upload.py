@@ -160,6 +160,7 @@ class _Blob:
     name: str
     tell: Tell
     _client: Any = None
+    _made: list[Any] = field(default_factory=list)
     _generation: int = 0
     _futile: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -168,8 +169,8 @@ class _Blob:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._client is not None:
-            self._client.close()
+        for one in self._made:
+            one.close()
 
     def put(self, offset: int, data: bytes) -> None:
         """Write pages."""
@@ -202,8 +203,7 @@ class _Blob:
                     "Check the clock of this host, and that the network may reach the disk's storage account",
                     reason="SignatureRefused",
                 )
-            self._client.close()
-            self._client = self._open()
+            self._client = self._open()  # the old one is open until the end: other threads may be about to use it
             self._generation += 1
 
     def _open(self) -> Any:
@@ -212,7 +212,9 @@ class _Blob:
         url = grant_write(self.cloud, self.group, self.name, ACCESS_SECONDS)
         # The client would wait 15 seconds before it tries a second time.
         options: dict[str, Any] = {**self.cloud.options, "initial_backoff": 1, "increment_base": 2}
-        return BlobClient.from_blob_url(url, **options)
+        made = BlobClient.from_blob_url(url, **options)
+        self._made.append(made)
+        return made
 
 
 def _complete(found: Any, disk: CloudDisk) -> str:

@@ -109,6 +109,22 @@ def test_a_cloud_that_does_not_answer_is_waited_for(
     assert "CA bundle" in told.value.remedy
 
 
+def test_a_call_that_is_tried_again_goes_on_through_the_same_connection(
+    scene: Scene, sim: AzureSim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try of a call that begins an operation took a connection of its own, which nobody closed."""
+    monkeypatch.setattr(cloud_module, "TIMES", {**cloud_module.TIMES, "retry_total": 3, "retry_backoff_factor": 0})
+    cloud, begun = Cloud(scene.site), []
+    process = sim.server.process_request
+    disk = {"location": sim.region, "properties": {"creationData": {"createOption": "Empty"}, "diskSizeGB": 4}}
+    cloud.all("list disks", lambda: cloud.compute.disks.list_by_resource_group("rg"))
+    monkeypatch.setattr(sim.server, "process_request", lambda *given: (begun.append(given), process(*given)))
+    sim.faults.refuse("PUT", "*/disks/*", 500, "InternalServerError", times=3)
+    cloud.finish("make disk", lambda: cloud.compute.disks.begin_create_or_update("rg", "d", disk))
+    cloud.close()
+    assert len(sim.faults.struck) == 3 and not begun
+
+
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AzureSim, Cloud]]:
     """Return a cloud that tries nothing twice."""

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +99,28 @@ def test_a_signature_that_expires_is_renewed(scene: Scene, sim: AzureSim, monkey
     assert [one for one, *_ in sim.faults.struck if one is refused]
     granted = [one for one in sim.calls if one.path.endswith("/beginGetAccess")]
     assert len(granted) > len(uploaded.disk_paths)
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_renewed_signature_cuts_off_nobody_who_is_about_to_write_with_the_old_one(
+    scene: Scene, sim: AzureSim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.do(TaskKind.HYDRATE)
+    access, late = upload_module._Blob._access, threading.Lock()
+
+    def access_late(blob: upload_module._Blob) -> tuple[Any, int]:
+        client, generation = access(blob)
+        if generation == 0 and late.acquire(blocking=False):
+            deadline = time.monotonic() + 120
+            while blob._generation == 0 and time.monotonic() < deadline:
+                time.sleep(0.01)
+        return client, generation
+
+    monkeypatch.setattr(upload_module._Blob, "_access", access_late)
+    refused = sim.faults.refuse("PUT", "*", 403, "AuthenticationFailed", plane="data")
+    uploaded = scene.do(TaskKind.UPLOAD_DISKS)
+    scene.check_disks(uploaded.disk_paths)
+    assert late.locked() and [one for one, *_ in sim.faults.struck if one is refused]
 
 
 def test_signatures_that_never_work_end_the_upload_with_a_remedy(scene: Scene, sim: AzureSim) -> None:
