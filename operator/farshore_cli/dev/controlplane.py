@@ -85,6 +85,8 @@ class ControlPlane(Service):
     def restart(self, name: str) -> None:
         """Start one program again, on the same data and ports, and return when it serves; leave a running one alone.
 
+        What ran on without it serves again by then, too: the API server takes some seconds to find etcd again.
+
         Raises as `start` does.
         """
         running = self.processes
@@ -92,7 +94,10 @@ class ControlPlane(Service):
             self._progress(f"starting {name}")
             running[name] = self._launch(name)
             save([running[one] for one in PROGRAMS if one in running], self._records)
-        self._await_ready(running[name])
+        for one in PROGRAMS[PROGRAMS.index(name) :]:
+            if one != name and not (one in running and running[one].alive):
+                break
+            self._await_ready(running[one])
 
     def kill(self, name: str) -> None:
         """End one program at once, as kill -9 does. Raises KeyError if it was not started."""
