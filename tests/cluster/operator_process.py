@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -14,13 +15,14 @@ from typing import Any, Self, TypeVar
 
 import yaml
 from kubernetes import config
-from tests.cluster.api_objects import ROOT
+from tests.cluster.api_objects import ROOT, Caller
 from tests.cluster.chart_world import SYSTEM, install
 from tests.cluster.waiting import PATIENCE, eventually
 
 from farshore_cli.dev.controlplane import ControlPlane
 from farshore_cli.dev.processes import Process, tail
 from farshore_cli.dev.workload import workload, write_kubeconfig
+from farshore_engine.contract.faults import WaitFault
 from farshore_operator.api import KINDS
 from farshore_operator.api.resource import Resource
 from farshore_operator.kube.client import Client
@@ -52,6 +54,7 @@ class Installation:
             api = config.new_client_from_config(str(self.plane.kubeconfig))
             self.admin = Client(api, "test-admin")
             self.authority = authority_of(api)
+            self._caller = Caller(self.plane)
             self.start_operator()
         except BaseException:
             self.close()
@@ -96,7 +99,7 @@ class Installation:
         """Run the command line as administrator."""
         environment = {**os.environ, **self.plane.environment()}
         command = [sys.executable, "-m", "farshore_cli.main", *words]
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
         assert not check or ran.returncode == 0, ran.stderr
         return ran
 
@@ -133,9 +136,10 @@ class Installation:
         seen: ResourceT | None = None
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
-            seen = self.find(model, namespace, name)
-            if seen is not None and until(seen):
-                return seen
+            with suppress(WaitFault):  # the API server did not answer in time
+                seen = self.find(model, namespace, name)
+                if seen is not None and until(seen):
+                    return seen
             time.sleep(0.2)
         status = getattr(seen, "status", None)
         told = status.dump() if status is not None else None
@@ -147,14 +151,26 @@ class Installation:
 
     def check_invariants(self, namespace: str) -> None:
         """Check the status of every object."""
-        now = datetime.now(UTC)
         models = {model.definition.kind: model for model in KINDS}
         for resource in WATCHED:
             for body in self.admin.list_all(resource, namespace):
                 found = models[resource.kind].of(body)
                 status = getattr(found, "status", None)
                 if hasattr(status, "conditions"):
-                    assert violations(found, status, now) == []
+                    assert violations(found, status, datetime.now(UTC)) == []
+
+    def may(self, namespace: str, account: str, verb: str, resource: str) -> bool:
+        """Ask whether a right of a ServiceAccount is in force, which follows some moments after it was granted."""
+        who = {"user": f"system:serviceaccount:{namespace}:{account}"}
+        asked = {"namespace": namespace, "verb": verb, "group": "farshore.dev", "resource": resource}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {**who, "resourceAttributes": asked},
+        }
+        answer = self._caller.send("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+        assert answer.allowed, answer.message
+        return bool(answer.body["status"]["allowed"])
 
     def client_as(self, namespace: str, account: str) -> Client:
         """Speak as a ServiceAccount."""
