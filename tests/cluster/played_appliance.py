@@ -9,9 +9,11 @@ import threading
 from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from tests.cluster.operator_process import Installation
+from tests.cluster.waiting import eventually
 
 from farshore_engine.contract.assignment import Desired, MachineAssignment
 from farshore_engine.contract.faults import WaitFault
@@ -27,6 +29,7 @@ from farshore_engine.contract.tasks import (
     TaskResult,
 )
 from farshore_engine.processserver.identity import ServerIdentity, machine_request, private_key
+from farshore_operator.decide.naming import registrar
 from farshore_operator.kube import connection
 from farshore_operator.kube.appliance.control import KubernetesControlPlane
 from farshore_operator.kube.appliance.credentials import MANAGER
@@ -39,7 +42,9 @@ STATES = {Desired.REPLICATE: State.REPLICATING, Desired.PAUSE: State.PAUSED, Des
 
 
 def issue_key(world: Installation, namespace: str, site: str) -> RegistrationKey:
-    """Issue a registration key as the administrator."""
+    """Issue a registration key as the administrator, as soon as it is good for something."""
+    may = partial(world.may, namespace, registrar(site), "create", "processservers")
+    eventually(may, f"the registrar of {site} has no rights")
     return issue(world.admin, world.authority, namespace, site, datetime.now(UTC))
 
 
@@ -135,7 +140,7 @@ class PlayedAppliance:
             registering_client(key), key, candidate(self.state, self.name), kept, lambda: datetime.now(UTC)
         )
         self.control = KubernetesControlPlane(registration, kept)
-        self.control.start()
+        self.control.start(240)
         self._thread = threading.Thread(target=self._play, name=f"play-{self.name}", daemon=True)
         self._thread.start()
         return self
@@ -146,7 +151,7 @@ class PlayedAppliance:
     def stop(self) -> None:
         """Fall silent, as an appliance that lost its power."""
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(60)
         self.control.stop()
 
     @property

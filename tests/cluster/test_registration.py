@@ -26,7 +26,7 @@ from farshore_operator.crypto.sealing import public_key
 from farshore_operator.kube import client as client_module
 from farshore_operator.kube.appliance.registering import register
 from farshore_operator.kube.appliance.statedir import StateDir
-from farshore_operator.kube.faults import Forbidden
+from farshore_operator.kube.faults import Forbidden, Unauthorized
 from farshore_operator.kube.registrationkey import RegistrationKey, issued
 from farshore_operator.kube.resources import PROCESS_SERVER, PROTECTED_VM, SECRET
 
@@ -101,7 +101,17 @@ def _for_another_site(world: Installation, namespace: str, key: RegistrationKey)
 
 def _revoked(world: Installation, namespace: str, key: RegistrationKey) -> RegistrationKey:
     world.farshore("site", "revoke-key", "stack", key.name, "-n", namespace)
+    eventually(lambda: _unknown(key), "the API server still accepts the token of a key that was revoked")
     return key
+
+
+def _unknown(key: RegistrationKey) -> bool:
+    """Tell whether the API server has learned that the key's Secret is gone, which takes it a moment."""
+    try:
+        registering_client(key).clock_skew()
+    except Unauthorized:
+        return True
+    return False
 
 
 @pytest.mark.parametrize(
@@ -268,7 +278,7 @@ def test_a_refresh_renews_the_token_and_shows_contact_at_once(
         world.wait(ProcessServer, namespace, "ps-a", lambda server: condition(server, "Ready") == "True")
         before = StateDir(appliance.state).token()
         time.sleep(1.1)  # a token of the same second would have the same times
-        told = world.farshore("site", "refresh", "stack", "-n", namespace).stdout
+        told = world.farshore("site", "refresh", "stack", "--timeout", "240", "-n", namespace).stdout
         assert "ps-a: last contact" in told
         after = StateDir(appliance.state).token()
         assert after != before
