@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.moving_scene import PLAN, VM, Scene
+from tests.cluster.people import person
 from tests.cluster.test_cli_failover import as_person
 
 
@@ -31,8 +32,7 @@ def test_a_plan_and_its_vault_are_checked_through_the_api(scene: Scene, tmp_path
     told = scene.world.farshore("doctor", "vault", listed.split()[0].partition("/")[2], *space, check=False)
     assert told.returncode in (0, 1), told.stdout + told.stderr
     assert {"StorageSecret", "KeySecret"} <= set(lines(told.stdout)), told.stdout
-    grant = ("create", "rolebinding", "rita", "--clusterrole=farshore-reader", "--user=rita")
-    scene.world.plane.kubectl("-n", scene.namespace, *grant)
+    person(scene.world.plane, scene.namespace, "rita", "farshore-reader")
     told = as_person(scene, tmp_path, "rita", "doctor", "plan", PLAN, *space)
     assert told.returncode in (0, 1), told.stdout + told.stderr
     assert VM in lines(told.stdout)["Members"]["message"], "a reader is told as much as he may read"

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from tests.cluster.moving_scene import PLAN, VM, Scene, approve
 from tests.cluster.operator_process import condition, samples
+from tests.cluster.people import person
 
 from farshore_engine.contract.tasks import TaskKind
 from farshore_operator.api import FailoverPlan, FailoverRun, ProtectedVM
@@ -29,7 +30,7 @@ def as_person(scene: Scene, directory: Path, user: str, *words: str) -> subproce
     path.write_text(yaml.safe_dump(config))
     environment = {**os.environ, **scene.world.plane.environment(), "KUBECONFIG": str(path)}
     command = [sys.executable, "-m", "farshore_cli.main", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
 
 
 def tree(directory: Path, **spec: Any) -> Path:
@@ -71,8 +72,7 @@ def test_a_reader_may_plan(scene: Scene, tmp_path: Path) -> None:
     """Without the right to patch there is no dry run, and without Secrets those are taken as good: it says both."""
     scene.plan()
     space = ("-n", scene.namespace)
-    grant = ("create", "rolebinding", "rita", "--clusterrole=farshore-reader", "--user=rita")
-    scene.world.plane.kubectl(*space, *grant)
+    person(scene.world.plane, scene.namespace, "rita", "farshore-reader")
     words = ("plan", str(tree(tmp_path, activeSite="recovery")), *space)
     told = as_person(scene, tmp_path, "rita", *words)
     assert told.returncode == 2, told.stdout + told.stderr
@@ -90,9 +90,7 @@ def test_one_command_moves_everything_and_tells_it(scene: Scene, tmp_path: Path)
     people = {"name": "go", "approval": {"message": "Is it dark?", "users": ["ann"]}}
     scene.plan([people])
     space = ("-n", scene.namespace)
-    scene.world.plane.kubectl(
-        *space, "create", "rolebinding", "olga", "--clusterrole=farshore-failover-operator", "--user=olga"
-    )
+    person(scene.world.plane, scene.namespace, "olga", "farshore-failover-operator")
     unasked = as_person(scene, tmp_path, "olga", "failover", PLAN, "--to", "recovery", *space)
     assert unasked.returncode == 1 and "would start" in unasked.stdout and "give --yes" in unasked.stderr
     words = ("failover", PLAN, "--to", "recovery", "--point", "LatestProcessed", "--reason", "storm", "--yes")
@@ -105,7 +103,7 @@ def test_one_command_moves_everything_and_tells_it(scene: Scene, tmp_path: Path)
     assert asked is not None and (asked.user, asked.reason, asked.field_manager) == ("olga", "storm", "farshore-cli")
     own = as_person(scene, tmp_path, "olga", "approve", name, "go", *space)
     assert own.returncode == 0, own.stderr
-    scene.world.plane.kubectl(*space, "create", "rolebinding", "ann", "--clusterrole=farshore-approver", "--user=ann")
+    person(scene.world.plane, scene.namespace, "ann", "farshore-approver")
     assert scene.shore.done[TaskKind.HYDRATE] == 0, "olga is not asked"
     assert as_person(scene, tmp_path, "ann", "approve", name, "web/before/go", "-m", "it is", *space).returncode == 0
     told = scene.world.farshore("run", name, "--follow", *space)
@@ -142,7 +140,7 @@ def test_a_rejection_ends_the_command_with_a_failure(scene: Scene) -> None:
             told = next(line for line in running.stdout if "waiting for people" in line)
             name = scene.run().metadata.name
             approve(scene, name, "bob", answer="Reject")
-            output, _ = running.communicate(timeout=180)
+            output, _ = running.communicate(timeout=400)
         finally:
             running.kill()
     assert running.returncode == 1
