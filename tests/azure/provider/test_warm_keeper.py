@@ -21,7 +21,7 @@ from farshore_engine.processserver import warmreplicas
 from farshore_engine.processserver.metrics import Metrics
 from farshore_engine.processserver.warmreplicas import WarmReplicas
 
-PATIENCE = 60.0
+PATIENCE = 300.0
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +53,8 @@ def keeper() -> Iterator[Keeper]:
     made = Keeper()
     yield made
     made.replicas.stop()
+    if made.replicas._thread is not None:  # what it would meet when the cloud is gone is no part of any test
+        made.replicas._thread.join(PATIENCE)
 
 
 def target(warm: WarmScene, interval: timedelta = timedelta(0)) -> RecoveryTarget:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from tests.azure.provider.counting import Request
 from tests.azure.provider.scene import ours
 from tests.azure.provider.test_warm_guest import SIZE, WANTED, linux_disk, nothing_left
-from tests.azure.provider.warmchild import PATIENCE, Child, round_of, step
+from tests.azure.provider.warmchild import PATIENCE, PROCESSES, Child, round_of, step, step_into_guest
 from tests.azure.provider.warmscene import WarmScene, change, same
 from tests.azuresim import AzureSim
 
@@ -27,18 +26,18 @@ STEPS = (TaskKind.HYDRATE, TaskKind.PREPARE_GUEST, TaskKind.UPLOAD_DISKS)
 
 def killed_at(warm: WarmScene, child: Child, wanted: Callable[[Request], bool]) -> None:
     """Kill the child when it makes a request like this one, which is not carried out."""
-    met = threading.Event()
+    met, once = threading.Event(), threading.Lock()
 
     def refuse(request: Request) -> tuple[int, str] | None:
-        if met.is_set() or not wanted(request):
+        if not wanted(request) or not once.acquire(blocking=False):
             return None
-        met.set()
         child.kill()
+        met.set()
         return 503, "ServerBusy"
 
     warm.store.refuse = refuse
     with child:
-        assert child.dead() and met.is_set()
+        assert child.dead() and met.wait(PATIENCE)
     warm.store.refuse = lambda _: None
 
 
@@ -78,14 +77,14 @@ def test_a_failover_whose_process_server_is_killed_again_and_again_ends_right(
     killed_at(warm, child(TaskKind.HYDRATE), lambda one: "x-ms-copy-source" in one.headers)
     killed_at(warm, child(TaskKind.HYDRATE), lambda one: one.writes and "/runs/" in one.path)
     warm.do(TaskKind.HYDRATE)
-    with child(TaskKind.PREPARE_GUEST) as preparing:
-        place = files.place_of(str(warm.context.machines_dir / warm.machine_name))
-        deadline = time.monotonic() + PATIENCE
-        while not [one for one in loop.attached() if one.backing.startswith(f"{place}/")]:
-            assert preparing.alive and time.monotonic() < deadline
-            time.sleep(0.002)
+    reached = PROCESSES.Event()
+    preparation = warm.task(TaskKind.PREPARE_GUEST, preparation=WANTED)
+    with Child(step_into_guest, preparation, warm.directory, reached) as preparing:
+        assert reached.wait(PATIENCE)
         preparing.kill()
         assert preparing.dead()
+    place = files.place_of(str(warm.context.machines_dir / warm.machine_name))
+    assert [one for one in loop.attached() if one.backing.startswith(f"{place}/")], "it died in the middle"
     warm.do(TaskKind.PREPARE_GUEST, preparation=WANTED)
     nothing_left(warm)
     killed_at(warm, child(TaskKind.UPLOAD_DISKS), lambda one: one.writes and "/runs/" in one.path)
