@@ -133,7 +133,7 @@ class ControlPlane(Service):
         environment = {**os.environ, **self.environment()}
         command = [str(program), *args]
         ran = subprocess.run(
-            command, env=environment, input=stdin, capture_output=True, text=True, timeout=180, check=False
+            command, env=environment, input=stdin, capture_output=True, text=True, timeout=400, check=False
         )
         if check and ran.returncode:
             raise StopFault(f"`{program.name} {' '.join(args)}` failed: {(ran.stderr or ran.stdout).strip()}")
