@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -112,3 +114,14 @@ def test_ports_are_free_different_and_outside_the_range_of_outgoing_connections(
         assert port < lowest
         with socket.socket() as one:
             one.bind(("127.0.0.1", port))
+
+
+def test_runs_side_by_side_are_given_different_ports_before_anybody_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FARSHORE_CACHE", str(tmp_path / "cache"))
+    script = "from farshore_cli.dev.processes import free_ports; print([free_ports(4) for _ in range(50)])"
+    command = [sys.executable, "-c", script]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    given = [port for run in runs for four in json.loads(run.communicate(timeout=300)[0]) for port in four]
+    assert len(given) == len(set(given)) == 400

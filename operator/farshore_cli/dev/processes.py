@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from farshore_cli.dev.cache import cache_root, only_one
 from farshore_engine.contract.faults import StopFault, WaitFault
 
 # Below the range from which the kernel takes ports for outgoing connections: a port stays free for a restart.
@@ -192,21 +193,38 @@ def load(path: Path) -> list[Process]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Give TCP ports on 127.0.0.1 that nobody listens on, chosen at random so that parallel runs rarely meet."""
+    """Give TCP ports on 127.0.0.1 that nobody listens on, and that no run beside this one was given.
+
+    Who is given a port listens on it some moments later. So ports are handed out in turn, to all runs with one cache.
+    """
+    book = cache_root() / "last-port"
+    book.parent.mkdir(parents=True, exist_ok=True)
     held: list[socket.socket] = []
     try:
-        while len(held) < count:
-            candidate = socket.socket()
-            try:
-                candidate.bind(("127.0.0.1", random.choice(_PORTS)))
-            except OSError:
-                candidate.close()
-            else:
-                held.append(candidate)
+        with only_one(book.with_suffix(".lock"), lambda: None):
+            last = _noted(book)
+            while len(held) < count:
+                last = last + 1 if last + 1 in _PORTS else _PORTS.start
+                candidate = socket.socket()
+                try:
+                    candidate.bind(("127.0.0.1", last))
+                except OSError:
+                    candidate.close()
+                else:
+                    held.append(candidate)
+            book.write_text(str(last))
         return [one.getsockname()[1] for one in held]
     finally:
         for one in held:
             one.close()
+
+
+def _noted(book: Path) -> int:
+    """Give the port that was handed out last; any of them if that is not known."""
+    try:
+        return int(book.read_text())
+    except (FileNotFoundError, ValueError):
+        return random.choice(_PORTS)
 
 
 def tail(log: Path, lines: int = 15) -> str:
