@@ -119,18 +119,19 @@ class FaultyStore(WrappedStore):
         super().__init__(inner)
         self.plan = plan
         self.faults = 0
+        self.local = threading.local()  # threads use the store at the same time
 
     def _fault(self, what: str) -> WaitFault:
         self.faults += 1
         return WaitFault(f"injected: {what}", reason="Injected")
 
     def before(self, operation: str, name: str) -> None:
-        self.todo = self.plan(operation, name)
-        if self.todo == "503":
+        self.local.todo = self.plan(operation, name)
+        if self.local.todo == "503":
             raise self._fault("503")
 
     def after(self, operation: str, name: str) -> None:
-        if self.todo == "lost":
+        if self.local.todo == "lost":
             raise self._fault("lost answer")
 
 

@@ -185,7 +185,7 @@ def test_the_replay_of_more_than_the_cache_of_nodes_holds_comes_to_an_end(tmp_pa
         writer = PointWriter(vault, chain, intake, fold_at=1)
         replay = threading.Thread(target=intake.start, args=(writer,), daemon=True)
         replay.start()
-        replay.join(20)
+        replay.join(120)
         assert not replay.is_alive()
         intake.stop()
         uploader.close()
@@ -220,7 +220,7 @@ def test_a_demanded_point_fails_when_replication_is_closed_before_it_is_made(ser
     keeper = PointKeeper(replica, points)
     replica.link = Link(connected=True)
     with ThreadPoolExecutor(1) as caller:
-        demanded = caller.submit(keeper.take_now, 20.0)
+        demanded = caller.submit(keeper.take_now, 120.0)
         replica.close("the assignment changed")
         with pytest.raises(WaitFault, match="closed before"):
-            demanded.result(20)
+            demanded.result(120)

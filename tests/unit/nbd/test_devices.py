@@ -59,7 +59,9 @@ def read(device: Device, offset: int, length: int) -> bytes:
 
 
 @given(ranges=st.lists(st.tuples(st.integers(0, SIZE - 1), st.integers(0, 5 * BLOCK_SIZE)), min_size=1, max_size=20))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_a_point_reads_as_it_was(rig: Rig, ranges: list[tuple[int, int]]) -> None:
     content = content_of(rig)
     with closing(device_of(rig, cached=8 * BLOCK_SIZE)) as device:
@@ -193,7 +195,9 @@ STEP = st.tuples(
 
 
 @given(steps=st.lists(STEP, min_size=1, max_size=25), seed=st.integers(0, 255))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_an_overlay_behaves_like_a_disk(
     rig: Rig, tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]], seed: int
 ) -> None:

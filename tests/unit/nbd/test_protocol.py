@@ -318,7 +318,9 @@ def test_addresses_of_this_host(text: str, host: str, port: int) -> None:
 
 
 @given(said=st.binary(max_size=200), after=st.sampled_from([b"", HELLO, HELLO + OPTION, HELLO + OPTION + REQUEST[:8]]))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_no_bytes_do_harm(place: Path, device: MemoryDevice, said: bytes, after: bytes) -> None:
     device.read_only = True  # valid writes would be no harm, but they would change what is compared
     with Client(place) as client:
