@@ -57,8 +57,9 @@ def test_tracefs_keeps_the_promises_of_a_tracker(
 ) -> None:
     """The same table runs for every tracker in a guest, where blktrace works too (test_agent_guest)."""
     complaints = check(TRACKERS["tracefs"], Ground(device, tmp_path / "ground"))
-    if any("overflowed" in one for one in complaints):  # told, on a host so busy that the tracker's thread does not run
-        complaints = check(TRACKERS["tracefs"], Ground(device, tmp_path / "again"))
+    for again in range(4):
+        if any("overflowed" in one for one in complaints):  # told, where the tracker's thread did not run for long
+            complaints = check(TRACKERS["tracefs"], Ground(device, tmp_path / f"again{again}"))
     assert complaints == []
 
 
@@ -101,7 +102,7 @@ def test_events_that_nobody_counted_as_lost_are_missed_in_the_balance(device: st
 
 
 def test_many_writes_balance_to_the_sector(device: str, tmp_path: Path) -> None:
-    for _ in range(3):
+    for _ in range(8):
         marks = Marks()
         tracker = TraceFsTracker((disk_of(device),), tmp_path / "scratch", "test")
         tracker.start(marks)
@@ -145,7 +146,7 @@ def test_as_many_writes_as_the_host_can_do_lose_no_event(memory_disk: tuple[str,
     command += ["--iodepth=64", "--direct=1", "--numjobs=2", "--size=256m", "--offset_increment=256m", "--thread"]
     command += ["--zonemode=strided", "--zonesize=64k", "--zonerange=128k", "--time_based", "--runtime=4"]
     command += ["--group_reporting", "--output-format=json"]
-    for _ in range(3):
+    for _ in range(8):
         marks = Marks()
         tracker = TraceFsTracker((disk_of(device),), tmp_path / "scratch", "test")
         tracker.start(marks)
@@ -194,8 +195,12 @@ def test_what_a_dead_agent_left_in_the_kernel_is_removed_and_a_living_one_kept(d
     living, marks = TraceFsTracker((disk,), tmp_path / "a", "living"), Marks()
     living.start(marks)
     arguments = [disk.name, str(disk.major), str(disk.minor), str(tmp_path / "b")]
-    subprocess.run([sys.executable, "-c", CRASHER, *arguments], check=False)
-    assert any("-crash-" in name for name in instances(tmp_path / "c"))
+    for _ in range(20):  # an agent that another test starts just then removes it too
+        subprocess.run([sys.executable, "-c", CRASHER, *arguments], check=False)
+        if any("-crash-" in name for name in instances(tmp_path / "c")):
+            break
+    else:
+        pytest.fail("what died left nothing")
     second = TraceFsTracker((disk,), tmp_path / "d", "second")
     second.start(Marks())
     names = instances(tmp_path / "c")

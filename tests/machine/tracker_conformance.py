@@ -258,7 +258,7 @@ def partition(make: Make, ground: Ground) -> list[str]:
             try:
                 sh(f"partx -d {ground.device}")
                 break
-            except subprocess.CalledProcessError:
+            except AssertionError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
