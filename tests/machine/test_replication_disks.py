@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -41,11 +42,10 @@ def told(stage: Stage) -> list[str]:
     return [report.resync_reason for report in stage.control.reports[MACHINE] if report.resync_reason]
 
 
-def more_points(stage: Stage, number: int = 2) -> None:
-    """Wait for points whose freeze begins after now."""
-    last = stage.control.last(MACHINE)
-    assert last is not None
-    stage.wait_points(last.point_count + number)
+def more_points(stage: Stage) -> None:
+    """Wait for a point whose freeze begins after now."""
+    now = datetime.now(UTC)
+    stage.control.wait_report(MACHINE, lambda r: r.last_point is not None and r.last_point.time > now)
 
 
 def newest_equals(stage: Stage, disk: RealDisk) -> bool:
