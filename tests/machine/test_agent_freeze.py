@@ -71,12 +71,12 @@ time.sleep(600)
 class FreezingAgent:
     """A process that freezes and never thaws."""
 
-    def __init__(self, point: Path, runtime: Path, bound: float) -> None:
+    def __init__(self, point: Path, runtime: Path, bound: float, *, sure: bool = True) -> None:
         command = [sys.executable, "-c", AGENT, str(point), str(runtime), str(bound)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.watchdog = int(self.process.stdout.readline())
-        assert is_frozen(point)
+        assert not sure or is_frozen(point)  # a short bound may have passed before we look
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGCONT)
@@ -105,7 +105,7 @@ def test_a_killed_agent_leaves_nothing_frozen(disk: RealDisk, runtime: Path) -> 
 def test_a_hanging_agent_is_thawed_at_its_bound(disk: RealDisk, runtime: Path) -> None:
     assert disk.mount is not None
     started = time.monotonic()
-    agent = FreezingAgent(disk.mount, runtime, 4.0)
+    agent = FreezingAgent(disk.mount, runtime, 4.0, sure=False)
     agent.process.send_signal(signal.SIGSTOP)
     thawed_after(disk.mount, 100)
     assert time.monotonic() - started >= 3.9, "not before the bound"
@@ -198,10 +198,14 @@ def test_the_policys_bound_ends_a_freeze_and_the_point_is_given_up(tmp_path: Pat
         with running_agent(rig, Variants(on_frozen=linger)) as running:
             running.peer.settings = replace(running.peer.settings, freeze_bound=3.0)
             running.peer.wait_synced()
-            failed = running.peer.take_point("slow", retry=False)
-            assert isinstance(failed, PointFailed)
-            assert failed.reason == "FreezeOverran"
-            assert thawed[0] > 0.5
+            for _ in range(5):
+                failed = running.peer.take_point("slow", retry=False)
+                assert isinstance(failed, PointFailed)
+                assert failed.reason == "FreezeOverran"
+                if thawed[-1] > 0.5:  # else the host was so busy that the bound had passed before we could look
+                    break
+            else:
+                pytest.fail(f"it was never seen frozen: {thawed}")
             assert running.verdicts[running.peer.take_point("next").id] == []
     finally:
         rig.close()
@@ -241,6 +245,23 @@ def test_a_freeze_that_overran_is_noticed(disk: RealDisk, freezer: Freezer) -> N
         freezer.thaw(opened)
     assert caught.value.reason == "FreezeOverran"
     freezer.close(opened)
+
+
+def test_a_freeze_that_comes_about_after_its_bound_is_ended_too(disk: RealDisk, runtime: Path) -> None:
+    """On a busy disk the kernel may take longer than that to freeze, and then the agent may die."""
+    assert disk.mount is not None
+    watchdog = Watchdog()
+    watchdog.start()
+    fd = os.open(disk.mount, os.O_RDONLY)
+    try:
+        watchdog.arm([fd], 0.01)
+        time.sleep(0.5)
+        syscalls.freeze(fd)
+        thawed_after(disk.mount, 100)
+        assert watchdog.disarm(), "and it is told"
+    finally:
+        os.close(fd)
+        watchdog.stop()
 
 
 def test_the_watchdog_locks_its_memory_and_stays_small(disk: RealDisk, freezer: Freezer) -> None:

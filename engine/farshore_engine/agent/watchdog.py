@@ -1,7 +1,8 @@
 """The process that ends a freeze when the agent cannot: when its bound has passed, or when the agent is gone.
 
 It shares the descriptors of the mounts, has all of its memory locked, reads and writes no file once it runs, and
-hears of the agent's death by the end of their socket. Messages on the socket (one packet each)::
+hears of the agent's death by the end of their socket. A file system whose freeze takes longer than the bound, on a busy
+disk, is thawed as soon as it is frozen. Messages on the socket (one packet each)::
 
     agent: "arm SECONDS" with the descriptors   watchdog: "armed"
     agent: "disarm"                             watchdog: "idle", or "thawed" if the bound had passed
@@ -15,6 +16,7 @@ before.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import select
@@ -30,6 +32,7 @@ from farshore_engine.agent import syscalls
 
 MAX_MOUNTS = 253  # descriptors in one packet (SCM_MAX_FD of the kernel)
 ANSWER_SECONDS = 5.0
+LATE_SECONDS = 0.2  # between two looks for a freeze that is not complete when its bound has passed
 START_SECONDS = 60.0  # an interpreter takes long to start on a machine that is under load; nothing is frozen yet
 
 
@@ -143,7 +146,7 @@ def serve(control: socket.socket) -> None:
     while True:
         wait = max(0.0, deadline - time.monotonic()) * 1000 if armed else None
         if not poller.poll(wait):
-            _thaw_all(armed)
+            armed, deadline = _thaw(armed), time.monotonic() + LATE_SECONDS
             thawed = True
             continue
         try:
@@ -151,7 +154,7 @@ def serve(control: socket.socket) -> None:
         except OSError:
             message, descriptors = b"", []
         if not message:
-            _thaw_all(armed)
+            _thaw(armed)
             return
         if message.startswith(b"arm "):
             armed += descriptors
@@ -165,13 +168,18 @@ def serve(control: socket.socket) -> None:
             control.send(b"thawed" if thawed else b"idle")
 
 
-def _thaw_all(descriptors: list[int]) -> None:
-    """Thaw and forget; one that is not frozen says EINVAL, which is what we want of it."""
+def _thaw(descriptors: list[int]) -> list[int]:
+    """Thaw and forget; returns those that are not frozen, in their order: their freeze may still be on its way."""
+    late = []
     for fd in reversed(descriptors):
-        with suppress(OSError):
+        try:
             syscalls.thaw(fd)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                late.append(fd)
+                continue
         os.close(fd)
-    descriptors.clear()
+    return late[::-1]
 
 
 def main() -> None:
