@@ -7,7 +7,6 @@ difference. The races are widened until they are certain: a disk that holds writ
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,13 +106,18 @@ def test_a_write_that_lands_after_its_block_was_read(
 def test_a_write_between_the_read_and_the_frame(rig: Rig, clear_before_read: bool, expected: list[int]) -> None:
     disk = rig.disk("", 64)
     armed: list[bytes] = []
+    trackers: list[Tracker] = []
 
     def after_read(offset: int, length: int) -> None:
         if armed and offset <= AT * BLOCK_SIZE < offset + length:
             write_direct(disk.device, armed.pop(), AT * BLOCK_SIZE)
-            time.sleep(2.0)  # the tracker hears of it well before the frame is made
+            trackers[0].barrier()  # the tracker hears of it before the frame is made
 
-    variants = Variants(reader=lambda path: Reader(path, after_read=after_read), clear_before_read=clear_before_read)
+    def tracker(disks: tuple[TrackedDisk, ...]) -> Tracker:
+        trackers.append(TraceFsTracker(disks, rig.directory / "scratch", "guards"))
+        return trackers[0]
+
+    variants = Variants(lambda path: Reader(path, after_read=after_read), tracker, clear_before_read)
     with running_agent(rig, variants) as running:
         running.peer.settings = running.peer.settings
         running.peer.wait_synced()
