@@ -47,7 +47,7 @@ class Circle(Scenario):
     def fail_over(self) -> None:
         """Declare that the machines run at the recovery site, and judge what runs there."""
         self.edit(activeSite=BACK, mode="planned", shutdownSource="Required", probes=PROBES)
-        self.kube.wait("failoverplan", self.plan, lambda one: condition(one, "Ready") == "True", within=180,
+        self.kube.wait("failoverplan", self.plan, lambda one: condition(one, "Ready") == "True", within=360,
                        show=self.show)  # fmt: skip
         self.edit(activeSite=FORWARDS)
         run = self._moved(FORWARDS, "FailedOver")
@@ -149,7 +149,7 @@ class Circle(Scenario):
         """Wait until all machines were moved; return the run, and follow them where they are now."""
         for machine in self._order():
             self._reach(machine, wanted, 240)
-        found = self.kube.wait("failoverplan", self.plan, lambda one: phase(one) == "AwaitingCommit", within=180)
+        found = self.kube.wait("failoverplan", self.plan, lambda one: phase(one) == "AwaitingCommit", within=360)
         self.moves[where] = found["status"]["activeRun"]
         return self._run(self.moves[where])
 
@@ -190,7 +190,7 @@ class Circle(Scenario):
             steps = [step for run in found for step in run.get("status", {}).get("steps", ())]
             return any((s["name"], s["member"], s["phase"]) == ("WriteBack", name, "Succeeded") for s in steps)
 
-        self._until(wrote, f"the disks of {name} are not written back", 240 * self.patience)
+        self._until(wrote, f"the disks of {name} are not written back", 240)
 
     def _compare(self, name: str) -> None:
         """Compare the disk at home with what the recovered machine left on its own, byte for byte."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from farshore_cli.dev.controlplane import ControlPlane
 
+ANSWERS_WITHIN = 120.0
+"""Seconds after which an API server that cannot be read is given up; a busy host leaves single requests unanswered."""
 Object = dict[str, Any]
 Say = Callable[[str], None]
 
@@ -26,19 +28,26 @@ class Kube:
 
     def get(self, kind: str, name: str) -> Object | None:
         """Return the object, None if it is not there."""
-        found = self.plane.kubectl("-n", self.namespace, "get", kind, name, "-o", "json", check=False)
-        if found.returncode and "NotFound" in found.stderr:
-            return None
-        if found.returncode:
-            raise DemoFailed(found.stderr.strip())
-        answer: Object = json.loads(found.stdout)
-        return {"status": {}} | answer
+        text = self._read(kind, name)
+        return None if text is None else {"status": {}} | json.loads(text)
 
     def all(self, kind: str) -> list[Object]:
         """Return all objects of a kind."""
-        listed = self.plane.kubectl("-n", self.namespace, "get", kind, "-o", "json").stdout
-        found: list[Object] = json.loads(listed)["items"]
+        found: list[Object] = json.loads(self._read(kind) or '{"items": []}')["items"]
         return [{"status": {}} | one for one in found]
+
+    def _read(self, *what: str) -> str | None:
+        """Return what `kubectl get` prints, None if it is not there. Raises DemoFailed if nobody answers."""
+        deadline = time.monotonic() + ANSWERS_WITHIN
+        while True:
+            ran = self.plane.kubectl("-n", self.namespace, "get", *what, "-o", "json", check=False)
+            if not ran.returncode:
+                return ran.stdout
+            if "NotFound" in ran.stderr:
+                return None
+            if time.monotonic() > deadline:
+                raise DemoFailed(ran.stderr.strip())
+            time.sleep(1)
 
     def apply(self, text: str) -> None:
         """Apply manifests, as `kubectl apply -f` does."""

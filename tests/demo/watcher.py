@@ -10,7 +10,8 @@ from typing import Any
 
 PORT = 5555
 FREEZE = 3.0
-"""Seconds that it may take to freeze: a point's time is before, and what is committed meanwhile is in it."""
+"""Seconds that it takes to freeze, at most, where nobody is busy: a point's time is before, and what is committed
+meanwhile is in it."""
 
 
 def ask(address: str, command: str, *, timeout: float = 60.0) -> dict[str, Any]:
@@ -42,15 +43,20 @@ class Watcher:
         """The newest transaction that was acknowledged to us."""
         return self._numbers[-1] if self._numbers else 0
 
-    def bounds(self, moment: float) -> tuple[int, int | None]:
-        """Return what a copy as of `moment` must hold: at least and at most this transaction (None: not known).
+    def bounds(self, moment: float, following: float) -> tuple[int, int]:
+        """Return what a copy as of `moment` must hold, at least and at most; the next point is as of `following`.
 
-        What had returned before the freeze is in it; what was begun after it is not.
+        What had returned before the freeze is in it; what was begun after it is not. However long the freeze took, the
+        copy lacks something that the next point has.
         """
-        before = bisect.bisect_right(self._done, moment)
-        after = bisect.bisect_right(self._begun, moment + FREEZE)
-        at_least = self._numbers[before - 1] if before else 0
-        return at_least, (self._numbers[after] - 1 if after < len(self._numbers) else None)
+        at_least = self.acknowledged(moment)
+        frozen = bisect.bisect_right(self._begun, min(moment + FREEZE, following))
+        return at_least, max(self._numbers[frozen - 1] if frozen else 0, self.acknowledged(following) - 1)
+
+    def acknowledged(self, moment: float) -> int:
+        """Return the newest transaction that had returned by `moment`: every copy of then or later has it."""
+        known = bisect.bisect_right(self._done, moment)
+        return self._numbers[known - 1] if known else 0
 
     def close(self) -> None:
         """Stop following."""
