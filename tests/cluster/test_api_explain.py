@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.cluster.api_objects import SAMPLES, Caller, example, install_kinds, samples
+from tests.cluster.waiting import eventually
 
 from farshore_cli.dev.controlplane import ControlPlane
 from farshore_operator.api import KINDS, Resource
@@ -15,8 +16,15 @@ from farshore_operator.api import KINDS, Resource
 
 @pytest.fixture(scope="module")
 def plane(control_plane: ControlPlane) -> ControlPlane:
-    """The control plane with our kinds."""
+    """The control plane with our kinds, and with their schemas published: those follow for themselves."""
     install_kinds(control_plane)
+    caller, names = Caller(control_plane), {f"dev.farshore.v1alpha1.{kind.definition.kind}" for kind in KINDS}
+
+    def published() -> bool:
+        schemas = caller.send("GET", "/openapi/v3/apis/farshore.dev/v1alpha1").body.get("components", {}).get("schemas")
+        return names <= set(schemas or ())
+
+    eventually(published, "nothing can be explained yet")
     return control_plane
 
 
