@@ -18,13 +18,18 @@ class ProcessRef:
 
     @classmethod
     def of(cls, pid: int) -> ProcessRef | None:
-        """The process that has this pid now; None if there is none or it is a zombie."""
+        """The process that has this pid now; None if there is none or it is a corpse.
+
+        A process whose first thread has ended is a zombie to look at while others of its threads end, and until the
+        last one has, it holds its files, their locks and its ports: proc_pid_stat(5), field num_threads.
+        """
         try:
             stat = Path(f"/proc/{pid}/stat").read_text()
         except (FileNotFoundError, ProcessLookupError):
             return None
         fields = stat.rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else cls(pid, int(fields[19]))
+        gone = fields[0] == "X" or (fields[0] == "Z" and int(fields[17]) <= 1)
+        return None if gone else cls(pid, int(fields[19]))
 
     def alive(self) -> bool:
         """Whether this very process still runs."""
