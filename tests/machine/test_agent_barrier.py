@@ -28,7 +28,7 @@ from farshore_engine.wire.messages import (
     TakePoint,
 )
 
-BOUND = 8.0
+BOUND, SHORT = 60.0, 8.0  # of a freeze, in seconds
 
 
 class Barrier(ReferencePeer):
@@ -131,10 +131,12 @@ def test_no_stage_of_a_common_cut_leaves_a_machine_frozen(rig: Rig) -> None:
                 assert isinstance(off, PointFailed)
                 assert off.reason == "Cancelled"
             peer.silent_after = "Frozen"
+            peer.say(Settings(freeze_bound=SHORT))
             late = peer.take_together("late")
             assert isinstance(late, PointFailed)
             assert late.reason == "GroupLate"
             peer.silent_after = ""
+            peer.say(Settings(freeze_bound=BOUND))
             last = peer.take_together("last")
             assert isinstance(last, PointEnd)
             assert running.verdicts["last"] == []
