@@ -82,10 +82,11 @@ def test_a_machine_that_is_not_powered_off_thaws_and_goes_on(
     held: list[int] = []
 
     def stuck(self: NamespaceMachines, name: str) -> Removal:
-        time.sleep(2)  # what was acknowledged before is heard
-        held.append(writer.acknowledged)
-        time.sleep(1)
-        held.append(writer.acknowledged)
+        held[:] = [-1, writer.acknowledged]
+        deadline = time.monotonic() + 30
+        while held[0] != held[1] and time.monotonic() < deadline:  # what was acknowledged before is still being heard
+            time.sleep(1)
+            held[:] = [held[1], writer.acknowledged]
         if killed:
             machine.exec(f"kill -9 {agent_pid(machine)}")
             wait_for(lambda: writer.acknowledged > held[1])
