@@ -199,7 +199,7 @@ def test_machines_of_one_network_reach_each_other(runtime: MachineRuntime, tmp_p
         runtime.start(MachineSpec(name, "run-1", files, described(whole("d0", "/data")), network="drill"))
     other = runtime.inspect("shop.db2")
     assert other is not None
-    assert inside(runtime, f"ssh-keyscan -t ed25519 {other.address} 2>/dev/null | grep -c ssh-ed25519") == "1"
+    assert inside(runtime, f"ssh-keyscan -T 60 -t ed25519 {other.address} 2>/dev/null | grep -c ssh-ed25519") == "1"
 
 
 def test_silence_is_not_taken_for_an_answer(runtime: MachineRuntime, tmp_path: Path) -> None:
