@@ -85,7 +85,7 @@ def test_a_machine_goes_away_and_comes_home_and_only_what_changed_is_moved(sites
             source = sites.source.model_copy(update={"address": started.address, "host_key": started.host_key})
             there.replicate(source, epoch=3, direction=Direction.REVERSE, base_point=left.point.name)
             there.control.wait_report(
-                MACHINE, lambda r: r.last_point is not None and r.last_point.epoch == 3 and r.epoch == 3, 120
+                MACHINE, lambda r: r.last_point is not None and r.last_point.epoch == 3 and r.epoch == 3, 300
             )
             first = there.control.last(MACHINE)
             assert first is not None
