@@ -106,6 +106,7 @@ class ReferencePeer:
         self._stream: TlsStream | None = None
         self._synced = threading.Event()
         self._forget = threading.Event()
+        self._turn = threading.RLock()  # who begins or ends a connection, or forgets between two
         self._closing = False
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -167,10 +168,12 @@ class ReferencePeer:
 
     def lose_spool(self) -> None:
         """Forget everything since the last committed point, as a new process server would."""
-        self._forget.set()
-        if self._stream is None:
-            self._forgotten()
-        else:  # by who serves it, before the agent can come again
+        with self._turn:
+            self._forget.set()
+            served = self._stream is not None
+            if not served:
+                self._forgotten()
+        if served:  # by who serves it, before the agent can come again
             self.hang_up()
             deadline = time.monotonic() + 60
             while self._forget.is_set():
@@ -178,16 +181,17 @@ class ReferencePeer:
                 time.sleep(0.01)
 
     def _forgotten(self) -> None:
-        if not self._forget.is_set():
-            return
-        self.spool = secrets.token_hex(4)
-        for replica in self.directory.glob("*.replica"):
-            committed = replica.with_suffix(".committed")
-            if committed.exists():
-                shutil.copyfile(committed, replica)
-            else:
-                replica.unlink()
-        self._forget.clear()
+        with self._turn:
+            if not self._forget.is_set():
+                return
+            self.spool = secrets.token_hex(4)
+            for replica in self.directory.glob("*.replica"):
+                committed = replica.with_suffix(".committed")
+                if committed.exists():
+                    shutil.copyfile(committed, replica)
+                else:
+                    replica.unlink()
+            self._forget.clear()
 
     def close(self) -> None:
         self._closing = True
@@ -211,20 +215,22 @@ class ReferencePeer:
             except (WireError, AssertionError, KeyError, ValueError) as error:
                 self.errors.append(error)
                 plain.close()
+            self._forgotten()  # at last, so that who waits for it hears nothing more of this connection
 
     def _converse(self, stream: TlsStream) -> None:
         try:
             hello = self._next(receive_frame(stream))
             assert isinstance(hello, Hello)
-            self._stream = stream
-            self._welcome(hello)
+            with self._turn:
+                self._stream = stream
+                self._welcome(hello)
             while True:
                 self._handle(receive_frame(stream))
         finally:
             self._synced.clear()
             self._waiting.clear()
-            self._stream = None
-            self._forgotten()
+            with self._turn:
+                self._stream = None
             stream.close()
 
     @staticmethod
