@@ -43,7 +43,7 @@ def blob(azurite: Azurite, container: ContainerClient) -> PageBlob:
 
 def disk_of(azurite: Azurite, container: ContainerClient, owner: str = "ps-1") -> PageBlob:
     account = PageBlobContainer.connect(azurite.account_url, container.container_name, azurite.key)
-    return account.disk("disk.vhd", owner, lease_seconds=15)
+    return account.disk("disk.vhd", owner, lease_seconds=60)
 
 
 @pytest.fixture(scope="module")
