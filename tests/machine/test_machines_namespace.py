@@ -176,7 +176,7 @@ def test_a_frozen_file_system_with_a_blocked_writer_is_no_obstacle(
         assert running.pid is not None
         os.kill(running.pid, signal.SIGKILL)
         time.sleep(0.2)
-    machines.stop("db1", grace=0)
+    stopped(lambda: machines.stop("db1", grace=0))
     assert traces(machines.run_dir, ["db1"], ["lan"]) == []
 
 
@@ -205,7 +205,7 @@ def test_a_start_killed_anywhere_can_be_repeated_or_taken_back(machines: Namespa
             assert running.state is MachineState.RUNNING
             assert len(processes_of(str(tmp_path))) == 1
             assert machines.exec("db1", ["findmnt", "-n", "/data0"]).returncode == 0
-        machines.stop("db1", grace=0)
+        stopped(lambda: machines.stop("db1", grace=0))
         assert traces(machines.run_dir, ["db1"], ["lan"]) == [], f"after step {step}"
         if killed.returncode == 0:
             assert step > 10, "the start was not killed at all"

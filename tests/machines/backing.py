@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from farshore_engine.contract.faults import WaitFault
 from farshore_engine.machines import loop
@@ -22,16 +22,16 @@ FICLONE = 0x40049409
 PATIENCE = 60.0
 """Seconds for the kernel to let go of what nobody uses any more."""
 StoreKind = Literal["plain", "xfs", "btrfs"]
+Stopped = TypeVar("Stopped")
 MAKE_STORE = {"xfs": ["mkfs.xfs", "-q", "-f", "-m", "reflink=1"], "btrfs": ["mkfs.btrfs", "-q", "-f"]}
 
 
-def stopped(stop: Callable[[], object]) -> None:
+def stopped(stop: Callable[[], Stopped]) -> Stopped:
     """Stop a machine, again while the kernel still holds something of it, as whoever uses machines does."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            stop()
-            return
+            return stop()
         except WaitFault:
             if time.monotonic() > deadline:
                 raise

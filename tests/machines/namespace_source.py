@@ -124,7 +124,7 @@ class NamespaceSource:
 
     def power_off(self) -> None:
         """Shut it down in order; disks, accounts and what was installed stay."""
-        self.machines.power_off(self.name, grace=120)
+        stopped(lambda: self.machines.power_off(self.name, grace=120))
 
     def close(self) -> None:
         """Remove the machine and everything that belongs to it; may be repeated, and done by another process."""
@@ -188,7 +188,7 @@ class NamespaceSource:
         return ["ssh", "-i", str(self.key_path), "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", *known]
 
     def start_fio(self, disk: int = 0, *, rate: str = "", name: str = "load", **options: object) -> None:
-        """Start a random write load on a disk's file system and return at once.
+        """Start a random write load on a disk's file system and return as soon as it has written.
 
         Args:
             rate: bytes per second with a suffix, `20m`; empty for as fast as it goes.
@@ -201,9 +201,13 @@ class NamespaceSource:
         load = ["fio", f"--name={name}", f"--directory={self.mount_point(disk)}", "--time_based", "--runtime=3600"]
         line = " ".join([*load, *words, *report])
         self.exec(f"setsid {line} </dev/null >/run/fio-{name}.log 2>&1 & echo $! >/run/fio-{name}.pid")
-        time.sleep(0.3)  # long enough for fio to refuse its options
-        if self.exec(f"kill -0 $(cat /run/fio-{name}.pid)", check=False).returncode != 0:
-            raise RuntimeError(f"fio did not start: {self.exec(f'cat /run/fio-{name}.*').stdout}")
+        deadline = time.monotonic() + 120
+        written = f'test "$(stat -c %b {self.mount_point(disk)}/{name}.0.0)" -gt 0'
+        while self.exec(written, check=False).returncode != 0:
+            running = self.exec(f"kill -0 $(cat /run/fio-{name}.pid)", check=False).returncode == 0
+            if not running or time.monotonic() > deadline:
+                raise RuntimeError(f"fio did not start: {self.exec(f'cat /run/fio-{name}.*').stdout}")
+            time.sleep(0.05)
 
     def stop_fio(self, name: str = "load", *, timeout: float = 120) -> dict[str, Any]:
         """Stop the load; gives fio's job report (`["write"]["total_ios"]`, ...)."""
