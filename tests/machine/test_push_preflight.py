@@ -296,7 +296,7 @@ def test_a_port_that_is_not_ssh_is_said_to_be_none(listener: socket.socket) -> N
         for _ in range(2):
             connection, _ = listener.accept()
             with connection, suppress(OSError):  # the first one only looks whether the port is open, and closes it
-                connection.settimeout(1)
+                connection.settimeout(60)
                 connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
                 connection.shutdown(socket.SHUT_WR)
                 while connection.recv(4096):  # else closing resets the connection before the answer is read
@@ -305,7 +305,7 @@ def test_a_port_that_is_not_ssh_is_said_to_be_none(listener: socket.socket) -> N
     server = threading.Thread(target=greet, daemon=True)
     server.start()
     found = check_of(preflight(source.model_copy(update={"credentials": credentials})), "SSHLogin")
-    server.join(10)
+    server.join(60)
     assert found.result is CheckResult.ERROR
     assert "SSH" in found.message
 
