@@ -219,17 +219,18 @@ def mount_disks(mounts: list[dict[str, str]]) -> None:
 
 
 def start_sshd() -> None:
-    """Start sshd and wait until it answers; raises OSError when it ends or stays silent for 10 s."""
+    """Start sshd and wait until it answers; raises OSError when it ends or stays silent for a minute."""
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     child = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e"], start_new_session=True, env=ENVIRONMENT)
-    for _ in range(500):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         if child.poll() is not None:
             raise OSError(f"sshd ended with code {child.returncode}")
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", 22)) == 0:
                 return
         time.sleep(0.02)
-    raise OSError("sshd did not open port 22 within 10 s")
+    raise OSError("sshd did not open port 22 within 60 s")
 
 
 def run_scripts(plan: dict[str, Any], record: BootRecord) -> None:
@@ -283,10 +284,20 @@ def power_off(mounts: list[dict[str, str]]) -> None:
                     time.sleep(0.01)
             except ChildProcessError:
                 break
-    os.sync()
-    for item in reversed(mounts):
+    for item in reversed(mounts):  # the machine's own: what else is dirty on this host may take minutes
+        sync(item["path"])
         libc.umount2(item["path"].encode(), 0)
     fall_silent()
+
+
+def sync(path: str) -> None:
+    """Write back one file system; one that is not there or fails is no reason to stay on."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    libc.syncfs(handle)
+    os.close(handle)
 
 
 def fall_silent() -> None:
