@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import ssl
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from farshore_engine.agent import exclusion, snapshot
@@ -96,6 +97,7 @@ class Agent:
         self._watch = DiskWatch(config.disks)
         self._tracked = False  # whether there was a disk at any time
         self._sampled = SampleCursor()
+        self._ready = config.runtime_dir / "ready"
         self.watchdog = Watchdog(config.interpreter)
 
     def stop(self) -> None:
@@ -104,6 +106,7 @@ class Agent:
 
     def run(self) -> None:
         """Work until `stop`; raises StopFault when the configuration cannot work on this machine."""
+        self._unready()
         freezer = Freezer(self.watchdog, self._config.runtime_dir)
         if thawed := freezer.thaw_leftovers():
             log.warning("thawed what an earlier agent left frozen", extra={"fields": {"mounts": thawed}})
@@ -119,6 +122,7 @@ class Agent:
             self.watchdog.start()
             while not self._stop.is_set():
                 tracking = self._track(tracking)
+                self._say_ready()
                 if tracking is None:
                     self._stop.wait(NO_DISK_SECONDS)
                     continue
@@ -127,9 +131,24 @@ class Agent:
                 except DisksChanged:
                     log.warning("the disks have changed")
         finally:
+            self._unready()
             self.watchdog.stop()
             if tracking is not None:
                 tracking.choice.tracker.stop()
+
+    def _say_ready(self) -> None:
+        """Tell who installs: this process could use its configuration and found its disks."""
+        if self._ready.exists():
+            return
+        with suppress(OSError):
+            self._ready.parent.mkdir(parents=True, exist_ok=True)
+            partial = self._ready.with_suffix(".new")
+            partial.write_text(f"{os.getpid()}\n", encoding="ascii")
+            partial.replace(self._ready)
+
+    def _unready(self) -> None:
+        with suppress(OSError):
+            self._ready.unlink()
 
     def _track(self, before: Tracking | None) -> Tracking | None:
         """Track the disks that are there now, without a gap for those that were tracked before; None if all are gone.

@@ -60,7 +60,8 @@ sysv)
 *) "$file" restart ;;
 esac
 
-# It must be up, and still be the same process two seconds later.
+# It must be up, and still be the same process two seconds later, and when it says that it could use its configuration:
+# on a busy machine it takes longer until one that cannot has ended.
 tries=0
 until alive; do
     tries=$((tries + 1))
@@ -69,6 +70,12 @@ until alive; do
 done
 first=$(identity || true)
 sleep 2
+tries=0
+until [ "$(cat /run/farshore/ready 2>/dev/null)" = "${first#MainPID=}" ] || [ "$tries" -ge 60 ]; do
+    if ! alive || [ "$(identity || true)" != "$first" ]; then break; fi
+    tries=$((tries + 1))
+    sleep 1
+done
 if ! alive || [ "$(identity || true)" != "$first" ]; then
     if [ "$MANAGER" = systemd ]; then
         journalctl -u "$name" -n 15 --no-pager -o cat >&2 || systemctl status --no-pager "$name" >&2 || true
