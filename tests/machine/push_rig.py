@@ -6,10 +6,12 @@ import dataclasses
 import datetime
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -20,9 +22,11 @@ from tests.machines.namespace_source import NamespaceSource
 
 from farshore_engine.bundle import Bundle
 from farshore_engine.contract.assignment import Source, SSHCredentials
+from farshore_engine.contract.faults import WaitFault
 from farshore_engine.processserver.installer import AgentIdentity, DataPort
 
 MACHINE_ID = "shop.db1"
+Done = TypeVar("Done")
 
 
 @cache
@@ -84,6 +88,18 @@ def _listening(machine: NamespaceSource) -> set[str]:
     """Return the inodes of the sockets that listen at port 22 in the machine."""
     rows = [line.split() for line in Path(f"/proc/{machine.pid}/net/tcp").read_text().splitlines()[1:]]
     return {row[9] for row in rows if row[1].endswith(":0016") and row[3] == "0A"}
+
+
+def insist(step: Callable[[], Done], patience: float = 900) -> Done:
+    """Do a step of a push, again while the machine is too busy for it, as a process server does."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return step()
+        except WaitFault:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(5)
 
 
 @dataclass(frozen=True)
