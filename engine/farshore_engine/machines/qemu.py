@@ -42,7 +42,7 @@ from farshore_engine.machines.saved import save
 from farshore_engine.machines.spec import MachineKind, MachineState, Removal, RunningMachine
 
 PORT_ATTEMPTS = 5
-LAUNCH_SECONDS = 30
+LAUNCH_SECONDS = 120
 GONE_SECONDS = 1.0
 SSH_PORT = 22
 
@@ -221,13 +221,18 @@ def _run_qemu(command: list[str], directory: MachineDirectory) -> str:
     with log.open("wb") as errors:
         launch = ["setsid", "--fork", *command]
         subprocess.run(launch, cwd=directory.path, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, check=False)
-    begun = seen = time.monotonic()
-    # A process that is just replacing its program shows no command line for a moment: absence must last.
-    while time.monotonic() - seen < GONE_SECONDS and not log.stat().st_size:
+    begun = time.monotonic()
+    missed: float | None = None
+    while not log.stat().st_size:
         if _process_of(directory) is not None:
-            seen = time.monotonic()
+            missed = None
             if _tell(directory, "query-status"):
                 return ""
+        # A process that is just replacing its program shows no command line for a moment: absence must last.
+        elif missed is None:
+            missed = time.monotonic()
+        elif time.monotonic() - missed >= GONE_SECONDS:
+            break
         if time.monotonic() - begun > LAUNCH_SECONDS:
             return f"it did not answer within {LAUNCH_SECONDS} s"
         time.sleep(0.02)
