@@ -19,6 +19,7 @@ import pytest
 from azure.storage.blob import BlobServiceClient
 from tests.machine.reference_peer import mismatches
 from tests.machine.replication_rig import Stage, azure_vault, open_stage
+from tests.machine.test_replication_crashes import parsed
 
 from farshore_cli.dev.azurite import Azurite
 from farshore_engine.contract.faults import StopFault
@@ -66,8 +67,7 @@ class Server:
     def events(self, name: str) -> list[dict[str, Any]]:
         path = self.stage.directory / "ps.log"
         lines = path.read_text().splitlines() if path.exists() else []
-        found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
-        return [event for event in found if event["event"] == name]
+        return [event for event in parsed(lines) if event["event"] == name]
 
     def wait_events(self, name: str, count: int, timeout: float = 300) -> None:
         deadline = time.monotonic() + timeout
@@ -114,6 +114,7 @@ def kill_both(server: Server) -> None:
     server.kill()
 
 
+@pytest.mark.timeout(1800)  # two minutes, and six on a host under load
 def test_a_store_that_forgets_is_noticed_named_and_healed(tmp_path: Path, azurite: Azurite) -> None:
     vault = azure_vault(azurite.connection_string, azurite.account_url, CONTAINER)
     deaths: tuple[Callable[[Server], None], ...] = (kill_store, kill_both, kill_store)
