@@ -118,16 +118,7 @@ class ResourceManager:
     ) -> Json:
         def change() -> Json:
             response = self._answer(method, path, body, query, raw=True)
-            polling = ARMPolling(self._poll_every, lro_options={"final-state-via": "azure-async-operation"})
-            poller = LROPoller(self._pipeline(), response, lambda given: self._json(given.http_response), polling)
-            result = poller.result(self._longest)
-            if not poller.done():
-                raise WaitFault(
-                    f"cannot {what}: the Hub has worked on it for {self._longest:.0f} s and is not done",
-                    "It goes on there, and is looked at again",
-                    reason="HubSlow",
-                )
-            return result or {}
+            return self._retaken(lambda: self._wait(response, what))
 
         try:
             return self._asked(what, change)
@@ -135,6 +126,19 @@ class ResourceManager:
             if method == "DELETE" and fault.reason == "HubNotFound" and self.find(path) is None:
                 return {}
             raise
+
+    def _wait(self, response: Any, what: str) -> Json:
+        """Wait for what a request has begun, given the answer to it; return what is there at the end."""
+        polling = ARMPolling(self._poll_every, lro_options={"final-state-via": "azure-async-operation"})
+        poller = LROPoller(self._pipeline(), response, lambda given: self._json(given.http_response), polling)
+        result = poller.result(self._longest)
+        if not poller.done():
+            raise WaitFault(
+                f"cannot {what}: the Hub has worked on it for {self._longest:.0f} s and is not done",
+                "It goes on there, and is looked at again",
+                reason="HubSlow",
+            )
+        return result or {}
 
     def _asked(self, what: str, ask: Callable[[], R]) -> R:
         try:
@@ -151,14 +155,18 @@ class ResourceManager:
         *,
         raw: bool = False,
     ) -> Any:
-        """Make one request, with a new token if the old one is no longer taken; raises AzureError."""
+        """Make one request; raises AzureError."""
+        return self._retaken(lambda: self._send(method, path, body, query, raw))
+
+    def _retaken(self, ask: Callable[[], R]) -> R:
+        """Ask once more, with a new token, where the old one is no longer taken."""
         try:
-            return self._send(method, path, body, query, raw)
+            return ask()
         except HttpResponseError as error:
             if not faults.is_rejected_token(error):
                 raise
         self.close()
-        return self._send(method, path, body, query, raw)
+        return ask()
 
     def _send(
         self, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, str] | None, raw: bool

@@ -14,6 +14,7 @@ from tests.azuresim import AzureSim
 from tests.azuresim.hub import AUDIENCE, hub
 
 from farshore_engine.azurestack.faults import LONGEST_WORDS
+from farshore_engine.azurestack.machine import PowerState
 from farshore_engine.azurestack.machines import Machines
 from farshore_engine.azurestack.metadata import parse
 from farshore_engine.azurestack.profile import VERSIONS, version_of
@@ -171,6 +172,20 @@ def test_a_token_that_is_no_longer_taken_is_replaced(revoke: bool, sim: AzureSim
     assert list(manager.all(list_path(sim))) == []
     sim.faults.expire_token("GET", MACHINES, revoke=revoke)
     assert list(manager.all(list_path(sim))) == []
+
+
+@pytest.mark.parametrize("revoke", [False, True], ids=["expired", "revoked"])
+def test_a_token_that_is_no_longer_taken_in_the_middle_of_an_operation_is_replaced_and_nothing_is_begun_twice(
+    revoke: bool, sim: AzureSim, machines: Machines, subnet: str
+) -> None:
+    """A machine was about to be off, and its run said that the login was refused."""
+    add(sim, subnet, "shop", "10.1.0.4")
+    (machine,) = machines.all()
+    sim.faults.expire_token("GET", "*/operations/*", revoke=revoke)
+    machines.shut_down(machine)
+    assert machines.power(machine.id) is PowerState.STOPPED
+    assert len([one for one in sim.calls if one.path.endswith("/powerOff")]) == 1
+    assert [path for _, _, path in sim.faults.struck if "/operations/" in path]
 
 
 def test_a_claims_challenge_is_answered(sim: AzureSim, manager: ResourceManager) -> None:

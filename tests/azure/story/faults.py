@@ -10,7 +10,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.azuresim import ArmError, AzureSim, Fault, Record
 from tests.azuresim.arm.faults import Kind
@@ -65,9 +65,9 @@ TROUBLES = (
 
 
 def _login(sim: AzureSim, number: int, fault: Fault) -> object:
-    """Let tokens be dead from a call on, and the next logins go wrong."""
-    sim.faults.expire_token("*", "*", nth=number, revoke=True)
-    return sim.faults.plan(fault)
+    """Let tokens be dead from a call on, and the logins that follow go wrong."""
+    dead = sim.faults.expire_token("*", "*", nth=number, revoke=True)
+    return sim.faults.plan(replace(fault, after=dead))
 
 
 def _refused(plane: str, status: int, code: str, message: str, *, nth: int = 1, times: int = 1) -> Fault:

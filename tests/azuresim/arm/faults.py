@@ -31,7 +31,8 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True)
 class Fault:
-    """`nth` counts matching calls from 1; it strikes `times` calls in a row. `plane`: arm, data or token."""
+    """`nth` counts matching calls from 1, and `after` only those since another fault struck; it strikes `times` calls in
+    a row. `plane`: arm, data or token."""
 
     kind: Kind
     method: str = "*"
@@ -42,6 +43,7 @@ class Fault:
     polls: int = 0
     revoke: bool = False
     plane: str = "arm"
+    after: Fault | None = None
 
     def matches(self, plane: str, method: str, path: str) -> bool:
         return (
@@ -75,7 +77,7 @@ class Faults:
         due = None
         with self._lock:
             for fault in self.planned:
-                if not fault.matches(plane, method, path):
+                if not fault.matches(plane, method, path) or not self._is_on(fault):
                     continue
                 count = self._seen[id(fault)] = self._seen.get(id(fault), 0) + 1
                 if due is None and fault.nth <= count < fault.nth + fault.times:
@@ -83,6 +85,9 @@ class Faults:
             if due is not None:
                 self.struck.append((due, method, path))
         return due
+
+    def _is_on(self, fault: Fault) -> bool:
+        return fault.after is None or any(one is fault.after for one, _, _ in self.struck)
 
     def refuse(
         self, method: str, path: str, status: int, code: str, message: str = "Planned by a test.", *,
