@@ -226,6 +226,24 @@ def unplanned(**more: str) -> Circle:
     return Circle(mode="unplanned", shutdownSource="Required", recoveryPoint="LatestProcessed", **more)
 
 
+@pytest.mark.parametrize("carried_out", [True, False], ids=["switched-off-after-all", "never-asked"])
+def test_a_machine_that_may_have_been_switched_off_is_started_by_an_abort(carried_out: bool) -> None:
+    """The order was taken and the login was refused then: nobody started the machine again."""
+    circle = unplanned()
+    circle.fail.add(TaskKind.SHUTDOWN_SOURCE)
+    circle.edit(activeSite="recovery")
+    circle.settle()
+    (run,) = circle.runs("Failover")
+    assert run.status.phase is RunPhase.FAILED
+    assert "Whether it was switched off at site stack is not known" in run.status.account
+    assert f"set spec.abort to {run.metadata.name}" in run.status.account
+    circle.power["web-01"][HOME] = not carried_out
+    circle.edit(abort=run.metadata.name)
+    circle.settle()
+    assert circle.runs("Abort")[-1].status.phase is RunPhase.SUCCEEDED
+    assert circle.power["web-01"] == {HOME: True, AWAY: False} and circle.violations == []
+
+
 def test_an_unplanned_failover_is_undone_only_if_the_source_answers() -> None:
     circle = Circle(mode="unplanned", shutdownSource="Never")
     circle.power["web-01"][HOME] = False  # it is gone

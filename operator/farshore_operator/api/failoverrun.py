@@ -92,7 +92,7 @@ class RunMember(Model):
     point: Word | None = None
     """Commit, Abort and Reprotect: recovery point that the machine was made from; absent if none was chosen."""
     stopped: bool = False
-    """Abort: whether the machine was stopped at the site that it leaves, by the run that is undone."""
+    """Abort: whether the machine was stopped, or may be, at the site that it leaves, by the run that is undone."""
     arrived: bool = False
     """Abort: whether the machine was started where it was recovered, by the run that is undone."""
     network: Word | None = None

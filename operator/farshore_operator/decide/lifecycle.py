@@ -124,6 +124,13 @@ def was_stopped(run: FailoverRun, member: RunMember) -> bool:
     return member.stopped or any(step_phase(run, step, member.protected_vm) is StepPhase.SUCCEEDED for step in stopping)
 
 
+def may_be_stopped(run: FailoverRun, member: RunMember) -> bool:
+    """Tell whether the run may have switched the machine off and does not know it: it was to, failed, and went no
+    further. Whoever took the order may carry it out after the run lost sight of it."""
+    phase = step_phase(run, StepName.SHUTDOWN_SOURCE, member.protected_vm)
+    return phase in (StepPhase.RUNNING, StepPhase.FAILED) and not has_arrived(run, member)
+
+
 def has_arrived(run: FailoverRun, member: RunMember) -> bool:
     """Tell whether the run has begun to start the machine where it goes."""
     starting = (StepName.START_MACHINE, StepName.START_SOURCE)

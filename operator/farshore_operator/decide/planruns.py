@@ -132,7 +132,8 @@ def _member(observed: ObservedVM | None, previous: FailoverRun, member: RunMembe
     """Return a machine's part in the run that follows; what the earlier run did to it is frozen with it."""
     result = lifecycle.result_of(previous, member.protected_vm)
     update: dict[str, object] = {
-        "stopped": lifecycle.was_stopped(previous, member),
+        "stopped": lifecycle.was_stopped(previous, member)
+        or (kind is RunKind.ABORT and lifecycle.may_be_stopped(previous, member)),
         "arrived": kind is RunKind.ABORT and lifecycle.has_arrived(previous, member),
         "point": result.point.name if result.point is not None else member.point,
     }

@@ -45,16 +45,21 @@ def _half(run: str, spec: FailoverRunSpec, status: FailoverRunStatus, member: Ru
     phases = {step.name: step.phase for step in status.steps if step.member == name}
     words = {"source": member.source_site, "target": member.target_site, "name": member.target_name}
     done = [text.format(**words) for step, text in _DONE.items() if phases.get(step.value) is StepPhase.SUCCEEDED]
-    if not done:
+    arrived = StepName.START_MACHINE.value in phases or StepName.START_SOURCE.value in phases
+    unsure = not arrived and phases.get(StepName.SHUTDOWN_SOURCE.value) is StepPhase.FAILED
+    if not done and not unsure:
         return ""
     stopped = member.stopped or any(
         phases.get(step.value) is StepPhase.SUCCEEDED for step in (StepName.FINAL_POINT, StepName.SHUTDOWN_SOURCE)
     )
-    text = f"{name}: {', '.join(done)}."
+    text = f"{name}: {', '.join(done) or f'nothing was done at site {member.target_site}'}."
     if spec.kind in _MOVES and stopped:
         lost = "" if spec.mode is Mode.PLANNED else "; whatever it wrote after its last point is on its own disks still"
         undo = f"That can be undone: set spec.abort to {run}, and it is started again at site {member.source_site}"
         return f"{text} {undo}{lost}.{_left_apart(member) if spec.kind is RunKind.FAILBACK else ''}"
+    if unsure:
+        undo = f"if it is off, set spec.abort to {run}, and it is started again"
+        return f"{text} Whether it was switched off at site {member.source_site} is not known: {undo}."
     if spec.kind in _MOVES:
         return f"{text} It was not stopped at site {member.source_site}, where replication goes on if it still runs."
     if spec.kind is RunKind.ABORT and phases.get(StepName.REMOVE_RECOVERED.value) is StepPhase.SUCCEEDED:

@@ -100,10 +100,12 @@ class Stage:
         """What commits, undoes, reverses or replaces a run, as `decide/planruns` makes it."""
         old, members = previous.spec, []
         for member in old.members:
+            begun = {step for step, name in previous.begun if name == member.protected_vm}
+            arrived = not begun.isdisjoint(STARTS)
+            unsure = StepName.SHUTDOWN_SOURCE in begun and not arrived and kind is RunKind.ABORT
             update = {
-                "stopped": member.stopped or previous.did(member.protected_vm, *STOPS),
-                "arrived": kind is RunKind.ABORT
-                and any((one, member.protected_vm) in previous.begun for one in STARTS),
+                "stopped": member.stopped or previous.did(member.protected_vm, *STOPS) or unsure,
+                "arrived": arrived and kind is RunKind.ABORT,
                 "point": previous.points.get(member.protected_vm) or member.point,
                 "epoch": max(member.epoch, self.actors[member.protected_vm].epoch),
                 "delete_points": True if kind is RunKind.COMMIT else None,
