@@ -31,8 +31,8 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True)
 class Fault:
-    """`nth` counts matching calls from 1, those since `after` struck if that is given; it strikes `times` calls in a row.
-    `plane`: arm, data or token."""
+    """`nth` counts matching calls from 1, those since `after` struck if that is given; it strikes `times` calls in a
+    row. `plane`: arm, data or token."""
 
     kind: Kind
     method: str = "*"
