@@ -92,6 +92,8 @@ class Registration(Model):
 
     phase: RegistrationPhase
     """Pending, Registered or Refused."""
+    refused_contact: datetime | None = None
+    """Refused: lastContact of the appliance's report that was refused; a newer report is not judged yet."""
     service_account: Word | None = None
     """ServiceAccount of the appliance."""
     sealed_token: Annotated[str, Field(max_length=16384)] | None = None

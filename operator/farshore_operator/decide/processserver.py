@@ -209,11 +209,14 @@ def _registration(observed: ObservedServer, refusal: Refusal | None, now: dateti
     if old.registered_at:
         return old  # what happens later, such as a wrong clock, does not undo it
     if refusal:
-        return old.model_copy(update={"phase": RegistrationPhase.REFUSED})
+        report = observed.server.status.appliance
+        judged = report.last_contact if report is not None else None
+        return old.model_copy(update={"phase": RegistrationPhase.REFUSED, "refused_contact": judged})
     if not _asked(observed.server):
-        return old.model_copy(update={"phase": RegistrationPhase.PENDING})
+        return old.model_copy(update={"phase": RegistrationPhase.PENDING, "refused_contact": None})
     update = {
         "phase": RegistrationPhase.REGISTERED,
+        "refused_contact": None,
         "service_account": appliance(observed.server.metadata.name),
         "registered_at": now.replace(microsecond=0),
     }

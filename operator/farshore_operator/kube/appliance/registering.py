@@ -24,8 +24,6 @@ from farshore_operator.kube.resources import PROCESS_SERVER
 PATIENCE = 90.0
 """Seconds to wait for the operator's answer."""
 POLL = 0.5
-REFUSAL_AGE = 3.0
-"""Seconds after which a refusal is about this request: an earlier one may still be in the status."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,9 @@ def register(
     check_clock(skew)
     check_expiry(key, now().timestamp() - skew)
     _claim(client, key, candidate, state)
-    _request(client, key, candidate, state, (now(), skew))
-    registration, token = _await(client, key, candidate, state)
+    asked = now()
+    _request(client, key, candidate, state, (asked, skew))
+    registration, token = _await(client, key, candidate, state, asked)
     state.save(registration, token)
     return registration
 
@@ -174,17 +173,22 @@ def _request(
     client.apply(PROCESS_SERVER, key.namespace, {"metadata": {"name": candidate.name}, "status": status}, "status")
 
 
-def _await(client: Client, key: RegistrationKey, candidate: Candidate, state: StateDir) -> tuple[Registration, str]:
-    """Wait for the operator's answer, and open the token."""
+def _await(
+    client: Client, key: RegistrationKey, candidate: Candidate, state: StateDir, asked: datetime
+) -> tuple[Registration, str]:
+    """Wait for the operator's answer to the report of that moment, and open the token.
+
+    The status may still refuse an earlier report, however long the operator takes.
+    """
     began = time.monotonic()
     mine = public_key(state.sealing_key())
-    while (waited := time.monotonic() - began) < PATIENCE:
+    while time.monotonic() - began < PATIENCE:
         body = client.get(PROCESS_SERVER, key.namespace, candidate.name)
         server = ProcessServer.of(body) if body else None
         answer = server.status.registration if server else None
         if server is not None and answer is not None:
             refused = server.status.condition(REGISTERED)
-            if waited > REFUSAL_AGE and answer.phase is RegistrationPhase.REFUSED and refused is not None:
+            if answer.phase is RegistrationPhase.REFUSED and answer.refused_contact == asked and refused is not None:
                 raise StopFault(f"the operator refuses {candidate.name}: {refused.message}", reason=refused.reason)
             if answer.sealed_token and answer.service_account and answer.public_key == mine:
                 token = unseal(answer.sealed_token, state.sealing_key(), f"{key.namespace}/{candidate.name}")
