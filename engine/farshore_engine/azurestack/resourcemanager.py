@@ -40,7 +40,7 @@ R = TypeVar("R")
 
 
 class ResourceManager:
-    """Resource Manager of one site. Thread-safe.
+    """Resource Manager of one site, for one thread at a time.
 
     Args:
         poll_every: seconds between two looks at a long operation that does not say Retry-After.

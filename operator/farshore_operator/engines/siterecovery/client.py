@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ TIMEOUTS = {"connection_timeout": 10, "read_timeout": 60}
 
 
 class VaultClient:
-    """The two clients of a vault. Thread-safe, as they are. Nothing is retried here: the driver looks again.
+    """The two clients of a vault, for one thread at a time. Nothing is retried here: the driver looks again.
 
     Once Resource Manager has refused their token, who asks next asks with a new one: the SDKs would offer the old one
     until its time is over.
@@ -44,7 +43,6 @@ class VaultClient:
 
     def __init__(self, settings: VaultSettings) -> None:
         self.settings = settings
-        self._lock = threading.Lock()
         self._refused = False
         self._made = self._make()
 
@@ -61,12 +59,11 @@ class VaultClient:
         return self._clients()[1]
 
     def _clients(self) -> tuple[Any, Any]:
-        with self._lock:
-            if self._refused:
-                for client in self._made:
-                    client.close()
-                self._refused, self._made = False, self._make()
-            return self._made
+        if self._refused:
+            for client in self._made:
+                client.close()
+            self._refused, self._made = False, self._make()
+        return self._made
 
     def _make(self) -> tuple[Any, Any]:
         settings, verify = self.settings, _verify(self.settings.ca_bundle)
