@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from farshore_cli.dev import processes
 from farshore_cli.dev.processes import Lifeline, Process, free_ports, load, save, start, tail
 from farshore_engine.contract.faults import StopFault
 
@@ -59,6 +60,25 @@ def test_a_killed_child_is_not_taken_for_alive_while_it_is_a_corpse(sleeper: Pro
     while sleeper.alive:
         assert time.monotonic() < deadline
     sleeper.stop()
+
+
+def test_a_program_that_ends_while_it_is_looked_at_leaves_the_process_table(
+    sleeper: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was told that it is gone met its corpse."""
+    stat, look = Path(f"/proc/{sleeper.pid}/stat"), processes._began
+
+    def ends(pid: int) -> int | None:
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+            assert time.monotonic() < deadline
+        return look(pid)
+
+    monkeypatch.setattr(processes, "_began", ends)
+    assert not sleeper.alive
+    monkeypatch.undo()
+    assert not stat.exists()
 
 
 def test_a_program_whose_first_thread_has_ended_is_alive_until_the_last_one_has(tmp_path: Path) -> None:

@@ -41,9 +41,11 @@ class Process:
     @property
     def alive(self) -> bool:
         """Tell whether this very process still runs."""
+        if self.boot == _boot() and _began(self.pid) == self.began:
+            return True
         with suppress(ChildProcessError):
-            os.waitpid(self.pid, os.WNOHANG)  # if it is our child, let it leave the process table
-        return self.boot == _boot() and _began(self.pid) == self.began
+            os.waitpid(self.pid, os.WNOHANG)  # if it was our child, let it leave the process table
+        return False
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, unless the process is gone."""
