@@ -13,7 +13,7 @@ from farshore_operator.api import FailoverRun, ProtectedVM
 from farshore_operator.api.failoverplan import Mode
 from farshore_operator.api.failoverrun import MemberResult, RunKind, RunMember, RunPhase, StepPhase
 from farshore_operator.api.protectedvm import Place, ProtectionPhase, RecoveredMachine, Standing
-from farshore_operator.decide.runsteps import StepName
+from farshore_operator.decide.runsteps import STOPPING, StepName
 
 OVER = (RunPhase.SUCCEEDED, RunPhase.FAILED, RunPhase.ABORTED, RunPhase.CLEANED_UP)
 AT_RECOVERY = (Place.FAILED_OVER, Place.COMMITTED, Place.REVERSED)
@@ -120,15 +120,16 @@ def fence_of(run: FailoverRun, member: RunMember) -> int:
 
 def was_stopped(run: FailoverRun, member: RunMember) -> bool:
     """Tell whether the run, or the one that it replaces, has stopped the machine at the site that it leaves."""
-    stopping = (StepName.FINAL_POINT, StepName.SHUTDOWN_SOURCE)
-    return member.stopped or any(step_phase(run, step, member.protected_vm) is StepPhase.SUCCEEDED for step in stopping)
+    name = member.protected_vm
+    return member.stopped or any(step_phase(run, step, name) is StepPhase.SUCCEEDED for step in STOPPING)
 
 
 def may_be_stopped(run: FailoverRun, member: RunMember) -> bool:
     """Tell whether the run may have switched the machine off and does not know it: it was to, failed, and went no
     further. Whoever took the order may carry it out after the run lost sight of it."""
-    phase = step_phase(run, StepName.SHUTDOWN_SOURCE, member.protected_vm)
-    return phase in (StepPhase.RUNNING, StepPhase.FAILED) and not has_arrived(run, member)
+    unsure = (StepPhase.RUNNING, StepPhase.FAILED)
+    asked = any(step_phase(run, step, member.protected_vm) in unsure for step in STOPPING)
+    return asked and not has_arrived(run, member)
 
 
 def has_arrived(run: FailoverRun, member: RunMember) -> bool:

@@ -115,6 +115,8 @@ BY_SERVICE = {
     RunKind.COMMIT: (StepRule(StepName.RECORD, TaskKind.COMMIT, Side.RECOVERY, _DAY),),
 }
 """The steps of a member whose engine moves it by itself; the other kinds of runs are refused at their start."""
+STOPPING = (StepName.FINAL_POINT, StepName.SHUTDOWN_SOURCE)
+"""Steps after which the machine is off where it ran."""
 PINNING = (StepName.SELECT_POINT, StepName.CLEAN_UP)
 """Steps that name the pin of their own run."""
 

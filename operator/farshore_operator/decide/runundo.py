@@ -12,7 +12,7 @@ from farshore_operator.api.failoverrun import (
     StepPhase,
 )
 from farshore_operator.api.site import Provider
-from farshore_operator.decide.runsteps import StepName
+from farshore_operator.decide.runsteps import STOPPING, StepName
 
 _DONE = {
     StepName.FINAL_POINT: "it took its last recovery point and was switched off at site {source}",
@@ -46,12 +46,10 @@ def _half(run: str, spec: FailoverRunSpec, status: FailoverRunStatus, member: Ru
     words = {"source": member.source_site, "target": member.target_site, "name": member.target_name}
     done = [text.format(**words) for step, text in _DONE.items() if phases.get(step.value) is StepPhase.SUCCEEDED]
     arrived = StepName.START_MACHINE.value in phases or StepName.START_SOURCE.value in phases
-    unsure = not arrived and phases.get(StepName.SHUTDOWN_SOURCE.value) is StepPhase.FAILED
+    unsure = not arrived and any(phases.get(step.value) is StepPhase.FAILED for step in STOPPING)
     if not done and not unsure:
         return ""
-    stopped = member.stopped or any(
-        phases.get(step.value) is StepPhase.SUCCEEDED for step in (StepName.FINAL_POINT, StepName.SHUTDOWN_SOURCE)
-    )
+    stopped = member.stopped or any(phases.get(step.value) is StepPhase.SUCCEEDED for step in STOPPING)
     text = f"{name}: {', '.join(done) or f'nothing was done at site {member.target_site}'}."
     if spec.kind in _MOVES and stopped:
         lost = "" if spec.mode is Mode.PLANNED else "; whatever it wrote after its last point is on its own disks still"

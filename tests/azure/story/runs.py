@@ -17,11 +17,21 @@ from farshore_engine.contract.tasks import TaskAssignment, TaskPhase, TaskReport
 from farshore_operator.api.failoverplan import Mode, ShutdownSource
 from farshore_operator.api.failoverrun import FailoverRunSpec, Owner, RunKind, RunMember
 from farshore_operator.decide.runspec import hashed
-from farshore_operator.decide.runsteps import RULES, Side, StepName, StepRule, limit, may_fail, on, sequence, task_input
+from farshore_operator.decide.runsteps import (
+    RULES,
+    STOPPING,
+    Side,
+    StepName,
+    StepRule,
+    limit,
+    may_fail,
+    on,
+    sequence,
+    task_input,
+)
 from farshore_operator.kube.appliance.resolve import IN_CLOUD, LOGS_IN
 
 AZURE, HUB = "ps-azure", "ps-hub"
-STOPS = (StepName.FINAL_POINT, StepName.SHUTDOWN_SOURCE)
 STARTS = (StepName.START_MACHINE, StepName.START_SOURCE)
 
 
@@ -102,9 +112,9 @@ class Stage:
         for member in old.members:
             begun = {step for step, name in previous.begun if name == member.protected_vm}
             arrived = not begun.isdisjoint(STARTS)
-            unsure = StepName.SHUTDOWN_SOURCE in begun and not arrived and kind is RunKind.ABORT
+            unsure = not (arrived or begun.isdisjoint(STOPPING)) and kind is RunKind.ABORT
             update = {
-                "stopped": member.stopped or previous.did(member.protected_vm, *STOPS) or unsure,
+                "stopped": member.stopped or previous.did(member.protected_vm, *STOPPING) or unsure,
                 "arrived": arrived and kind is RunKind.ABORT,
                 "point": previous.points.get(member.protected_vm) or member.point,
                 "epoch": max(member.epoch, self.actors[member.protected_vm].epoch),
