@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.unit.test_machines_process import FIRST_THREAD_ENDS
 
 from farshore_cli.dev import processes
 from farshore_cli.dev.processes import Lifeline, Process, free_ports, load, save, start, tail
@@ -82,13 +83,7 @@ def test_a_program_that_ends_while_it_is_looked_at_leaves_the_process_table(
 
 
 def test_a_program_whose_first_thread_has_ended_is_alive_until_the_last_one_has(tmp_path: Path) -> None:
-    script = (
-        "import ctypes, platform, threading, time\n"
-        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
-        "libc = ctypes.PyDLL(None)\n"
-        "libc.syscall(60 if platform.machine() == 'x86_64' else 93, 0)\n"  # exit, of this thread only
-    )
-    survivor = start("survivor", [sys.executable, "-c", script], tmp_path / "log")
+    survivor = start("survivor", [sys.executable, "-c", FIRST_THREAD_ENDS], tmp_path / "log")
     stat = Path(f"/proc/{survivor.pid}/stat")
     deadline = time.monotonic() + 60
     while stat.read_text().rpartition(")")[2].split()[0] != "Z":

@@ -22,6 +22,7 @@ from typing import Self
 
 from farshore_cli.dev.cache import cache_root, only_one
 from farshore_engine.contract.faults import StopFault, WaitFault
+from farshore_engine.machines.process import ProcessRef
 
 # Below the range from which the kernel takes ports for outgoing connections: a port stays free for a restart.
 _PORTS = range(14000, 32000)
@@ -165,17 +166,9 @@ def start(
 
 
 def _began(pid: int) -> int | None:
-    """Give the start time of a live process in clock ticks since boot; None if it is gone or only a corpse.
-
-    A process whose first thread has ended is shown as a zombie (Z) too while other threads of it end, and until the
-    last of them has, its ports stay taken: proc_pid_stat(5), field num_threads.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    state, threads, began = fields[0], int(fields[17]), int(fields[19])
-    return None if state == "X" or (state == "Z" and threads <= 1) else began
+    """Give the start time of a live process in clock ticks since boot; None if it is gone or only a corpse."""
+    found = ProcessRef.of(pid)
+    return found.start_ticks if found is not None else None
 
 
 def _boot() -> str:
