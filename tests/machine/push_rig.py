@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
+from tests.machines.backing import insist
 from tests.machines.namespace_source import NamespaceSource
 
 from farshore_engine.bundle import Bundle
 from farshore_engine.contract.assignment import Source, SSHCredentials
-from farshore_engine.contract.faults import WaitFault
 from farshore_engine.processserver.installer import AgentIdentity, DataPort
 
 MACHINE_ID = "shop.db1"
@@ -90,16 +90,9 @@ def _listening(machine: NamespaceSource) -> set[str]:
     return {row[9] for row in rows if row[1].endswith(":0016") and row[3] == "0A"}
 
 
-def insist(step: Callable[[], Done], patience: float = 900) -> Done:
+def pushed(step: Callable[[], Done]) -> Done:
     """Do a step of a push, again while the machine is too busy for it, as a process server does."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            return step()
-        except WaitFault:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(5)
+    return insist(step, 900, 5)
 
 
 @dataclass(frozen=True)

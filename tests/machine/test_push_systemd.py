@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pydantic import SecretStr
-from tests.machine.push_rig import identity, insist
+from tests.machine.push_rig import identity, pushed
 from tests.machines.qemu_source import QemuSource
 
 from farshore_engine.bundle import build_bundle
@@ -34,7 +34,7 @@ def test_agent_lives_under_systemd() -> None:
         def show(name: str) -> str:
             return guest.ssh(f"systemctl show -p {name} --value {UNIT}").stdout.strip()
 
-        insist(lambda: installer.install(source, identity(), print))
+        pushed(lambda: installer.install(source, identity(), print))
         assert (show("ActiveState"), show("UnitFileState")) == ("active", "enabled")
         assert show("ControlGroup") == f"/system.slice/{UNIT}.service"
         first = show("MainPID")
@@ -43,7 +43,7 @@ def test_agent_lives_under_systemd() -> None:
         said = f"journalctl -u {UNIT} -o cat | grep -m 1 tracking"
         guest.ssh(f"for i in $(seq 200); do {said} && exit; sleep 1; done; exit 1", timeout=400)
 
-        insist(lambda: installer.install(source, identity(), print))
+        pushed(lambda: installer.install(source, identity(), print))
         assert show("MainPID") == first, "an agent that is current is not restarted"
 
         new = f"systemctl -q is-active {UNIT} && ! systemctl show -p MainPID --value {UNIT} | grep -qxE '0|{first}'"
@@ -51,7 +51,7 @@ def test_agent_lives_under_systemd() -> None:
         assert show("ActiveState") == "active"
         assert show("MainPID") not in ("0", first)
 
-        insist(lambda: installer.uninstall(source))
+        pushed(lambda: installer.uninstall(source))
         left = guest.ssh("ls -d /opt/farshore /etc/farshore /etc/systemd/system/*farshore* 2>/dev/null; true").stdout
         assert left == ""
         assert show("LoadState") == "not-found"

@@ -22,20 +22,25 @@ FICLONE = 0x40049409
 PATIENCE = 60.0
 """Seconds for the kernel to let go of what nobody uses any more."""
 StoreKind = Literal["plain", "xfs", "btrfs"]
-Stopped = TypeVar("Stopped")
+Done = TypeVar("Done")
 MAKE_STORE = {"xfs": ["mkfs.xfs", "-q", "-f", "-m", "reflink=1"], "btrfs": ["mkfs.btrfs", "-q", "-f"]}
 
 
-def stopped(stop: Callable[[], Stopped]) -> Stopped:
-    """Stop a machine, again while the kernel still holds something of it, as whoever uses machines does."""
-    deadline = time.monotonic() + PATIENCE
+def insist(step: Callable[[], Done], patience: float, pause: float) -> Done:
+    """Do something until it raises no WaitFault any more; patience and pause are seconds."""
+    deadline = time.monotonic() + patience
     while True:
         try:
-            return stop()
+            return step()
         except WaitFault:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.5)
+            time.sleep(pause)
+
+
+def stopped(stop: Callable[[], Done]) -> Done:
+    """Stop a machine, again while the kernel still holds something of it, as whoever uses machines does."""
+    return insist(stop, PATIENCE, 0.5)
 
 
 @dataclass(frozen=True)
