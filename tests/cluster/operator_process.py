@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 import yaml
 from kubernetes import config
-from tests.cluster.api_objects import ROOT, Caller
+from tests.cluster.api_objects import ROOT
 from tests.cluster.chart_world import SYSTEM, install
 from tests.cluster.waiting import PATIENCE, eventually
 
@@ -54,7 +54,6 @@ class Installation:
             api = config.new_client_from_config(str(self.plane.kubeconfig))
             self.admin = Client(api, "test-admin")
             self.authority = authority_of(api)
-            self._caller = Caller(self.plane)
             self.start_operator()
         except BaseException:
             self.close()
@@ -158,19 +157,6 @@ class Installation:
                 status = getattr(found, "status", None)
                 if hasattr(status, "conditions"):
                     assert violations(found, status, datetime.now(UTC)) == []
-
-    def may(self, namespace: str, account: str, verb: str, resource: str) -> bool:
-        """Ask whether a right of a ServiceAccount is in force, which follows some moments after it was granted."""
-        who = {"user": f"system:serviceaccount:{namespace}:{account}"}
-        asked = {"namespace": namespace, "verb": verb, "group": "farshore.dev", "resource": resource}
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SubjectAccessReview",
-            "spec": {**who, "resourceAttributes": asked},
-        }
-        answer = self._caller.send("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
-        assert answer.allowed, answer.message
-        return bool(answer.body["status"]["allowed"])
 
     def client_as(self, namespace: str, account: str) -> Client:
         """Speak as a ServiceAccount."""

@@ -9,10 +9,11 @@ import threading
 from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
+from tests.cluster.api_objects import Caller
 from tests.cluster.operator_process import Installation
+from tests.cluster.people import can
 from tests.cluster.waiting import eventually
 
 from farshore_engine.contract.assignment import Desired, MachineAssignment
@@ -43,8 +44,8 @@ STATES = {Desired.REPLICATE: State.REPLICATING, Desired.PAUSE: State.PAUSED, Des
 
 def issue_key(world: Installation, namespace: str, site: str) -> RegistrationKey:
     """Issue a registration key as the administrator, as soon as it is good for something."""
-    may = partial(world.may, namespace, registrar(site), "create", "processservers")
-    eventually(may, f"the registrar of {site} has no rights")
+    who = Caller.account(world.plane, namespace, registrar(site))
+    eventually(lambda: can(who, namespace, "create", "processservers"), f"the registrar of {site} has no rights")
     return issue(world.admin, world.authority, namespace, site, datetime.now(UTC))
 
 
