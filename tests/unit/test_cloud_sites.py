@@ -10,7 +10,7 @@ from tests.unit.test_appliance_resolve import SECRETS, objects, resolve, start_t
 
 from farshore_engine.contract.site import CloudInterface, CloudProvider
 from farshore_engine.contract.tasks import TaskKind
-from farshore_operator.api import Site
+from farshore_operator.api import FailoverRun, Site
 from farshore_operator.api.failoverplan import Overrides
 from farshore_operator.api.failoverrun import FailoverRunSpec, FailoverRunStatus, RunKind, RunPhase, Step, StepPhase
 from farshore_operator.api.site import Provider
@@ -189,7 +189,9 @@ def test_who_undoes_a_failback_is_told_what_is_left_at_the_hub(
     undoes = RunKind.FAILBACK if kind is RunKind.ABORT else None
     spec = spec.model_copy(update={"kind": kind, "members": (member,), "undoes": undoes})
     steps = (Step(name="FinalPoint", member=member.protected_vm, phase=StepPhase.SUCCEEDED),)
-    told = account("run-1", spec, FailoverRunStatus(phase=phase, steps=steps)) or ""
+    status = FailoverRunStatus(phase=phase, steps=steps)
+    meta = {"name": "run-1", "namespace": "shop"}
+    told = account(FailoverRun.of({"metadata": meta, "spec": spec.dump(), "status": status.dump()})) or ""
     if provider is None:
         assert "taken apart" not in told
     else:

@@ -199,7 +199,7 @@ def _status(journal: Journal, phase: RunPhase, checks: tuple[Check, ...]) -> Fai
         }
     )
     full = with_reports(journal, with_results(journal, base))
-    full = full.model_copy(update={"account": account(run.metadata.name, run.spec, full)})
+    full = full.model_copy(update={"account": account(run.model_copy(update={"status": full}))})
     health = verdict(run, full)
     own = (*own_conditions(run, old, full), *report_conditions(journal, full))
     conditions = settle(old.conditions, health, own, run.metadata.generation, now)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from farshore_operator.api import FailoverRun
 from farshore_operator.api.failoverplan import Mode
 from farshore_operator.api.failoverrun import (
     FailoverRunSpec,
-    FailoverRunStatus,
     RunKind,
     RunMember,
     RunPhase,
     StepPhase,
 )
 from farshore_operator.api.site import Provider
-from farshore_operator.decide.runsteps import STOPPING, StepName
+from farshore_operator.decide import lifecycle
+from farshore_operator.decide.runsteps import StepName
 
 _DONE = {
     StepName.FINAL_POINT: "it took its last recovery point and was switched off at site {source}",
@@ -29,34 +30,34 @@ _DONE = {
 _MOVES = (RunKind.FAILOVER, RunKind.FAILBACK)
 
 
-def account(run: str, spec: FailoverRunSpec, status: FailoverRunStatus) -> str | None:
+def account(run: FailoverRun) -> str | None:
     """Say what was done, what was not, and what can or cannot be undone; None while there is nothing to say."""
+    spec, status = run.spec, run.status
     if status.phase is RunPhase.SUCCEEDED and spec.kind is RunKind.ABORT:
         return " ".join(_undone(spec, member) for member in spec.members) or None
     if status.phase is not RunPhase.FAILED:
         return None
-    told = [_half(run, spec, status, member) for member in spec.members]
+    told = [_half(run, member) for member in spec.members]
     return " ".join(text for text in told if text) or "Nothing was done to any machine."
 
 
-def _half(run: str, spec: FailoverRunSpec, status: FailoverRunStatus, member: RunMember) -> str:
+def _half(run: FailoverRun, member: RunMember) -> str:
     """Tell of one machine of a run that failed."""
-    name = member.protected_vm
-    phases = {step.name: step.phase for step in status.steps if step.member == name}
+    name, spec = member.protected_vm, run.spec
+    phases = {step.name: step.phase for step in run.status.steps if step.member == name}
     words = {"source": member.source_site, "target": member.target_site, "name": member.target_name}
     done = [text.format(**words) for step, text in _DONE.items() if phases.get(step.value) is StepPhase.SUCCEEDED]
-    arrived = StepName.START_MACHINE.value in phases or StepName.START_SOURCE.value in phases
-    unsure = not arrived and any(phases.get(step.value) is StepPhase.FAILED for step in STOPPING)
+    unsure = lifecycle.may_be_stopped(run, member)
     if not done and not unsure:
         return ""
-    stopped = member.stopped or any(phases.get(step.value) is StepPhase.SUCCEEDED for step in STOPPING)
     text = f"{name}: {', '.join(done) or f'nothing was done at site {member.target_site}'}."
-    if spec.kind in _MOVES and stopped:
+    if spec.kind in _MOVES and lifecycle.was_stopped(run, member):
         lost = "" if spec.mode is Mode.PLANNED else "; whatever it wrote after its last point is on its own disks still"
-        undo = f"That can be undone: set spec.abort to {run}, and it is started again at site {member.source_site}"
+        again = f"and it is started again at site {member.source_site}"
+        undo = f"That can be undone: set spec.abort to {run.metadata.name}, {again}"
         return f"{text} {undo}{lost}.{_left_apart(member) if spec.kind is RunKind.FAILBACK else ''}"
     if unsure:
-        undo = f"if it is off, set spec.abort to {run}, and it is started again"
+        undo = f"if it is off, set spec.abort to {run.metadata.name}, and it is started again"
         return f"{text} Whether it was switched off at site {member.source_site} is not known: {undo}."
     if spec.kind in _MOVES:
         return f"{text} It was not stopped at site {member.source_site}, where replication goes on if it still runs."
