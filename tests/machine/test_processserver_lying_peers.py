@@ -353,6 +353,13 @@ class LyingPeer(ReferencePeer):
         with contextlib.suppress(OSError, PeerClosed), stream.send_lock:
             stream.sendall(damaged(frames, self.chance))
 
+    def _forgotten(self) -> None:
+        """Forget the session too: an agent that was lied to about what is held must compare all of it."""
+        with self._turn:
+            if self._forget.is_set():
+                self._session = ""
+            super()._forgotten()
+
 
 def test_a_lying_process_server_neither_ends_nor_bloats_an_agent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -380,6 +387,7 @@ def test_a_lying_process_server_neither_ends_nor_bloats_an_agent(
                 peer.lose_spool()
                 peer.errors.clear()
                 end = peer.take_point("truth")
+                assert end.id.startswith("truth")
                 assert running.verdicts[end.id] == []
                 assert resident() - before < GROWTH
         finally:
