@@ -30,9 +30,10 @@ def person(plane: ControlPlane, namespace: str, user: str, role: str, *groups: s
     return who
 
 
-def can(who: Caller, namespace: str, verb: str, resource: str, group: str = "farshore.dev") -> bool:
-    """Ask what `kubectl auth can-i` asks, as them."""
-    attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
+def can(who: Caller, namespace: str, verb: str, resource: str, group: str = "farshore.dev", name: str = "") -> bool:
+    """Ask what `kubectl auth can-i` asks, as them; `resource` may name a subresource, as in "pods/log"."""
+    attributes = {"namespace": namespace, "verb": verb, "group": group, "name": name}
+    attributes |= dict(zip(("resource", "subresource"), resource.split("/"), strict=False))
     review: Manifest = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",
