@@ -92,7 +92,7 @@ class ReferencePeer:
         self.directory = directory
         self.behaviour = Behaviour()
         self.heard = Heard()
-        self.settings = Settings()
+        self._settings = Settings()
         self.digest_key = bytes(range(32))
         self.on_point = on_point
         self.commit_points = True
@@ -105,6 +105,8 @@ class ReferencePeer:
         self._waiting: list[tuple[Data | Zeros, bytes]] = []
         self._stream: TlsStream | None = None
         self._synced = threading.Event()
+        self._passed_over = False  # what this connection's agent is at, whatever a test does meanwhile
+        self._asked = 0
         self._forget = threading.Event()
         self._turn = threading.RLock()  # who begins or ends a connection, or forgets between two
         self._closing = False
@@ -121,6 +123,17 @@ class ReferencePeer:
 
     # -- for the test ----------------------------------------------------------------------------------------------
 
+    @property
+    def settings(self) -> Settings:
+        """What the agent is to obey: told to one that is connected already, and to whoever comes."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        with self._turn:
+            self._settings = settings
+            self.say(settings)
+
     def replica(self, disk: str) -> Path:
         """Where the copy of a disk is."""
         return self.directory / f"{disk}.replica"
@@ -133,18 +146,18 @@ class ReferencePeer:
     ) -> PointEnd | PointFailed:
         """Ask for a point, again after a lost connection, and return its end."""
         deadline = time.monotonic() + timeout
-        attempt = 0
         while time.monotonic() < deadline:
             if not self._synced.wait(0.1):
                 continue
-            attempt += 1
-            self.say(TakePoint(f"{point}.{attempt}", consistency))
+            self._asked += 1
+            asked = f"{point}.{self._asked}"  # no two are called the same, also when a test asks for one again
+            self.say(TakePoint(asked, consistency))
             while self._synced.is_set() and time.monotonic() < deadline:
                 try:
                     end = self.points.get(timeout=0.1)
                 except queue.Empty:
                     continue
-                if end.id != f"{point}.{attempt}":
+                if end.id != asked:
                     continue  # one that was asked for before
                 if isinstance(end, PointEnd) or not retry:
                     return end
@@ -223,6 +236,7 @@ class ReferencePeer:
         try:
             hello = self._next(receive_frame(stream))
             assert isinstance(hello, Hello)
+            self._passed_over = False
             with self._turn:
                 self._stream = stream
                 self._welcome(hello)
@@ -275,6 +289,7 @@ class ReferencePeer:
             case Synced():
                 heard.synced += 1
                 self._make_durable()
+                self._passed_over = True
                 self._synced.set()
             case PointEnd():
                 self._make_durable()
@@ -290,6 +305,7 @@ class ReferencePeer:
             case Progress():
                 heard.progress.append(message)
             case ResyncRequired():
+                self._passed_over = False
                 self._synced.clear()
                 heard.resyncs.append(message)
             case Ping():
@@ -334,7 +350,7 @@ class ReferencePeer:
         return b"".join(decode_block(self.digest_key, encoded, at) for at in range(len(encoded)))
 
     def _answer(self, question: NeedDigests) -> None:
-        if self._synced.is_set():
+        if self._passed_over:
             self.heard.sampled += question.count
         else:
             self.heard.digests += question.count
