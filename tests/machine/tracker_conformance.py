@@ -33,6 +33,7 @@ from farshore_engine.agent.tracker.tracefs import TraceFsTracker
 from farshore_engine.blocks.grid import BLOCK_SIZE
 
 MIB = 1 << 20
+IN_FLIGHT = 8  # field of Documentation/block/stat.rst, counted from 0
 
 
 @dataclass
@@ -121,11 +122,10 @@ def sh(script: str) -> None:
 
 def settle(device: str) -> None:
     """Wait for discards: ext4 sends those of freed blocks from a work queue, also while it is frozen."""
-    before, quiet_since = "", 0.0
-    while before != (now := Path(f"/sys/class/block/{Path(device).name}/stat").read_text()) or (
-        time.monotonic() - quiet_since < 0.5
-    ):
-        if now != before:
+    before, quiet_since = "", time.monotonic()
+    while time.monotonic() - quiet_since < 0.5:
+        now = Path(f"/sys/class/block/{Path(device).name}/stat").read_text()
+        if now != before or now.split()[IN_FLIGHT] != "0":  # after the one that is on its way there may be more
             before, quiet_since = now, time.monotonic()
         time.sleep(0.05)
 
