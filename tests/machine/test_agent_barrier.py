@@ -132,8 +132,11 @@ def test_no_stage_of_a_common_cut_leaves_a_machine_frozen(rig: Rig) -> None:
                 assert off.reason == "Cancelled"
             peer.silent_after = "Frozen"
             peer.say(Settings(freeze_bound=SHORT))
-            late = peer.take_together("late")
-            assert isinstance(late, PointFailed)
+            for number in range(5):
+                late = peer.take_together(f"late-{number}")
+                assert isinstance(late, PointFailed)
+                if late.reason != "FreezeOverran":  # else the host was too busy to thaw it before the watchdog did
+                    break
             assert late.reason == "GroupLate"
             peer.silent_after = ""
             peer.say(Settings(freeze_bound=BOUND))

@@ -41,4 +41,4 @@ def test_points_equal_the_source_under_load(rig: Rig, kinds: list[str]) -> None:
             assert end.consistency is Consistency.CRASH
             assert 0 < end.freeze_seconds <= running.peer.settings.freeze_bound
         assert not running.peer.heard.resyncs
-        assert running.peer.heard.synced == 1
+        assert running.peer.heard.synced <= len(running.peer.heard.hellos), "no connection passes over the disks twice"
