@@ -226,6 +226,7 @@ class Session:
         for disk, reason in losses.items():
             log.warning("a disk must be compared", extra={"fields": {"disk": disk, "reason": reason}})
             self._channel.send(ResyncRequired(disk, reason))
+            self._synced = False  # which is awaited now, also where all was written anew and nothing is to be compared
 
     def _take(self, request: TakePoint) -> None:
         """Make a point; for a last one, with the machine's services stopped."""
