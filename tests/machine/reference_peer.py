@@ -234,7 +234,8 @@ class ReferencePeer:
 
     def _converse(self, stream: TlsStream) -> None:
         try:
-            hello = self._next(receive_frame(stream))
+            while isinstance(hello := self._next(receive_frame(stream)), Ping):
+                pass  # an agent that was long in saying who it is asks whether anybody is there
             assert isinstance(hello, Hello)
             self._passed_over = False
             with self._turn:
