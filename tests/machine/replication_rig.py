@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import SecretBytes
@@ -215,6 +215,11 @@ class Stage:
 
     def wait_points(self, count: int, timeout: float = 240) -> None:
         self.control.wait_report(MACHINE, lambda r: r.point_count >= count, timeout)
+
+    def more_points(self) -> None:
+        """Wait for a point whose freeze begins after now; a count would be met by one that was told late."""
+        now = datetime.now(UTC)
+        self.control.wait_report(MACHINE, lambda r: r.last_point is not None and r.last_point.time > now)
 
     def restored(self, point: StoredPoint, disk: str) -> Path:
         """Hydrate a disk of a point and return the image."""

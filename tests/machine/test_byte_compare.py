@@ -132,10 +132,12 @@ def test_the_comparison_notices_a_missing_mark(
         stage.wait_points(1)
         disk.hold(held)
         writer = disk.write_in_background(os.urandom(4096), block)
-        stage.wait_points(3)
+        stage.more_points()
+        stage.more_points()
         disk.release()
         writer.join()
         if held == "before":  # the write lands now, and the next points must have it
-            stage.wait_points(5)
+            stage.more_points()
+            stage.more_points()
         wrong = [point for point, blocks in stage.wrong_blocks().items() if blocks]
     assert bool(wrong) is fails
