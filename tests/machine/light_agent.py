@@ -72,7 +72,7 @@ def dial(
     context.load_verify_locations(cadata=ca)
     if certificate is not None:
         context.load_cert_chain(certificate, key)
-    plain = socket.create_connection(("127.0.0.1", port), timeout=30)
+    plain = socket.create_connection(("127.0.0.1", port), timeout=120)
     return context.wrap_socket(plain, server_hostname="farshore-process-server")
 
 
@@ -174,8 +174,9 @@ class LightAgent:
                 self._cut(stream)
             case PointFailed():
                 self.called_off.append(message)
-                self._thaw()
-                self._point = ""
+                if message.id == self._point:  # of one before, it may come after the next order
+                    self._thaw()
+                    self._point = ""
             case Settings():
                 self.limits.append(message.bandwidth_limit)
             case Committed():

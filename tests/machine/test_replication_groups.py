@@ -72,11 +72,7 @@ def test_a_restored_cut_of_four_machines_never_shows_an_effect_without_its_cause
         fleet.assign(policy=REAL)
         for machine, disk in zip(fleet.machines, disks, strict=True):
             stack.enter_context(fleet.agent(machine, disk))
-        fleet.wait(
-            lambda: len(cuts(fleet)) >= 3,
-            400,
-            fleet.troubles,
-        )
+        fleet.wait(lambda: len(cuts(fleet)) >= 3 and writer.written > 100, 400, fleet.troubles)
         written = writer.written
     found = cuts(fleet)[:3]
     numbers = [restored(fleet, cut) for cut in found]
@@ -92,7 +88,11 @@ def test_a_restored_cut_of_four_machines_never_shows_an_effect_without_its_cause
 
 @pytest.mark.parametrize("fleet", [4], indirect=True)
 def test_without_the_barrier_the_same_machines_show_effects_without_their_causes(fleet: Fleet) -> None:
-    """The control: were this to pass by luck, the test above would prove nothing."""
+    """The control: were this to pass by luck, the test above would prove nothing.
+
+    Where freezes are long, those of all machines may overlap by chance, so there are more rounds until one shows it.
+    """
+    shown, first = False, 1
     with ExitStack() as stack:
         disks = stack.enter_context(fleet_disks(fleet.directory, 4))
         stack.enter_context(Ledgers(disks))
@@ -100,9 +100,14 @@ def test_without_the_barrier_the_same_machines_show_effects_without_their_causes
         fleet.assign("", REAL)
         for machine, disk in zip(fleet.machines, disks, strict=True):
             stack.enter_context(fleet.agent(machine, disk))
-        fleet.wait(lambda: all(len(fleet.points(m)) >= 3 for m in fleet.machines))
-    rounds = [{m: fleet.points(m)[n].summary for m in fleet.machines} for n in range(1, 3)]
-    assert any(effects_without_cause(restored(fleet, points)) for points in rounds)
+        for count in (3, 6, 12, 24):
+            fleet.wait(lambda: all(len(fleet.points(m)) >= count for m in fleet.machines))  # noqa: B023 - called at once
+            rounds = [{m: fleet.points(m)[n].summary for m in fleet.machines} for n in range(first, count)]
+            shown = any(effects_without_cause(restored(fleet, points)) for points in rounds)
+            first = count
+            if shown:
+                break
+    assert shown
 
 
 def restored(fleet: Fleet, points: dict[str, RecoveryPoint]) -> list[set[int]]:

@@ -38,9 +38,10 @@ from farshore_engine.wire.messages import (
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with open_stage(tmp_path_factory.mktemp("refusals")) as stage, stage.process_server():
+    with open_stage(tmp_path_factory.mktemp("refusals")) as stage, stage.process_server() as server:
         stage.assign()
         stage.control.wait_report(MACHINE, lambda r: r.state is State.WAITING_FOR_AGENT)
+        stage.control.wait_for(lambda: server._certified)  # until then its data port lets nobody in
         yield stage
 
 
