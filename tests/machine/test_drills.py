@@ -144,7 +144,7 @@ def test_what_is_left_after_a_clean_up_is_found_although_no_record_names_it(tmp_
     with cleaned(host, "drill-1"):
         host.drill("drill-1")
         bridge = Network(str(host.runtime.run_dir.resolve()), "drill-1").bridge
-        removed = host.clean_up("drill-1").removed
+        removed = stopped(lambda: host.clean_up("drill-1")).removed
         assert any("pin drill-1" in one for one in removed)
         assert any("disk-0.raw" in one for one in removed)
         subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
@@ -172,7 +172,7 @@ def test_several_drills_of_one_machine_do_not_meet(tmp_path: Path) -> None:
         a, b, c = (machines[name] for name in names)
         assert reaches(a, a.address)
         assert not reaches(a, b.address), "each drill has a network of its own"
-        host.clean_up("drill-a")
+        stopped(lambda: host.clean_up("drill-a"))
         assert host.runtime.remains("drill-a", "drill-a", tmp_path / "machines" / "drill-a").left == ()
         for other in (b, c):
             assert host.runtime.inspect(other.name) == other, "the others go on"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.machine.moves_rig import MACHINE, Sites, Writer, open_sites
 from tests.machine.test_final_point import wait_for
+from tests.machines.backing import stopped
 from tests.machines.namespace_source import NamespaceSource, SourceDisk
 
 from farshore_engine.bundle import build_bundle
@@ -99,7 +100,7 @@ def test_a_machine_goes_away_and_comes_home_and_only_what_changed_is_moved(sites
             assert back.disks_verified
             there.control.change(MACHINE, desired=Desired.STOP)
     finally:
-        machines.stop(target)
+        stopped(lambda: machines.stop(target))
 
     with home.serving("127.0.0.1"):  # its network went with it
         home.run(TaskKind.FENCE, run="run-2", epoch=4, writer="run-2")
