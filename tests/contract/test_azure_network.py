@@ -77,7 +77,7 @@ def test_a_network_that_stays_broken_is_a_wait_within_the_deadline(container: tu
 
 
 def test_points_are_made_and_restored_over_a_bad_network(container: tuple[Any, str]) -> None:
-    chance = random.Random(7)
+    chance = random.Random(55)  # breaks the first connection: how many more there are depends on the threads
     kinds = [how for how in Break if how is not Break.DELAY] + [Break.NONE] * 20
     with behind(container, lambda _: chance.choice(kinds)) as (store, network):
         rig = Rig(store, pack_target=1 << 20)
