@@ -11,6 +11,9 @@ from farshore_cli.dev.controlplane import ControlPlane
 
 ANSWERS_WITHIN = 120.0
 """Seconds after which an API server that cannot be read is given up; a busy host leaves single requests unanswered."""
+TRIED_AGAIN_WITHIN = 100.0
+"""Seconds in which what failed because the host is busy, a login say, is tried again and heals."""
+REFUSED = ("Invalid", "invalid", "no matches for kind")  # which asking again does not change
 Object = dict[str, Any]
 Say = Callable[[str], None]
 
@@ -36,26 +39,35 @@ class Kube:
         found: list[Object] = json.loads(self._read(kind) or '{"items": []}')["items"]
         return [{"status": {}} | one for one in found]
 
+    def everywhere(self, kind: str, *options: str) -> str:
+        """Return all objects of a kind in all namespaces, as JSON."""
+        return self._read(kind, "-A", *options) or '{"items": []}'
+
     def _read(self, *what: str) -> str | None:
         """Return what `kubectl get` prints, None if it is not there. Raises DemoFailed if nobody answers."""
+        return self._insist("get", *what, "-o", "json")
+
+    def _insist(self, *words: str, stdin: str = "") -> str | None:
+        """Run kubectl until it succeeds and return what it prints, None if what it asks for is not there."""
         deadline = time.monotonic() + ANSWERS_WITHIN
         while True:
-            ran = self.plane.kubectl("-n", self.namespace, "get", *what, "-o", "json", check=False)
+            ran = self.plane.kubectl("-n", self.namespace, *words, stdin=stdin, check=False)
             if not ran.returncode:
                 return ran.stdout
             if "NotFound" in ran.stderr:
                 return None
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or any(word in ran.stderr for word in REFUSED):
                 raise DemoFailed(ran.stderr.strip())
             time.sleep(1)
 
     def apply(self, text: str) -> None:
         """Apply manifests, as `kubectl apply -f` does."""
-        self.plane.kubectl("-n", self.namespace, "apply", "-f", "-", stdin=text)
+        if self._insist("apply", "-f", "-", stdin=text) is None:
+            raise DemoFailed("some of what was applied has no place")
 
     def delete(self, kind: str, name: str) -> None:
         """Ask for an object's deletion and return at once."""
-        self.plane.kubectl("-n", self.namespace, "delete", kind, name, "--wait=false")
+        self._insist("delete", kind, name, "--wait=false")
 
     def wait(
         self,
@@ -70,16 +82,20 @@ class Kube:
     ) -> Object:
         """Poll an object until `done`, showing what `say` makes of it.
 
-        Raises DemoFailed with the object's conditions if `failed` gives a reason, or after `within` seconds.
+        Raises DemoFailed with the object's conditions if `failed` gives a reason for longer than it takes to try a
+        check of a machine again, or after `within` seconds.
         """
         deadline = time.monotonic() + within
+        well = time.monotonic()
         while True:
             found = self.get(kind, name)
             if found is not None:
                 show(say(found))
                 if done(found):
                     return found
-                if reason := failed(found):
+                if not (reason := failed(found)):
+                    well = time.monotonic()
+                elif time.monotonic() > well + TRIED_AGAIN_WITHIN:
                     raise DemoFailed(f"{kind}/{name}: {reason}\n{conditions(found)}")
             if time.monotonic() > deadline:
                 raise DemoFailed(f"{kind}/{name} did not get there within {within:.0f} s\n{conditions(found or {})}")

@@ -26,11 +26,20 @@ SYSTEM = "farshore-system"
 NAMESPACE = "payments"
 CONTAINER = "vault"
 STOP_MACHINES = """
-import sys, pathlib
+import sys, pathlib, time
+from farshore_engine.contract.faults import WaitFault
 from farshore_engine.machines.runtime import MachineRuntime
 runtime = MachineRuntime(pathlib.Path(sys.argv[1]))
-for machine in runtime.list():
-    runtime.stop(machine.name)
+deadline = time.monotonic() + 120
+left = [machine.name for machine in runtime.list()]
+while left:
+    try:
+        runtime.stop(left[0])
+        left.pop(0)
+    except WaitFault:  # the kernel still holds something of it
+        if time.monotonic() > deadline:
+            raise
+        time.sleep(0.5)
 """
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from fnmatch import fnmatch
+from pathlib import Path
 
 from tests.demo.scenario import NAMESPACED, Scenario
 from tests.demo.stage import SYSTEM, Stage
@@ -32,7 +37,7 @@ class CommandLines:
 
 def secrets_of(stage: Stage, scenario: Scenario) -> dict[str, str]:
     """Return everything that must stay secret, by what it is."""
-    listed = stage.environment.control_plane.kubectl("get", "secrets", "-A", "-o", "json").stdout
+    listed = stage.kube.everywhere("secrets")
     found: dict[str, str] = {"the SSH password": scenario.source.password}
     for secret in json.loads(listed)["items"]:
         if secret["metadata"]["namespace"] not in (SYSTEM, stage.kube.namespace):
@@ -47,21 +52,29 @@ def secrets_of(stage: Stage, scenario: Scenario) -> dict[str, str]:
             lines = [line for line in raw.decode(errors="ignore").splitlines() if "----" not in line]
             found[f"{name}, a line of it"] = max(lines, key=len, default=value)[:40]
     for place in ("ps-stack", "ps-shore"):
-        for file in (stage.directory / place).rglob("*token*"):
-            found[f"{place} {file.name}"] = file.read_text().strip()[-40:]
-        for file in (stage.directory / place).rglob("*key*.pem"):
-            found[f"{place} {file.name}"] = file.read_text().splitlines()[1][:40]
+        for name, text in contents(stage.directory / place, "*token*"):
+            found[f"{place} {name}"] = text.strip()[-40:]
+        for name, text in contents(stage.directory / place, "*key*.pem"):
+            found[f"{place} {name}"] = text.splitlines()[1][:40]
     kubeconfig = (stage.directory / "farshore-operator.kubeconfig").read_text()
     found["the operator's token"] = kubeconfig.partition("token: ")[2].split()[0][-40:]
     return found
 
 
+def contents(directory: Path, pattern: str) -> Iterator[tuple[str, str]]:
+    """Give name and content of the files below a directory that somebody works in: what goes meanwhile is left out."""
+    for folder, _, names in os.walk(directory):  # not rglob, which fails when a directory goes
+        for name in names:
+            if fnmatch(name, pattern):
+                with suppress(FileNotFoundError):
+                    yield name, Path(folder, name).read_text()
+
+
 def places(stage: Stage, scenario: Scenario, command_lines: CommandLines) -> dict[str, str]:
     """Return every text in which no secret may be, by where it is."""
-    plane = stage.environment.control_plane
     texts = {str(log.name): log.read_text(errors="replace") for log in stage.directory.glob("*.log")}
     for kind in NAMESPACED:
-        texts[f"kubectl get {kind}"] = plane.kubectl("get", kind, "-A", "-o", "json", "--show-managed-fields").stdout
+        texts[f"kubectl get {kind}"] = stage.kube.everywhere(kind, "--show-managed-fields")
     texts["command lines"] = "\n".join(command_lines.seen)
     if scenario.watching():  # until the failover shuts it down
         inside = scenario.source.exec("cat /var/log/farshore-agent.log /run/*.log 2>/dev/null", check=False)

@@ -128,7 +128,7 @@ class Killed(Circle):
             self.middle("Failover", "db-01", "FinalPoint", self.revert_and_kill)
         elif site == "source" and self.moves:
             self.middle("Failback", "db-01", "Fence", lambda run: self.kill("the failback", "operator"))
-            self._until(lambda: self.begun("ps-stack", "writeback") == 1, "WriteBack does not begin", 240, 0.02)
+            self._until(lambda: self.begun("ps-stack", "writeback") > 0, "WriteBack does not begin", 240, 0.02)
             self.kill("WriteBack", "ps-stack")
 
     def revert_and_kill(self, run: Object) -> None:
@@ -195,7 +195,7 @@ class Killed(Circle):
         super().commit()
 
     def commit_back(self) -> None:
-        again = self.begun("ps-stack", "writeback") == 2
+        again = self.begun("ps-stack", "writeback") > 1
         assert again or self.late, "it was killed in the middle of it, and did it again"
         self.one_each("home", self.stage.directory / "ps-shore" / "state" / "runtime")
         super().commit_back()
