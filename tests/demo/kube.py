@@ -93,10 +93,10 @@ class Kube:
                 show(say(found))
                 if done(found):
                     return found
-                if not (reason := failed(found)):
-                    well = time.monotonic()
-                elif time.monotonic() > well + TRIED_AGAIN_WITHIN:
-                    raise DemoFailed(f"{kind}/{name}: {reason}\n{conditions(found)}")
+            if found is None or not (reason := failed(found)):
+                well = time.monotonic()
+            elif time.monotonic() > well + TRIED_AGAIN_WITHIN:
+                raise DemoFailed(f"{kind}/{name}: {reason}\n{conditions(found)}")
             if time.monotonic() > deadline:
                 raise DemoFailed(f"{kind}/{name} did not get there within {within:.0f} s\n{conditions(found or {})}")
             time.sleep(0.4)
