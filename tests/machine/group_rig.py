@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.machine.agent_rig import RealDisk, Rig, run
 from tests.machine.light_agent import Identity
 from tests.machine.memory_controlplane import Authority, MemoryControlPlane, assignment
-from tests.machine.replication_rig import ManyInstaller, directory_vault, free_port
+from tests.machine.replication_rig import ManyInstaller, directory_vault, free_port, wait_ended
 
 from farshore_engine.contract.assignment import ConsistencyGroup, Policy, Retention, VaultAccess
 from farshore_engine.contract.faults import StopFault
@@ -80,8 +80,7 @@ class Fleet:
             yield server
         finally:
             stop.set()
-            thread.join(180)
-            assert not thread.is_alive(), "the process server does not stop"
+            wait_ended(server, thread)
 
     def identity(self, machine: str) -> Identity:
         home = self.installer.directory / machine

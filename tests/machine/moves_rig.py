@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 from tests.machine.memory_controlplane import Authority, MemoryControlPlane, assignment, random_name
-from tests.machine.replication_rig import directory_vault, free_port
+from tests.machine.replication_rig import directory_vault, free_port, wait_ended
 from tests.machines.namespace_source import NamespaceSource
 
 from farshore_engine.bundle import Bundle
@@ -118,8 +118,7 @@ class Place:
             yield server
         finally:
             stop.set()
-            thread.join(180)
-            assert not thread.is_alive(), "the process server does not stop"
+            wait_ended(server, thread)
             assert not errors, errors
 
     def replicate(self, source: Source, **changes: object) -> MachineAssignment:
