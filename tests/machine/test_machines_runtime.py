@@ -66,7 +66,7 @@ def stopped_at_the_end(runtime: MachineRuntime) -> Iterator[None]:
     try:
         yield
     finally:
-        runtime.stop("shop.db")
+        stopped(lambda: runtime.stop("shop.db"))
 
 
 def inside(runtime: MachineRuntime, command: str) -> str:
@@ -209,6 +209,6 @@ def test_silence_is_not_taken_for_an_answer(runtime: MachineRuntime, tmp_path: P
     with pytest.raises(WaitFault, match="7000 within 1 s") as caught:
         runtime.probe(running, ProbeKind.TCP, 7000, timeout=1)
     assert caught.value.reason == "ProbeUnanswered"
-    runtime.stop("shop.db")
+    stopped(lambda: runtime.stop("shop.db"))
     with pytest.raises(WaitFault):
         runtime.probe(running, timeout=1)
